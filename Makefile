@@ -1,0 +1,51 @@
+# splade-os. `make help` lists what there is.
+PYTHON ?= python3
+VENV   ?= .venv
+# cpu: a torch without CUDA (200 MB instead of 3 GB), from PyTorch's own index through uv.
+TORCH_BACKEND ?=
+
+BIN := $(VENV)/bin
+PY  := $(BIN)/python
+UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
+
+.PHONY: help demo test lint bench env env-dev clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: env  ## start a local cluster, ingest real text, search it in three modes
+	@$(BIN)/splade-os demo
+
+test: env-dev lint  ## every test, against a real OpenSearch node
+	@$(PY) -m pytest
+
+lint: env-dev  ## ruff, mypy, import rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@rm -rf build/tree && $(BIN)/uv pip install -q --python $(PY) --no-deps --no-build-isolation --offline --target build/tree .
+	@MYPYPATH=build/tree $(BIN)/mypy -p splade_os
+	@cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
+
+bench: env-dev  ## every benchmark; a table on stderr, one JSON object each on stdout
+	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
+
+env: $(VENV)/.demo
+env-dev: $(VENV)/.dev
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "splade-os needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Making the environment $(VENV) ..." >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install -q -c constraints.txt uv
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing splade-os with torch, a Java runtime and the starter's weights:" >&2
+	@echo "about 3 GB to download where torch comes with CUDA, 0.5 GB with TORCH_BACKEND=cpu; 6 GB on disk." >&2
+	@$(UV) -e '.[demo]' && touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing splade-os with everything that its tests need (about 3 GB; 6 GB on disk) ..." >&2
+	@$(UV) -e '.[dev]' && touch $@ $(VENV)/.demo
+
+clean:  ## remove the environment and build outputs (caches and clusters stay)
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,1 @@
+"""SPLADE for OpenSearch and Elasticsearch, from the client side."""

@@ -1,0 +1,107 @@
+"""The error tree. Every error that splade-os raises on purpose is a ``SpladeError``.
+
+::
+
+    SpladeError
+    ├── SettingsError            a flag, variable or settings file is wrong
+    ├── InputError               a source, record or text cannot be read
+    ├── ModelError               a model folder is missing, incomplete or not understood
+    │   └── ModelMismatchError   an index was encoded by another model
+    ├── EncodingError            a text could not be encoded (names the text)
+    ├── MissingExtraError        an optional dependency is not installed
+    ├── EngineError              the search engine refused or failed
+    │   ├── EngineUnavailableError   nothing answers at the URL
+    │   ├── AuthenticationError      the engine refused the credentials
+    │   ├── IndexNotFoundError
+    │   ├── IndexExistsError
+    │   └── IndexFormatError         an index without, or with damaged, splade-os metadata
+    ├── IngestError              an ingest stopped before its end
+    └── ClusterError             a local cluster could not be started or stopped
+
+A message says what happened, where, and what to do next; ``hint`` holds the last part.
+"""
+
+from __future__ import annotations
+
+
+class SpladeWarning(UserWarning):
+    """Something works, but not as the user may think."""
+
+
+class SpladeError(Exception):
+    """Base of all errors raised by splade-os.
+
+    Args:
+        message: what happened and where.
+        hint: what to do next; printed on a line of its own.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class SettingsError(SpladeError):
+    """A flag, an environment variable or a settings file is wrong."""
+
+
+class InputError(SpladeError):
+    """A source, a record or a text cannot be read."""
+
+
+class ModelError(SpladeError):
+    """A model folder is missing, incomplete or not understood."""
+
+
+class ModelMismatchError(ModelError):
+    """The index was encoded by another model than the one at hand."""
+
+
+class EncodingError(SpladeError):
+    """A text could not be encoded."""
+
+
+class MissingExtraError(SpladeError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs packages that are not installed.",
+            hint=f"Install them: pip install 'splade-os[{extra}]'",
+        )
+
+
+class EngineError(SpladeError):
+    """The search engine refused a request or failed."""
+
+
+class EngineUnavailableError(EngineError):
+    """Nothing answers at the engine's URL."""
+
+
+class AuthenticationError(EngineError):
+    """The engine refused the credentials."""
+
+
+class IndexNotFoundError(EngineError):
+    """The index does not exist."""
+
+
+class IndexExistsError(EngineError):
+    """The index exists already."""
+
+
+class IndexFormatError(EngineError):
+    """The index carries no splade-os metadata, or damaged metadata."""
+
+
+class IngestError(SpladeError):
+    """An ingest stopped before its end."""
+
+
+class ClusterError(SpladeError):
+    """A local cluster could not be started, reached or stopped."""
