@@ -1,0 +1,191 @@
+"""The narrow waist between splade-os and a cluster: the `Engine` protocol and its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from splade_os.identity import ModelIdentity
+from splade_os.statistics import TermStatistics
+from splade_os.vectors import Weights
+
+VECTOR_FIELD = "splade"
+CONTENT_FIELD = "content"
+"""Field into which the text fields are copied, analysed for BM25."""
+
+
+class IndexMeta(BaseModel):
+    """What an index remembers about itself, in its mapping's ``_meta.splade_os``.
+
+    Attributes:
+        format: version of this record.
+        splade_os: version of the package that created the index.
+        field: name of the field that holds the vectors.
+        field_type: how vectors are stored, e.g. ``rank_features``.
+        feature_naming: rule from token to feature name (`splade_os.vocabulary`).
+        text_fields: fields that were encoded, in order.
+        model: what encoded them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    splade_os: str
+    field: str = VECTOR_FIELD
+    field_type: str = "rank_features"
+    feature_naming: str
+    text_fields: tuple[str, ...] = ("title", "text")
+    model: ModelIdentity
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What answers at the URL: ``opensearch 3.8.0``."""
+
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class IndexStats:
+    """Size of an index: searchable documents and bytes on disk."""
+
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one action of a bulk request.
+
+    Attributes:
+        id: document id.
+        status: HTTP status of the item.
+        result: ``created``, ``updated``, ``deleted`` ... or ``None`` if it failed.
+        reason: the engine's reason if it failed.
+    """
+
+    id: str
+    status: int
+    result: str | None = None
+    reason: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 300
+
+
+@dataclass(frozen=True)
+class TermsQuery:
+    """A weighted term query: score = Σ weight × stored weight of the feature.
+
+    Attributes:
+        features: feature names, at least one, each once.
+        weights: float32 of the same length, finite, > 0.
+    """
+
+    features: Sequence[str]
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class MatchQuery:
+    """A BM25 query over the text fields."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """One search.
+
+    Attributes:
+        query: what to look for.
+        k: number of hits, >= 1.
+        source: fields to return; ``None`` = all but the vector, ``()`` = none.
+        with_vector: also return the stored vector of each hit.
+        highlight: (match queries) also return the words that matched.
+    """
+
+    query: TermsQuery | MatchQuery
+    k: int = 10
+    source: Sequence[str] | None = None
+    with_vector: bool = False
+    highlight: bool = False
+
+
+@dataclass(frozen=True)
+class EngineHit:
+    """One hit as the engine returns it; ``vector`` is feature name → stored weight."""
+
+    id: str
+    score: float
+    source: Mapping[str, Any]
+    vector: Mapping[str, float] | None = None
+    matched_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchResponse:
+    """Hits, best first.
+
+    Attributes:
+        hits: at most ``k``.
+        took_ms: the engine's own time in milliseconds.
+        body: the request body as sent, where the engine has one.
+    """
+
+    hits: Sequence[EngineHit]
+    took_ms: float
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+class Engine(Protocol):
+    """A place that stores documents with sparse vectors and finds them again.
+
+    Every method raises `EngineUnavailableError`, `AuthenticationError` or `EngineError`;
+    those that take an index raise `IndexNotFoundError` where it is missing.
+    """
+
+    url: str
+
+    def info(self) -> EngineInfo:
+        """Distribution and version."""
+
+    def create_index(
+        self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """Create an empty index; `IndexExistsError` if there is one."""
+
+    def delete_index(self, index: str) -> None:
+        """Delete an index and its statistics."""
+
+    def index_meta(self, index: str) -> IndexMeta:
+        """What the index remembers; `IndexFormatError` if it is none of ours."""
+
+    def stats(self, index: str) -> IndexStats:
+        """Documents and bytes, as of the last refresh."""
+
+    def bulk(self, index: str, body: bytes) -> list[Outcome]:
+        """Send NDJSON actions (``index`` or ``delete``, with ``_id``); outcomes in order."""
+
+    def refresh(self, index: str) -> None:
+        """Make everything written so far searchable."""
+
+    def count(self, index: str) -> int:
+        """Number of searchable documents."""
+
+    def search(self, index: str, request: SearchRequest) -> SearchResponse:
+        """Run one search."""
+
+    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
+        """Store the corpus statistics of an index, replacing what is there."""
+
+    def load_statistics(self, index: str) -> TermStatistics | None:
+        """The statistics stored for an index, or ``None``."""
+
+    def close(self) -> None:
+        """Release connections."""
