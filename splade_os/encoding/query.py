@@ -1,0 +1,118 @@
+"""Query encoders: an IDF table (no torch), or the full transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+
+from splade_os.encoding.idf import IdfTable
+from splade_os.encoding.layout import ModelLayout, StaticPart, read_layout
+from splade_os.encoding.resolve import resolve_model
+from splade_os.encoding.tokenization import TextTokenizer
+from splade_os.errors import ModelError
+from splade_os.statistics import TermStatistics
+from splade_os.vectors import Ids, SparseBatch
+from splade_os.vocabulary import Vocabulary
+
+QueryMode = Literal["idf", "encoder"]
+
+
+class QueryEncoder(Protocol):
+    """Query texts → `SparseBatch` over ``vocabulary``."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Tokens of the output dimensions."""
+
+    def encode(self, texts: Sequence[str]) -> SparseBatch:
+        """Row ``i`` belongs to ``texts[i]``; a row may be empty."""
+
+
+class IdfQueryEncoder:
+    """Each distinct token of the query, with its weight from a table. No model runs.
+
+    Definition of sentence-transformers' SparseStaticEmbedding: presence (not frequency)
+    times weight. Tokens whose weight is not positive take no part.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, table: IdfTable, prompt: str = "") -> None:
+        self._tokenizer, self.table, self._prompt = tokenizer, table, prompt
+        self.vocabulary: Vocabulary = tokenizer.vocabulary()
+
+    @classmethod
+    def load(cls, model: str, statistics: TermStatistics | None = None) -> IdfQueryEncoder:
+        """The tokenizer of ``model`` with a table.
+
+        Args:
+            model: ``starter``, a folder, or a name on the hub.
+            statistics: of the searched corpus; ``None`` takes the table that the model was
+                saved with.
+
+        Raises:
+            ModelError: the model has no table of its own and no statistics are given.
+        """
+        layout = read_layout(resolve_model(model).folder)
+        part = layout.query
+        tokenizer = TextTokenizer(
+            part.folder,
+            max_length=part.max_length,
+            lowercase=part.lowercase,
+            special_tokens=False,
+        )
+        vocabulary = tokenizer.vocabulary()
+        if statistics is not None:
+            table = IdfTable.from_statistics(statistics, vocabulary, "index")
+        elif isinstance(part, StaticPart):
+            table = IdfTable.from_file(part.weights, vocabulary)
+        else:
+            raise _no_table(layout)
+        return cls(tokenizer, table, layout.query_prompt)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Ids]:
+        """Token ids of each text, without special tokens."""
+        return self._tokenizer([self._prompt + text for text in texts] if self._prompt else texts)
+
+    def encode(self, texts: Sequence[str]) -> SparseBatch:
+        """Row ``i`` belongs to ``texts[i]``; empty where no token has a weight."""
+        rows = []
+        for ids in self.tokenize(texts):
+            distinct = np.unique(ids)
+            weights = self.table.weights[distinct]
+            kept = weights > 0
+            rows.append((distinct[kept], weights[kept]))
+        return SparseBatch.from_rows(rows, len(self.vocabulary))
+
+
+def load_query_encoder(
+    model: str,
+    mode: QueryMode = "idf",
+    *,
+    statistics: TermStatistics | None = None,
+    device: str | None = None,
+) -> QueryEncoder:
+    """Load a query encoder.
+
+    Args:
+        model: ``starter``, a folder, or a name on the hub.
+        mode: ``idf`` (tokenizers and numpy only) or ``encoder`` (the transformer; of an
+            inference-free model the document side).
+        statistics: (``idf``) of the searched corpus; ``None`` takes the model's own table.
+        device: (``encoder``) torch device.
+
+    Raises:
+        ModelError, MissingExtraError: see `DocumentEncoder.load` and `IdfQueryEncoder.load`.
+    """
+    if mode == "idf":
+        return IdfQueryEncoder.load(model, statistics)
+    from splade_os.encoding.document import DocumentEncoder
+
+    return DocumentEncoder.load(model, device=device, side="query")
+
+
+def _no_table(layout: ModelLayout) -> ModelError:
+    return ModelError(
+        f"{layout.folder} is a symmetric model: it has no IDF table of its own.",
+        hint="Search with mode 'encoder', or an index whose statistics were counted at ingest.",
+    )

@@ -1,0 +1,92 @@
+"""From a model's name to its folder, and from a folder to its hash."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from splade_os.errors import ModelError
+
+STARTER = "starter"
+# What a model needs; never pickled weights, code, or another framework's copy.
+_PATTERNS = ["*.json", "*.safetensors", "vocab.txt"]
+_IGNORED = ["onnx/*", "openvino/*", "checkpoint-*"]
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """Where a model lies.
+
+    Attributes:
+        folder: local folder.
+        name: how a client finds it again: ``starter``, a hub name, or an absolute path.
+        revision: commit on the hub, or ``None``.
+    """
+
+    folder: Path
+    name: str
+    revision: str | None = None
+
+
+def resolve_model(model: str) -> FoundModel:
+    """Find a model: ``starter``, a folder, or a name on the Hugging Face hub.
+
+    The starter is built on first use; a hub model is downloaded once into the hub's own
+    cache (``HF_HUB_OFFLINE=1`` uses only what is there).
+
+    Raises:
+        ModelError: no such folder, and the hub does not have it or cannot be reached.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return FoundModel(path, str(path.resolve()))
+    if model == STARTER:
+        from splade_os.encoding.starter import starter_folder
+
+        return FoundModel(starter_folder(), STARTER)
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise ModelError(
+            f"There is no model folder {model}.",
+            hint="Name a folder, a hub name like org/model, or 'starter'.",
+        )
+    return _from_hub(model)
+
+
+def _from_hub(name: str) -> FoundModel:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=_PATTERNS, ignore_patterns=_IGNORED))
+    except Exception as error:  # the hub's client raises its own, httpx's and OS errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"The model {name} is neither a folder nor to be had from the Hugging Face hub: "
+            f"{reason}",
+            hint="Check the name and the network, or copy the model folder here and name it.",
+        ) from error
+    return FoundModel(folder, name, revision=folder.name)
+
+
+def content_hash(folder: Path) -> str:
+    """SHA-256 over the weights and the tokenizer of one transformer folder.
+
+    Configuration files are left out: saving a model again changes their version stamps, and
+    what they say that matters stands in `ModelIdentity`.
+    """
+    tokenizer = folder / "tokenizer.json"
+    files = [*sorted(folder.glob("*.safetensors"))]
+    files.append(tokenizer if tokenizer.is_file() else folder / "vocab.txt")
+    whole = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        whole.update(f"{file.name} {_file_hash(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return whole.hexdigest()
+
+
+@cache
+def _file_hash(file: Path, size: int, mtime_ns: int) -> str:
+    del size, mtime_ns  # part of the cache key: a file that changed is read again
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

