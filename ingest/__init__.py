@@ -1,1 +1,1 @@
-
+"""Sources → records → batches → vectors → bulk bodies → outcomes → report."""

@@ -1,1 +1,53 @@
-"""SPLADE for OpenSearch and Elasticsearch, from the client side."""
+"""SPLADE for OpenSearch and Elasticsearch, from the client side.
+
+Importing this package loads neither torch nor a client of an engine: every public name is
+imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from splade_os.encoding.document import DocumentEncoder as DocumentEncoder
+    from splade_os.encoding.idf import IdfTable as IdfTable
+    from splade_os.encoding.query import load_query_encoder as load_query_encoder
+    from splade_os.engines import connect as connect
+    from splade_os.errors import SpladeError as SpladeError
+    from splade_os.identity import ModelIdentity as ModelIdentity
+    from splade_os.ingest.pipeline import IngestReport as IngestReport
+    from splade_os.ingest.pipeline import ingest_documents as ingest_documents
+    from splade_os.search.client import SearchClient as SearchClient
+    from splade_os.search.results import Hit as Hit
+    from splade_os.search.results import Results as Results
+    from splade_os.vectors import SparseBatch as SparseBatch
+
+_HOMES = {
+    "DocumentEncoder": "splade_os.encoding.document:DocumentEncoder",
+    "Hit": "splade_os.search.results:Hit",
+    "IdfTable": "splade_os.encoding.idf:IdfTable",
+    "IngestReport": "splade_os.ingest.pipeline:IngestReport",
+    "ModelIdentity": "splade_os.identity:ModelIdentity",
+    "Results": "splade_os.search.results:Results",
+    "SearchClient": "splade_os.search.client:SearchClient",
+    "SparseBatch": "splade_os.vectors:SparseBatch",
+    "SpladeError": "splade_os.errors:SpladeError",
+    "connect": "splade_os.engines:connect",
+    "ingest_documents": "splade_os.ingest.pipeline:ingest_documents",
+    "load_query_encoder": "splade_os.encoding.query:load_query_encoder",
+}
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -66,6 +66,16 @@ class Settings(BaseSettings):
     verify_certs: bool = True
     timeout: float = 60.0
 
+    def connection(self) -> dict[str, Any]:
+        """What `splade_os.engines.connect` takes beside the URL."""
+        return {
+            "username": self.username,
+            "password": self.password.get_secret_value() if self.password else None,
+            "ca_certs": self.ca_certs,
+            "verify_certs": self.verify_certs,
+            "timeout": self.timeout,
+        }
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class TermStatistics:
     """Document frequencies over a vocabulary.
 
@@ -25,19 +24,14 @@ class TermStatistics:
 
     @classmethod
     def empty(cls, width: int) -> TermStatistics:
-        """Statistics of no document."""
+        """Statistics of no document over ``width`` tokens."""
         return cls(0, 0, np.zeros(width, np.int64))
 
-    @classmethod
-    def of(cls, documents: Iterable[npt.ArrayLike], width: int) -> TermStatistics:
-        """Count documents given as their token ids (repetitions allowed)."""
-        frequencies = np.zeros(width, np.int64)
-        count = tokens = 0
-        for ids in documents:
-            array = np.asarray(ids, np.int64)
-            frequencies[np.unique(array)] += 1
-            count, tokens = count + 1, tokens + len(array)
-        return cls(count, tokens, frequencies)
+    def count(self, ids: npt.NDArray[np.int32]) -> None:
+        """Count one document, given as its token ids (repetitions allowed)."""
+        self.documents += 1
+        self.tokens += len(ids)
+        self.frequencies[np.unique(ids)] += 1
 
     def __add__(self, other: TermStatistics) -> TermStatistics:
         return TermStatistics(

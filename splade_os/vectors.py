@@ -67,6 +67,12 @@ class SparseBatch:
         return SparseBatch(indptr, self.indices[source], self.values[source], self.width)
 
     @classmethod
+    def empty(cls, rows: int, width: int) -> SparseBatch:
+        """``rows`` rows without any weight."""
+        nothing = np.empty(0, np.int32), np.empty(0, np.float32)
+        return cls(np.zeros(rows + 1, np.int64), *nothing, width)
+
+    @classmethod
     def concat(cls, batches: Sequence[SparseBatch], width: int) -> SparseBatch:
         """All rows of ``batches``, one below the other."""
         if any(batch.width != width for batch in batches):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -139,26 +139,27 @@ class DocumentEncoder:
 
     def encode_tokens(self, tokens: Sequence[Ids]) -> SparseBatch:
         """Encode texts given as token ids (see `tokenize`); order kept."""
-        width = self.identity.vocabulary_size
-        filled = [i for i, ids in enumerate(tokens) if len(ids)]
         parts, order = [], []
+        for positions, batch in self.encode_batches(tokens):
+            parts.append(batch)
+            order += positions
+        whole = SparseBatch.concat(parts, self.identity.vocabulary_size)
+        return whole.take(np.argsort(np.array(order, np.int64)))
+
+    def encode_batches(self, tokens: Sequence[Ids]) -> Iterator[tuple[list[int], SparseBatch]]:
+        """Encode texts given as token ids, one forward pass at a time, longest texts first.
+
+        Yields:
+            Positions in ``tokens``, and their rows; every position once.
+        """
+        filled = [i for i, ids in enumerate(tokens) if len(ids)]
         for batch in token_budget([len(tokens[i]) for i in filled], self._budget):
             positions = [filled[i] for i in batch]
             dense = self._transformer([tokens[i] for i in positions])  # (B, V)
-            parts.append(self._sparsify(dense, positions))
-            order += positions
-        if len(order) < len(tokens):  # texts without any token: empty rows
-            empty = [i for i, ids in enumerate(tokens) if not len(ids)]
-            parts.append(
-                SparseBatch(
-                    np.zeros(len(empty) + 1, np.int64),
-                    np.empty(0, np.int32),
-                    np.empty(0, np.float32),
-                    width,
-                )
-            )
-            order += empty
-        return SparseBatch.concat(parts, width).take(np.argsort(np.array(order, np.int64)))
+            yield positions, self._sparsify(dense, positions)
+        if len(filled) < len(tokens):
+            bare = [i for i, ids in enumerate(tokens) if not len(ids)]
+            yield bare, SparseBatch.empty(len(bare), self.identity.vocabulary_size)
 
     def _sparsify(self, dense: Tensor, positions: Sequence[int]) -> SparseBatch:
         """Dense weights ``(B, V)`` → CSR, on the device, then one copy to the host."""

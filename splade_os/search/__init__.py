@@ -1,1 +1,1 @@
-
+"""Query text → encoded terms → request → `Results`."""
