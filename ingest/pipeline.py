@@ -113,13 +113,13 @@ class _Run:
         self, records: list[Record]
     ) -> Iterator[tuple[Record, Ids, tuple[Ids, np.ndarray[tuple[int], np.dtype[np.float32]]]]]:
         start = time.perf_counter()
+        todo = dict.fromkeys(range(len(records)))
         try:
             tokens = self.encoder.tokenize([record.text for record in records])
-            todo = list(range(len(records)))
             for positions, batch in self.encoder.encode_batches(tokens):
                 self.add(encode_seconds=time.perf_counter() - start)
                 for i, row in zip(positions, batch, strict=True):
-                    todo.remove(i)
+                    del todo[i]
                     yield records[i], tokens[i], row
                 start = time.perf_counter()
         except EncodingError as error:
@@ -127,8 +127,7 @@ class _Run:
                 self._dead(records[0], error)
                 return
             # One of them is the culprit: the rest is encoded one by one, and goes on.
-            left = todo if "todo" in locals() else range(len(records))
-            for i in list(left):
+            for i in todo:
                 yield from self._encoded([records[i]])
 
     def _dead(self, record: Record, error: EncodingError | InputError) -> None:

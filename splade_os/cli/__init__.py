@@ -1,1 +1,66 @@
+"""The command line. Each command lives in its own file and is imported when it is called."""
 
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from splade_os import __version__
+from splade_os.errors import SpladeError
+
+# command → (file, one line for the list)
+_COMMANDS = {
+    "cluster": ("cluster", "Start, show and stop a local development cluster."),
+    "demo": ("demo", "Ingest real text into a local cluster and search it in three modes."),
+    "index": ("index", "Create, show and delete indices."),
+    "ingest": ("ingest", "Encode documents and write them into an index."),
+    "search": ("search", "Search an index in plain words."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Lists commands without importing them, so that --help answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"splade_os.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(_COMMANDS.items())])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="splade-os")
+def cli() -> None:
+    """Learned sparse retrieval (SPLADE) on OpenSearch, from the client side.
+
+    Results go to standard output, talk to standard error. Settings come from flags, from
+    SPLADE_OS_* variables, .env and splade-os.toml, in this order.
+    """
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong use, 3 done with dead letters,
+    130 interrupted."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except SpladeError as error:
+        click.secho(f"Error: {error.message}", fg="red", err=True)
+        if error.hint:
+            click.echo(error.hint, err=True)
+        sys.exit(1)

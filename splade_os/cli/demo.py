@@ -1,0 +1,157 @@
+"""``splade-os demo``: the whole way, on this machine, in a few minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from splade_os.cli.ingest import ingest_progress, summarise
+from splade_os.cli.search import EXPANSION_STYLE, OWN_STYLE, matched
+
+if TYPE_CHECKING:
+    from splade_os.engines import Engine
+    from splade_os.search.client import SearchClient
+
+INDEX = "splade-os-demo"
+SOURCE = "python:stdlib"
+QUESTIONS = (
+    "delete a folder with everything inside",
+    "run another program and capture what it prints",
+    "how long does a piece of code take",
+    "random choice where some options are more likely",
+)
+
+
+@click.command()
+@click.option("--url", help="Use this cluster (or sqlite:///FILE) instead of a local one.")
+@click.option("--fresh", is_flag=True, help="Ingest again, even if the demo index is there.")
+@click.option("-q", "--question", "questions", multiple=True, help="Ask this instead.")
+@click.pass_context
+def demo(ctx: click.Context, url: str | None, fresh: bool, questions: tuple[str, ...]) -> None:
+    """Ingest real text into a local cluster and search it in three modes.
+
+    The text: the docstrings of the Python standard library, several thousand documents. The
+    model: the starter, built from all-MiniLM-L6-v2 on first use.
+    """
+    from splade_os.engines import connect
+    from splade_os.search.client import SearchClient
+
+    url = url or _cluster_url(ctx)
+    engine = connect(url)
+    info = engine.info()
+    _step(f"Engine: {info.distribution} {info.version} at {url}")
+    _fill(engine, fresh)
+    client = SearchClient(engine=engine, index=INDEX)
+    _show(client, questions or QUESTIONS)
+    _farewell(url)
+
+
+def _cluster_url(ctx: click.Context) -> str:
+    from splade_os.cli.cluster import cluster_up
+    from splade_os.errors import ClusterError, MissingExtraError
+    from splade_os.settings import cache_dir
+
+    try:
+        return cluster_up().url
+    except (ClusterError, MissingExtraError) as error:
+        file = cache_dir() / "demo.db"
+        click.secho(f"No local cluster: {error.message}", fg="yellow", err=True)
+        if error.hint:
+            click.echo(error.hint, err=True)
+        _step("Falling back to the embedded engine (SQLite), which needs neither Java nor Docker.")
+        return f"sqlite:///{file}"
+
+
+def _fill(engine: Engine, fresh: bool) -> None:
+    from splade_os.encoding import DocumentEncoder
+    from splade_os.errors import IndexFormatError, IndexNotFoundError
+    from splade_os.ingest.pipeline import ingest_documents
+    from splade_os.ingest.records import RecordReader, Rejected
+    from splade_os.ingest.sources import Reading, Source, find_source, read_source
+
+    _step("Collecting the docstrings of the Python standard library ...")
+    found = find_source(SOURCE)
+    records = [r for r in read_source(found, RecordReader()) if not isinstance(r, Rejected)]
+    _step("Loading the starter model (the first time it is built, a few seconds) ...")
+    encoder = DocumentEncoder.load("starter")
+    try:
+        same = encoder.identity.difference(engine.index_meta(INDEX).model) is None
+        if same and not fresh and engine.count(INDEX) == len(records):
+            _step(f"{len(records):,} documents are in the index {INDEX} already (--fresh: again).")
+            return
+        engine.delete_index(INDEX)
+    except (IndexNotFoundError, IndexFormatError):
+        pass
+    _step(
+        f"Encoding {len(records):,} documents on {encoder.device} and writing them to {INDEX} ..."
+    )
+    reading = Reading()
+
+    def read() -> Any:
+        for reading.done, record in enumerate(records, 1):
+            yield record
+
+    source = Source(found.name, None, len(records), "documents")
+    with ingest_progress(source, reading) as on_progress:
+        report = ingest_documents(
+            read(),
+            engine=engine,
+            index=INDEX,
+            encoder=encoder,
+            dead_letters=Path("dead-letters-demo.jsonl"),
+            on_progress=on_progress,
+        )
+    summarise(report)
+
+
+def _show(client: SearchClient, questions: tuple[str, ...]) -> None:
+    from rich.console import Console, Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from splade_os.search.client import MODES
+
+    console = Console()
+    legend = Text("Matched terms: ")
+    legend.append("in the text", style=OWN_STYLE)
+    legend.append(", ").append("added by the model", style=EXPANSION_STYLE)
+    titles = {"idf": "IDF query (no model runs)", "encoder": "encoder query", "bm25": "BM25"}
+    for question in questions:
+        table = Table(
+            title=f"\n“{question}”", title_justify="left", title_style="bold", expand=True
+        )
+        columns = []
+        for mode in MODES:
+            results = client.search(question, 3, mode, explain=True)
+            table.add_column(f"{titles[mode]}, {results.took_ms:.0f} ms", ratio=1)
+            columns.append(list(results))
+        for rank in range(3):
+            row = []
+            for hits in columns:
+                if rank >= len(hits):
+                    row.append(Group(""))
+                    continue
+                hit = hits[rank]
+                title = Text(f"{hit.source.get('title', hit.id)}", style="bold")
+                row.append(Group(title.append(f"  {hit.score:.2f}", style="dim"), matched(hit, 6)))
+            table.add_row(*row, end_section=True)
+        console.print(table)
+    console.print(legend)
+
+
+def _farewell(url: str) -> None:
+    flag = "" if url.endswith("localhost:9200") else f" --url {url}"
+    click.echo("\nWhat next:")
+    for command, why in (
+        (f'splade-os search "parse dates" --index {INDEX}{flag} --explain', "your own question"),
+        (f"splade-os ingest DOCS.jsonl --index mine{flag}", "your own documents"),
+        (f"splade-os index show --index {INDEX}{flag}", "what the index remembers"),
+        ("splade-os cluster down", "stop the local cluster"),
+    ):
+        click.echo(f"  {command:<72} {why}")
+
+
+def _step(text: str) -> None:
+    click.secho(text, fg="cyan", err=True)

@@ -1,0 +1,104 @@
+"""``splade-os index``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from splade_os.cli.options import (
+    connection_options,
+    index_option,
+    json_option,
+    need_index,
+    open_engine,
+    print_json,
+    settings_of,
+)
+
+
+@click.group()
+def index() -> None:
+    """Create, show and delete indices."""
+
+
+@index.command()
+@connection_options
+@index_option
+@click.option("--model", help="Folder, hub name or 'starter'.  [default: starter]")
+@click.option("--text", default="title,text", show_default=True, help="Fields to encode.")
+@click.option("--max-active-dims", type=click.IntRange(1), help="Heaviest terms per document.")
+@click.option("--max-length", type=click.IntRange(1), help="Tokens after which a text is cut.")
+def create(text: str, max_active_dims: int | None, max_length: int | None, **flags: Any) -> None:
+    """Create an empty index for a model."""
+    from splade_os.encoding import DocumentEncoder
+    from splade_os.ingest.target import new_meta
+    from splade_os.settings import DEFAULT_MODEL
+
+    settings = settings_of(**flags)
+    name = need_index(settings)
+    encoder = DocumentEncoder.load(
+        settings.model or DEFAULT_MODEL, max_active_dims=max_active_dims, max_length=max_length
+    )
+    meta = new_meta(encoder.identity, text.split(","))
+    open_engine(settings).create_index(name, meta)
+    click.echo(f"Created {name} for the model {encoder.identity.name}.", err=True)
+
+
+@index.command()
+@connection_options
+@index_option
+@json_option
+def show(as_json: bool, **flags: Any) -> None:
+    """Show what an index holds and what encoded it."""
+    settings = settings_of(**flags)
+    name = need_index(settings)
+    engine = open_engine(settings)
+    meta, stats = engine.index_meta(name), engine.stats(name)
+    statistics = engine.load_statistics(name)
+    counted = statistics.documents if statistics else 0
+    if as_json:
+        print_json(
+            {
+                "index": name,
+                "documents": stats.documents,
+                "bytes": stats.bytes,
+                "documents_in_idf": counted,
+                **meta.model_dump(),
+            }
+        )
+        return
+    model = meta.model
+    rows = {
+        "index": name,
+        "documents": f"{stats.documents:,}",
+        "size": f"{stats.bytes / 1e6:,.1f} MB",
+        "IDF table": f"from {counted:,} documents" if counted else "the model's",
+        "field": f"{meta.field} ({meta.field_type}, features named by {meta.feature_naming})",
+        "text fields": ", ".join(meta.text_fields),
+        "model": model.name + (f" @ {model.revision}" if model.revision else ""),
+        "content hash": model.content_hash,
+        "activation": f"{model.activation}, {model.pooling} pooling",
+        "maximum length": f"{model.max_length} tokens",
+        "active dimensions": str(model.max_active_dims or "all"),
+        "made by": f"splade-os {meta.splade_os}",
+    }
+    for label, value in rows.items():
+        click.echo(f"{label:<18} {value}")
+
+
+@index.command()
+@connection_options
+@index_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(yes: bool, **flags: Any) -> None:
+    """Delete an index, its documents and its statistics."""
+    settings = settings_of(**flags)
+    name = need_index(settings)
+    engine = open_engine(settings)
+    engine.index_meta(name)  # never deletes an index that is none of ours
+    if not yes:
+        count = engine.count(name)
+        click.confirm(f"Delete {name} with {count:,} documents?", abort=True, err=True)
+    engine.delete_index(name)
+    click.echo(f"Deleted {name}.", err=True)
