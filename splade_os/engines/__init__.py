@@ -1,1 +1,69 @@
+"""Clusters, behind one narrow protocol. `connect` opens one."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from splade_os.engines.base import (
+    CONTENT_FIELD,
+    VECTOR_FIELD,
+    Engine,
+    EngineHit,
+    EngineInfo,
+    IndexMeta,
+    IndexStats,
+    MatchQuery,
+    Outcome,
+    SearchRequest,
+    SearchResponse,
+    TermsQuery,
+)
+from splade_os.engines.rank_features import DocumentRenderer, Share, explain_terms
+from splade_os.errors import SettingsError
+
+__all__ = [
+    "CONTENT_FIELD",
+    "VECTOR_FIELD",
+    "DocumentRenderer",
+    "Engine",
+    "EngineHit",
+    "EngineInfo",
+    "IndexMeta",
+    "IndexStats",
+    "MatchQuery",
+    "Outcome",
+    "SearchRequest",
+    "SearchResponse",
+    "Share",
+    "TermsQuery",
+    "connect",
+    "explain_terms",
+]
+
+_SQLITE = "sqlite:///"
+
+
+def connect(url: str, **options: Any) -> Engine:
+    """Open an engine.
+
+    Args:
+        url: ``http://`` or ``https://`` of an OpenSearch cluster, ``sqlite:///file.db``
+            (relative) or ``sqlite:////folder/file.db`` (absolute).
+        options: of `OpenSearchEngine`: ``username``, ``password``, ``ca_certs``,
+            ``verify_certs``, ``timeout``. SQLite needs none.
+
+    Raises:
+        SettingsError: the URL is none of these.
+    """
+    if url.startswith(("http://", "https://")):
+        from splade_os.engines.opensearch import OpenSearchEngine
+
+        return OpenSearchEngine(url, **options)
+    if url.startswith(_SQLITE) and url != _SQLITE:
+        from splade_os.engines.sqlite import SQLiteEngine
+
+        return SQLiteEngine(url.removeprefix(_SQLITE))
+    raise SettingsError(
+        f"{url!r} is not the URL of an engine.",
+        hint="Use http://localhost:9200, https://host:9200 or sqlite:///file.db.",
+    )

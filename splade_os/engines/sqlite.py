@@ -1,0 +1,313 @@
+"""SQLite as an engine: one file, the standard library alone.
+
+For notebooks, tests and machines without Java or Docker. A postings table with weights
+truncated as Lucene's FeatureField does, the dot product in SQL, FTS5 for BM25. Scores equal
+those of a cluster; it takes the same bulk bodies and refuses the same documents.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import orjson
+from pydantic import ValidationError
+
+from splade_os.engines.base import (
+    EngineHit,
+    EngineInfo,
+    IndexMeta,
+    IndexStats,
+    MatchQuery,
+    Outcome,
+    SearchRequest,
+    SearchResponse,
+    TermsQuery,
+)
+from splade_os.engines.rank_features import heaviest
+from splade_os.errors import (
+    EngineError,
+    EngineUnavailableError,
+    IndexExistsError,
+    IndexFormatError,
+    IndexNotFoundError,
+)
+from splade_os.features import MIN_WEIGHT, truncate
+from splade_os.statistics import TermStatistics
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS indices (
+    number INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, meta TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS documents (
+    number INTEGER PRIMARY KEY, in_index INTEGER NOT NULL, id TEXT NOT NULL,
+    source BLOB NOT NULL, UNIQUE (in_index, id));
+CREATE TABLE IF NOT EXISTS postings (
+    in_index INTEGER, feature TEXT, document INTEGER, weight REAL NOT NULL,
+    PRIMARY KEY (in_index, feature, document)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS postings_of_document ON postings (document);
+CREATE TABLE IF NOT EXISTS statistics (
+    in_index INTEGER PRIMARY KEY, documents INTEGER, tokens INTEGER, frequencies BLOB);
+"""
+_MARK = "\u241f"
+
+
+class SQLiteEngine:
+    """Indices in one SQLite file, which is made if it is missing.
+
+    Args:
+        path: the file.
+
+    Raises:
+        EngineUnavailableError: it cannot be opened, or is no database.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self.url = f"sqlite:///{self.path}"
+        self._lock = RLock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+            self._db.isolation_level = None  # transactions are ours
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise EngineUnavailableError(
+                f"The file {self.path} cannot be opened as a database: {error}.",
+                hint="Name a file that splade-os may write: --url sqlite:///FILE.",
+            ) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._translated():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise EngineError(f"{self.url}: {error}.") from error
+
+    def _number(self, index: str) -> int:
+        with self._lock, self._translated():
+            row = self._db.execute("SELECT number FROM indices WHERE name = ?", (index,)).fetchone()
+        if row is None:
+            raise IndexNotFoundError(
+                f"There is no index {index} at {self.url}.",
+                hint="Make it with: splade-os ingest SOURCE --index NAME.",
+            )
+        return int(row[0])
+
+    def info(self) -> EngineInfo:
+        return EngineInfo("sqlite", sqlite3.sqlite_version)
+
+    def create_index(
+        self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        del settings  # of a cluster
+        with self._transaction() as db:
+            try:
+                cursor = db.execute(
+                    "INSERT INTO indices (name, meta) VALUES (?, ?)",
+                    (index, meta.model_dump_json()),
+                )
+            except sqlite3.IntegrityError:
+                raise IndexExistsError(f"The index {index} exists already.") from None
+            db.execute(
+                f"CREATE VIRTUAL TABLE content_{cursor.lastrowid} "
+                "USING fts5 (content, tokenize = 'porter unicode61')"
+            )
+
+    def delete_index(self, index: str) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            db.execute(f"DROP TABLE content_{number}")
+            for table in ("postings", "documents", "statistics"):
+                db.execute(f"DELETE FROM {table} WHERE in_index = ?", (number,))
+            db.execute("DELETE FROM indices WHERE number = ?", (number,))
+
+    def index_meta(self, index: str) -> IndexMeta:
+        number = self._number(index)
+        with self._lock, self._translated():
+            (text,) = self._db.execute(
+                "SELECT meta FROM indices WHERE number = ?", (number,)
+            ).fetchone()
+        try:
+            return IndexMeta.model_validate_json(text)
+        except ValidationError as error:
+            raise IndexFormatError(f"The record of the index {index} is damaged: {error}") from None
+
+    def stats(self, index: str) -> IndexStats:
+        return IndexStats(self.count(index), self.path.stat().st_size)
+
+    def bulk(self, index: str, body: bytes) -> list[Outcome]:
+        number, meta = self._number(index), self.index_meta(index)
+        lines = iter(body.splitlines())
+        outcomes = []
+        with self._transaction() as db:
+            for line in lines:
+                (operation, action), *_ = orjson.loads(line).items()
+                identifier = action["_id"]
+                if operation == "delete":
+                    outcomes.append(_delete(db, number, identifier))
+                else:
+                    outcomes.append(_index(db, number, identifier, next(lines), meta))
+        return outcomes
+
+    def refresh(self, index: str) -> None:
+        self._number(index)  # what is committed is searchable
+
+    def count(self, index: str) -> int:
+        number = self._number(index)
+        with self._lock, self._translated():
+            (count,) = self._db.execute(
+                "SELECT count(*) FROM documents WHERE in_index = ?", (number,)
+            ).fetchone()
+        return int(count)
+
+    def search(self, index: str, request: SearchRequest) -> SearchResponse:
+        start = time.perf_counter()
+        number, field = self._number(index), self.index_meta(index).field
+        with self._lock, self._translated():
+            if isinstance(request.query, MatchQuery):
+                rows = self._match(number, request.query, request.k)
+            else:
+                rows = self._dot_product(number, request.query, request.k)
+        hits = [_hit(row, request, field) for row in rows]
+        return SearchResponse(hits, (time.perf_counter() - start) * 1000)
+
+    def _dot_product(self, number: int, query: TermsQuery, k: int) -> list[tuple[Any, ...]]:
+        features, weights = heaviest(query)
+        # One look-up per feature in the clustered postings; ties in the order of insertion.
+        terms = orjson.dumps(list(zip(features, weights.tolist(), strict=True))).decode()
+        return self._db.execute(
+            "WITH terms AS (SELECT value ->> 0 AS feature, value ->> 1 AS weight "
+            "               FROM json_each(?)), "
+            "scores AS (SELECT document, sum(p.weight * t.weight) AS score FROM terms t "
+            "           CROSS JOIN postings p ON p.in_index = ? AND p.feature = t.feature "
+            "           GROUP BY document ORDER BY score DESC, document LIMIT ?) "
+            "SELECT d.id, s.score, d.source, '' FROM scores s "
+            "JOIN documents d ON d.number = s.document ORDER BY s.score DESC, d.number",
+            (terms, number, k),
+        ).fetchall()
+
+    def _match(self, number: int, query: MatchQuery, k: int) -> list[tuple[Any, ...]]:
+        words = "".join(c if c.isalnum() else " " for c in query.text).split()
+        if not words:
+            return []
+        table = f"content_{number}"
+        expression = " OR ".join(f'"{word}"' for word in words)
+        return self._db.execute(
+            f"SELECT d.id, -c.rank, d.source, highlight({table}, 0, ?, ?) "
+            f"FROM {table} c JOIN documents d ON d.number = c.rowid "
+            f"WHERE {table} MATCH ? ORDER BY c.rank, d.number LIMIT ?",
+            (_MARK, _MARK, expression, k),
+        ).fetchall()
+
+    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO statistics VALUES (?, ?, ?, ?)",
+                (
+                    number,
+                    statistics.documents,
+                    statistics.tokens,
+                    statistics.frequencies.astype("<i8").tobytes(),
+                ),
+            )
+
+    def load_statistics(self, index: str) -> TermStatistics | None:
+        number = self._number(index)
+        with self._lock, self._translated():
+            row = self._db.execute(
+                "SELECT documents, tokens, frequencies FROM statistics WHERE in_index = ?",
+                (number,),
+            ).fetchone()
+        if row is None:
+            return None
+        return TermStatistics(row[0], row[1], np.frombuffer(row[2], "<i8").astype(np.int64))
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+
+def _index(
+    db: sqlite3.Connection, number: int, identifier: str, line: bytes, meta: IndexMeta
+) -> Outcome:
+    try:
+        source = orjson.loads(line)
+        postings = _postings(source.get(meta.field))
+    except (orjson.JSONDecodeError, ValueError) as error:
+        return Outcome(identifier, 400, reason=f"mapper_parsing_exception: {error}")
+    existed = _delete(db, number, identifier).ok
+    document = db.execute(
+        "INSERT INTO documents (in_index, id, source) VALUES (?, ?, ?)",
+        (number, identifier, line),
+    ).lastrowid
+    db.executemany(
+        "INSERT INTO postings VALUES (?, ?, ?, ?)",
+        [(number, feature, document, weight) for feature, weight in postings],
+    )
+    text = " ".join(str(source[f]) for f in meta.text_fields if source.get(f))
+    db.execute(f"INSERT INTO content_{number} (rowid, content) VALUES (?, ?)", (document, text))
+    return Outcome(identifier, 200 if existed else 201, "updated" if existed else "created")
+
+
+def _delete(db: sqlite3.Connection, number: int, identifier: str) -> Outcome:
+    row = db.execute(
+        "SELECT number FROM documents WHERE in_index = ? AND id = ?", (number, identifier)
+    ).fetchone()
+    if row is None:
+        return Outcome(identifier, 404, "not_found", "no such document")
+    db.execute("DELETE FROM postings WHERE document = ?", row)
+    db.execute(f"DELETE FROM content_{number} WHERE rowid = ?", row)
+    db.execute("DELETE FROM documents WHERE number = ?", row)
+    return Outcome(identifier, 200, "deleted")
+
+
+def _postings(vector: Any) -> list[tuple[str, float]]:
+    """What FeatureField would store; refuses what it refuses."""
+    if vector is None:
+        return []
+    if not isinstance(vector, dict):
+        raise ValueError("[rank_features] fields must be json objects")
+    for feature, weight in vector.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ValueError(f"the weight of feature {feature!r} is no number")
+        if not weight >= MIN_WEIGHT:
+            raise ValueError(f"featureValue must be a positive normal float, got {weight}")
+    weights = truncate(np.array(list(vector.values()), np.float32))
+    return list(zip(vector, weights.tolist(), strict=True))
+
+
+def _hit(row: tuple[Any, ...], request: SearchRequest, field: str) -> EngineHit:
+    identifier, score, blob, marked = row
+    source = orjson.loads(blob)
+    vector = source.pop(field, {})
+    if request.source is not None:
+        source = {name: source[name] for name in request.source if name in source}
+    words = marked.split(_MARK)[1::2] if request.highlight else []
+    return EngineHit(
+        identifier,
+        float(score),
+        source,
+        vector if request.with_vector else None,
+        tuple(dict.fromkeys(word.lower() for word in words)),
+    )
