@@ -1,0 +1,1 @@
+"""Compose files; installed as ``splade_os.docker`` so that ``splade-os cluster`` finds them."""

@@ -1,0 +1,36 @@
+"""The few requests that tell whether a node is there."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from typing import Any
+
+
+def ask(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
+    """The JSON object behind a URL, or ``None`` where nothing (sensible) answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            value = json.load(answer)
+    except (OSError, ValueError, urllib.error.URLError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def is_taken(port: int) -> bool:
+    """Whether something listens at a port of the loopback address."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def who_listens(port: int) -> str:
+    """What answers at a port, for an error message."""
+    root = ask(f"http://127.0.0.1:{port}/")
+    if root and "version" in root:
+        version = root["version"]
+        name = version.get("distribution", "elasticsearch")
+        return f"{name} {version.get('number')} (cluster {root.get('cluster_name')})"
+    return "another program"

@@ -1,0 +1,158 @@
+"""One node as a process of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from splade_os.local.distribution import java_home
+from splade_os.local.places import hand_over, node_user
+from splade_os.local.state import NodeState
+
+_TRANSPORT_OFFSET = 100
+_PATIENCE = 30  # seconds between SIGTERM and SIGKILL
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """What a node is to be.
+
+    Attributes:
+        name: ``node-1`` ...
+        folder: for its configuration, logs, data and temporary files.
+        distribution: the unpacked engine, shared by all nodes.
+        heap: for the JVM, like ``1g``.
+        port: of HTTP; peers: HTTP ports of all nodes, its own included.
+        cluster: name of the cluster.
+    """
+
+    name: str
+    folder: Path
+    distribution: Path
+    heap: str
+    port: int
+    peers: Sequence[int]
+    cluster: str
+
+
+def start(plan: NodePlan) -> NodeState:
+    """Start a node; it outlives this process. It does not answer yet."""
+    config, log = plan.folder / "config", plan.folder / "logs" / "console.log"
+    shutil.rmtree(config, ignore_errors=True)
+    for name in ("logs", "data", "tmp"):
+        (plan.folder / name).mkdir(parents=True, exist_ok=True)
+    shutil.copytree(plan.distribution / "config", config)
+    (config / "opensearch.yml").write_text(_settings(plan), "utf-8")
+    options = config / "jvm.options"
+    text = options.read_text("utf-8")
+    for relative in ("logs/", "agent/"):
+        owner = plan.folder if relative == "logs/" else plan.distribution
+        text = text.replace(f"={relative}", f"={owner}/{relative}")
+        text = text.replace(f":{relative}", f":{owner}/{relative}")
+    text = text.replace("HeapDumpPath=data", f"HeapDumpPath={plan.folder}/data")
+    options.write_text(text, "utf-8")
+    hand_over(plan.folder)
+    java = java_home()
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "HOME": str(plan.folder),
+        "OPENSEARCH_JAVA_HOME": str(java),
+        "OPENSEARCH_PATH_CONF": str(config),
+        "OPENSEARCH_TMPDIR": str(plan.folder / "tmp"),
+        "OPENSEARCH_JAVA_OPTS": f"-Xms{plan.heap} -Xmx{plan.heap}",
+    }
+    user = node_user()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [plan.distribution / "bin" / "opensearch"],
+            cwd=plan.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            user=user,
+            group=None if user is None else _group(user),
+            extra_groups=None if user is None else [],
+        )
+    return NodeState(
+        name=plan.name, port=plan.port, pid=process.pid, log=log, data=plan.folder / "data"
+    )
+
+
+def _group(user: str) -> int:
+    import pwd
+
+    return pwd.getpwnam(user).pw_gid
+
+
+def _settings(plan: NodePlan) -> str:
+    lines = [
+        f"cluster.name: splade-os-{plan.cluster}",
+        f"node.name: {plan.name}",
+        f"path.data: {plan.folder / 'data'}",
+        f"path.logs: {plan.folder / 'logs'}",
+        "network.host: 127.0.0.1",
+        f"http.port: {plan.port}",
+        f"transport.port: {plan.port + _TRANSPORT_OFFSET}",
+        # a nearly full disk of a developer must not make his indices read-only
+        "cluster.routing.allocation.disk.threshold_enabled: false",
+    ]
+    if len(plan.peers) == 1:
+        lines.append("discovery.type: single-node")
+    else:
+        hosts = ", ".join(f"127.0.0.1:{port + _TRANSPORT_OFFSET}" for port in plan.peers)
+        names = ", ".join(f"node-{i}" for i in range(1, len(plan.peers) + 1))
+        lines += [
+            f"discovery.seed_hosts: [{hosts}]",
+            f"cluster.initial_cluster_manager_nodes: [{names}]",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def is_alive(node: NodeState) -> bool:
+    """Whether the node's process runs, and is still the one that was started."""
+    if node.pid is None or node.data is None:
+        return False
+    try:  # reap it, should it be a child of ours that has ended
+        os.waitpid(node.pid, os.WNOHANG)
+    except (ChildProcessError, OSError):
+        pass
+    command = subprocess.run(
+        ["ps", "-ww", "-o", "stat=,args=", "-p", str(node.pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    # a number may have gone to another process since; a start script has not become java yet
+    return bool(command) and not command.startswith("Z") and "opensearch" in command.lower()
+
+
+def stop(node: NodeState) -> None:
+    """Stop a node: SIGTERM, and SIGKILL where that does not help."""
+    if node.pid is None or not is_alive(node):
+        return
+    for sign, patience in ((signal.SIGTERM, _PATIENCE), (signal.SIGKILL, 5)):
+        try:
+            os.killpg(node.pid, sign)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if not is_alive(node):
+                return
+            time.sleep(0.1)
+
+
+def tail(node: NodeState, lines: int) -> str:
+    """The last lines that a node printed."""
+    if node.log is None or not node.log.is_file():
+        return ""
+    return "\n".join(node.log.read_text("utf-8", "replace").splitlines()[-lines:])
