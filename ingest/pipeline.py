@@ -30,6 +30,7 @@ class IngestReport:
     Attributes:
         index: where they went.
         read: records and damaged records read; = created + updated + dead.
+        encoded: documents that have their vector.
         created, updated: documents acknowledged by the engine.
         dead: records in the dead letters.
         empty: documents indexed without any term (only BM25 finds them).
@@ -40,6 +41,7 @@ class IngestReport:
 
     index: str
     read: int = 0
+    encoded: int = 0
     created: int = 0
     updated: int = 0
     dead: int = 0
@@ -120,6 +122,7 @@ class _Run:
                 self.add(encode_seconds=time.perf_counter() - start)
                 for i, row in zip(positions, batch, strict=True):
                     del todo[i]
+                    self.add(encoded=1)
                     yield records[i], tokens[i], row
                 start = time.perf_counter()
         except EncodingError as error:

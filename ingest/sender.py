@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class Sender:
         acknowledge: called once for every parcel with what finally became of it, on the
             caller's thread.
         max_bytes, max_documents: bounds of one request.
+        max_seconds: a request is started at the latest after this time, so that a slow encoder
+            does not keep what it has done to itself.
     """
 
     def __init__(
@@ -49,11 +52,14 @@ class Sender:
         *,
         max_bytes: int = 8_000_000,
         max_documents: int = 2_000,
+        max_seconds: float = 5.0,
     ) -> None:
         self._engine, self._index, self._acknowledge = engine, index, acknowledge
         self._max_bytes, self._max_documents = max_bytes, max_documents
+        self._max_seconds = max_seconds
         self._waiting: list[Parcel] = []
         self._bytes = 0
+        self._flushed = time.monotonic()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="splade-os-send")
         self._under_way: tuple[list[Parcel], Future[list[Outcome]]] | None = None
 
@@ -70,8 +76,12 @@ class Sender:
 
     def put(self, parcel: Parcel) -> None:
         """Take a parcel; starts a request when enough wait."""
-        full = self._bytes + len(parcel.lines) > self._max_bytes
-        if self._waiting and (full or len(self._waiting) >= self._max_documents):
+        full = (
+            self._bytes + len(parcel.lines) > self._max_bytes
+            or len(self._waiting) >= self._max_documents
+            or time.monotonic() - self._flushed > self._max_seconds
+        )
+        if self._waiting and full:
             self.flush()
         self._waiting.append(parcel)
         self._bytes += len(parcel.lines)
@@ -79,6 +89,7 @@ class Sender:
     def flush(self) -> None:
         """Start a request with all that waits; first settles the one under way."""
         self.settle()
+        self._flushed = time.monotonic()
         if self._waiting:
             parcels, self._waiting, self._bytes = self._waiting, [], 0
             self._under_way = parcels, self._pool.submit(self._send, parcels)

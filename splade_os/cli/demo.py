@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 INDEX = "splade-os-demo"
 SOURCE = "python:stdlib"
 QUESTIONS = (
-    "delete a folder with everything inside",
-    "run another program and capture what it prints",
-    "how long does a piece of code take",
-    "random choice where some options are more likely",
+    "pick an element at random by weight",
+    "measure how fast a piece of code is",
+    "compare two texts line by line",
+    "how many days are in a month",
 )
 
 

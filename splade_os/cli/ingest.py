@@ -133,10 +133,9 @@ def ingest_progress(source: Source, reading: Reading) -> Iterator[Callable[[Inge
     console = Console(stderr=True)
 
     def line(report: IngestReport) -> str:
-        rate = report.indexed / report.seconds if report.seconds else 0
-        return f"{report.indexed:,} indexed, {rate:,.0f} docs/s" + (
-            f", {report.dead:,} dead letters" if report.dead else ""
-        )
+        rate = report.encoded / report.seconds if report.seconds else 0
+        dead = f", {report.dead:,} dead letters" if report.dead else ""
+        return f"{report.encoded:,} encoded, {report.indexed:,} indexed, {rate:,.0f} docs/s{dead}"
 
     if not console.is_terminal:
         last = time.monotonic()
@@ -145,8 +144,11 @@ def ingest_progress(source: Source, reading: Reading) -> Iterator[Callable[[Inge
             nonlocal last
             if time.monotonic() - last >= 2:
                 last = time.monotonic()
-                part = f" ({reading.done / source.total:.0%} read)" if source.total else ""
-                click.echo(line(report) + part, err=True)
+                eta = ""
+                if source.total and reading.done:
+                    left = report.seconds * (source.total / reading.done - 1)
+                    eta = f", {reading.done / source.total:.0%} read, about {left:.0f} s to go"
+                click.echo(line(report) + eta, err=True)
 
         yield plain
         return

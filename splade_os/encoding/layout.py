@@ -200,9 +200,9 @@ def _read_splade(chain: Sequence[tuple[str, Path]], where: Path) -> SpladePart:
 def _read_static(folder: Path) -> StaticPart:
     config = _read_optional(folder / "config.json")
     if config.get("path"):
-        # SparseStaticEmbedding.load: a JSON file, relative to the module or to the model
+        # a JSON table; the path may also be the model's own name on the hub, whose root has it
         name = str(config["path"])
-        candidates = [folder / name, folder.parent / name]
+        candidates = [folder / name, folder.parent / name, folder.parent / "idf.json"]
     else:
         candidates = [folder / "model.safetensors"]
     for file in candidates:

@@ -1,0 +1,79 @@
+"""Fixtures: a real OpenSearch node, both engines, tiny models."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may need the hub
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+for name in [name for name in os.environ if name.startswith("SPLADE_OS_")]:
+    if name not in {"SPLADE_OS_CACHE", "SPLADE_OS_TEST_URL", "SPLADE_OS_TEST_FULL"}:
+        del os.environ[name]  # a developer's own settings
+
+from splade_os.engines import Engine, connect  # noqa: E402
+from splade_os.errors import IndexNotFoundError  # noqa: E402
+from splade_os.local import down, up  # noqa: E402
+
+CLUSTER = f"pytest-{os.getpid()}"
+
+
+@pytest.fixture(scope="session")
+def opensearch_url() -> Iterator[str]:
+    """A real node: SPLADE_OS_TEST_URL, or one of its own on a free port."""
+    given = os.environ.get("SPLADE_OS_TEST_URL")
+    if given:
+        yield given
+        return
+    state = up(name=CLUSTER, via="jvm", port=0, heap="1g")
+    try:
+        yield state.url
+    finally:
+        down(CLUSTER, delete_data=True)
+
+
+@pytest.fixture(params=["sqlite", "opensearch"])
+def engine_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of each engine in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/engine.db"
+    return str(request.getfixturevalue("opensearch_url"))
+
+
+@pytest.fixture
+def engine(engine_url: str) -> Iterator[Engine]:
+    opened = connect(engine_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def index(engine: Engine) -> Iterator[str]:
+    """A name that no other test has; what it stands for is removed."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    yield name
+    with contextlib.suppress(IndexNotFoundError):
+        engine.delete_index(name)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny models: bert, distilbert, router, and their older layouts."""
+    from tests import tiny_models as make
+
+    root = tmp_path_factory.mktemp("tiny")
+    make.plain("bert", root / "bert")
+    make.plain("distilbert", root / "distilbert")
+    make.router(root / "router")
+    make.plain_50(root / "bert", root / "bert-50")
+    make.plain_50(root / "distilbert", root / "distilbert-50")
+    make.router_50(root / "router", root / "router-50")
+    make.router_50(root / "router", root / "router-pre", prerelease=True)
+    make.router_50(root / "router", root / "router-asym", prerelease=True, asym=True)
+    make.idf_json(root / "router", root / "router-json")
+    return root

@@ -1,0 +1,130 @@
+"""Damaged and foreign model folders: one clear error each, and never a pickle or remote code."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from splade_os.encoding import DocumentEncoder, load_query_encoder, read_layout
+from splade_os.errors import EncodingError, ModelError
+from tests import tiny_models
+from tests.tiny_models import change
+
+
+@pytest.fixture
+def model(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny / "bert", tmp_path / "model"))
+
+
+def load(folder: Path) -> DocumentEncoder:
+    return DocumentEncoder.load(str(folder), device="cpu")
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_plain_checkpoint_is_not_guessed(tmp_path: Path) -> None:
+    folder = tiny_models.masked_lm("bert", tmp_path / "plain")
+    with pytest.raises(ModelError, match="which activation and pooling"):
+        load(folder)
+
+
+def test_no_tokenizer(model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"no tokenizer\.json"):
+        load(model)
+
+
+def test_pickled_weights_are_never_loaded(model: Path, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "exploded",)  # type: ignore[return-value]
+
+    (model / "model.safetensors").unlink()
+    torch.save(Bomb(), model / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="Pickled weights are never loaded"):
+        load(model)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_truncated_weights(model: Path) -> None:
+    file = model / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load(model)
+
+
+def test_weights_without_head(model: Path) -> None:
+    file = model / "model.safetensors"
+    tensors = {k: v for k, v in load_file(file).items() if "transform" not in k}
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="random weights"):
+        load(model)
+
+
+def test_nan_weights(model: Path) -> None:
+    file = model / "model.safetensors"
+    tensors = load_file(file)
+    tensors["bert.embeddings.LayerNorm.weight"][3] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"LayerNorm\.weight holds NaN"):
+        load(model)
+
+
+def test_remote_code(model: Path) -> None:
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "custom_code.MyTransformer"}]
+    import json
+
+    (model / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match="would run code"):
+        load(model)
+
+
+def test_unknown_activation(model: Path) -> None:
+    change(model / "1_SpladePooling" / "config.json", activation_function="gelu")
+    with pytest.raises(ModelError, match="activation_function 'gelu'"):
+        read_layout(model)
+
+
+def test_damaged_json(model: Path) -> None:
+    (model / "modules.json").write_text('[{"idx": 0,')
+    with pytest.raises(ModelError, match=r"modules\.json cannot be read"):
+        load(model)
+
+
+def test_tokenizer_of_another_model(model: Path) -> None:
+    import json
+
+    file = model / "tokenizer.json"
+    content = json.loads(file.read_text())
+    vocabulary = content["model"]["vocab"]
+    for i in range(50):
+        vocabulary[f"extra{i}"] = len(vocabulary)
+    file.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="do not belong together"):
+        load(model)
+
+
+def test_query_table_of_another_model(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny / "router", tmp_path / "router"))
+    file = folder / "query_0_SparseStaticEmbedding" / "model.safetensors"
+    save_file({"weight": torch.rand(10)}, file)
+    with pytest.raises(ModelError, match="do not belong together"):
+        load_query_encoder(str(folder))
+
+
+def test_symmetric_model_has_no_table(tiny: Path) -> None:
+    with pytest.raises(ModelError, match="no IDF table"):
+        load_query_encoder(str(tiny / "bert"), "idf")
+
+
+@pytest.mark.parametrize("bad", ["\ud800", 7])
+def test_text_that_is_none(tiny: Path, bad: object) -> None:
+    with pytest.raises(EncodingError, match="Text 1 of the batch"):
+        load(tiny / "bert").encode(["fine", bad])  # type: ignore[list-item]

@@ -1,0 +1,333 @@
+"""Both engines, the real node included, do the same: exactly what the protocol says."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from splade_os import mappings
+from splade_os.engines import (
+    DocumentRenderer,
+    Engine,
+    IndexMeta,
+    MatchQuery,
+    SearchRequest,
+    TermsQuery,
+    connect,
+    explain_terms,
+)
+from splade_os.errors import (
+    EngineError,
+    EngineUnavailableError,
+    IndexExistsError,
+    IndexFormatError,
+    IndexNotFoundError,
+    InputError,
+    SettingsError,
+    SpladeWarning,
+)
+from splade_os.features import truncate
+from splade_os.identity import ModelIdentity
+from splade_os.statistics import TermStatistics
+from splade_os.vectors import SparseBatch
+from splade_os.vocabulary import FEATURE_NAMING, Vocabulary
+
+META = IndexMeta(
+    splade_os="0",
+    feature_naming=FEATURE_NAMING,
+    model=ModelIdentity(
+        name="m",
+        content_hash="h",
+        activation="relu",
+        pooling="max",
+        max_length=8,
+        vocabulary_size=1500,
+    ),
+)
+ODD = [
+    ".",
+    "...",
+    "##.",
+    "a.b",
+    "␛",
+    "",
+    " ",
+    '"',
+    "\\",
+    "[CLS]",
+    "##ing",
+    "é",
+    "日",
+    "🙃",
+    "%",
+    "~",
+]
+VOCABULARY = Vocabulary([*ODD, *(f"t{i}" for i in range(1500 - len(ODD)))])
+
+
+def random_batch(rows: int, seed: int = 0) -> SparseBatch:
+    random = np.random.default_rng(seed)
+    content = []
+    for _ in range(rows):
+        ids = np.sort(random.choice(1500, random.integers(1, 80), replace=False)).astype(np.int32)
+        content.append((ids, np.exp(random.normal(0, 1.5, len(ids))).astype(np.float32)))
+    return SparseBatch.from_rows(content, 1500)
+
+
+def fill(engine: Engine, index: str, batch: SparseBatch) -> None:
+    engine.create_index(index, META)
+    renderer = DocumentRenderer(VOCABULARY)
+    body = b"".join(renderer.render(f"d{i}", {"n": i}, *row) for i, row in enumerate(batch))
+    assert all(outcome.ok for outcome in engine.bulk(index, body))
+    engine.refresh(index)
+
+
+def terms(ids: list[int], weights: list[float]) -> TermsQuery:
+    return TermsQuery([VOCABULARY.features[i] for i in ids], np.array(weights, np.float32))
+
+
+def test_scores_are_exact(engine: Engine, index: str) -> None:
+    batch = random_batch(300)
+    fill(engine, index, batch)
+    dense = batch.to_dense()
+    stored = np.where(dense > 0, truncate(dense), 0).astype(np.float64)
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        ids = random.choice(1500, 12, replace=False)
+        weights = random.uniform(0.01, 90, 12).astype(np.float32)
+        expected = stored[:, ids] @ weights.astype(np.float64)
+        query = terms(ids.tolist(), weights.tolist())
+        hits = engine.search(index, SearchRequest(query, k=300)).hits
+        assert len(hits) == (expected > 0).sum()
+        got = np.array([hit.score for hit in hits])
+        mine = np.array([expected[int(hit.id[1:])] for hit in hits])
+        np.testing.assert_allclose(got, mine, rtol=1e-5)
+        np.testing.assert_allclose(got, np.sort(expected[expected > 0])[::-1], rtol=1e-5)
+
+
+def test_every_token_is_found(engine: Engine, index: str) -> None:
+    batch = SparseBatch.from_rows(
+        [(np.array([i], np.int32), np.array([1.5], np.float32)) for i in range(len(ODD))], 1500
+    )
+    fill(engine, index, batch)
+    for i in range(len(ODD)):
+        hits = engine.search(index, SearchRequest(terms([i], [2.0]))).hits
+        assert [(hit.id, hit.score) for hit in hits] == [(f"d{i}", 3.0)], ODD[i]
+
+
+def test_explanation_adds_up(engine: Engine, index: str) -> None:
+    fill(engine, index, random_batch(50, seed=4))
+    query = terms(list(range(0, 1500, 3)), [0.37] * 500)
+    for hit in engine.search(index, SearchRequest(query, with_vector=True)).hits:
+        assert hit.vector is not None
+        shares = explain_terms(query, hit.vector)
+        assert sum(share.share for share in shares) == pytest.approx(hit.score, rel=1e-5)
+        assert shares == sorted(shares, key=lambda s: -s.share)
+
+
+def test_one_bad_document_does_not_harm_the_others(engine: Engine, index: str) -> None:
+    engine.create_index(index, META)
+    good = DocumentRenderer(VOCABULARY).render(
+        "good", {}, np.array([1], np.int32), np.array([1], np.float32)
+    )
+    lines = [good]
+    for i, vector in enumerate(({"a": 0}, {"a": -1}, {"a": "x"}, [1], {"a": 1e-45}, {"a": [1]})):
+        lines.append(orjson.dumps({"index": {"_id": f"bad{i}"}}) + b"\n")
+        lines.append(orjson.dumps({"splade": vector}) + b"\n")
+    lines.append(good.replace(b'"good"', b'"last"'))
+    outcomes = engine.bulk(index, b"".join(lines))
+    assert [o.id for o in outcomes] == ["good", *(f"bad{i}" for i in range(6)), "last"]
+    assert [o.ok for o in outcomes] == [True, *[False] * 6, True]
+    assert all(o.status == 400 and o.reason for o in outcomes[1:-1])
+    engine.refresh(index)
+    assert engine.count(index) == 2
+
+
+def test_overwriting_leaves_nothing_behind(engine: Engine, index: str) -> None:
+    engine.create_index(index, META)
+    renderer = DocumentRenderer(VOCABULARY)
+
+    def write(token: int, text: str) -> str | None:
+        row = np.array([token], np.int32), np.array([1], np.float32)
+        (outcome,) = engine.bulk(index, renderer.render("x", {"text": text}, *row))
+        engine.refresh(index)
+        return outcome.result
+
+    assert write(20, "elephants") == "created"
+    assert write(21, "giraffes") == "updated"
+    assert engine.count(index) == 1
+    assert not engine.search(index, SearchRequest(terms([20], [1]))).hits
+    assert len(engine.search(index, SearchRequest(terms([21], [1]))).hits) == 1
+    assert not engine.search(index, SearchRequest(MatchQuery("elephant"))).hits
+    assert len(engine.search(index, SearchRequest(MatchQuery("giraffe"))).hits) == 1
+    (outcome,) = engine.bulk(index, b'{"delete":{"_id":"x"}}\n')
+    assert outcome.result == "deleted"
+    engine.refresh(index)
+    assert engine.count(index) == 0
+
+
+def test_empty_vector_is_kept(engine: Engine, index: str) -> None:
+    engine.create_index(index, META)
+    nothing = np.empty(0, np.int32), np.empty(0, np.float32)
+    body = DocumentRenderer(VOCABULARY).render("e", {"text": "only words"}, *nothing)
+    assert engine.bulk(index, body)[0].ok
+    engine.refresh(index)
+    (hit,) = engine.search(index, SearchRequest(MatchQuery("words"), highlight=True)).hits
+    assert (hit.id, hit.matched_words) == ("e", ("words",))
+
+
+def test_bm25_takes_any_text(engine: Engine, index: str) -> None:
+    engine.create_index(index, META)
+    source = {"title": 'The "quoted" AND title', "text": "running (dogs) OR 'cats' — NEAR naïve*"}
+    nothing = np.empty(0, np.int32), np.empty(0, np.float32)
+    engine.bulk(index, DocumentRenderer(VOCABULARY).render("d", source, *nothing))
+    engine.refresh(index)
+    for text in ('"dog" run!', "AND (title", "quoted'; --", "cat* NEAR"):
+        hits = engine.search(index, SearchRequest(MatchQuery(text))).hits
+        assert [hit.id for hit in hits] == ["d"] and hits[0].score > 0, text
+        assert hits[0].source == source
+    assert not engine.search(index, SearchRequest(MatchQuery("?! ..."))).hits
+
+
+def test_source_fields(engine: Engine, index: str) -> None:
+    fill(engine, index, random_batch(3))
+    query = terms(list(range(1024)), [1.0] * 1024)
+    (hit, *_) = engine.search(index, SearchRequest(query)).hits
+    assert set(hit.source) == {"n"} and hit.vector is None
+    (hit, *_) = engine.search(index, SearchRequest(query, source=())).hits
+    assert hit.source == {}
+    (hit, *_) = engine.search(index, SearchRequest(query, source=("n",), with_vector=True)).hits
+    assert set(hit.source) == {"n"} and hit.vector
+
+
+def test_meta_and_statistics(engine: Engine, index: str) -> None:
+    engine.create_index(index, META)
+    assert engine.index_meta(index) == META
+    assert engine.load_statistics(index) is None
+    statistics = TermStatistics(7, 70, np.arange(30_522, dtype=np.int64) % 5)
+    engine.save_statistics(index, statistics)
+    engine.save_statistics(index, statistics + statistics)
+    loaded = engine.load_statistics(index)
+    assert loaded is not None and (loaded.documents, loaded.tokens) == (14, 140)
+    assert np.array_equal(loaded.frequencies, statistics.frequencies * 2)
+    with pytest.raises(IndexExistsError):
+        engine.create_index(index, META)
+    engine.delete_index(index)
+    engine.create_index(index, META)
+    assert engine.load_statistics(index) is None
+
+
+def test_missing_index(engine: Engine) -> None:
+    one = DocumentRenderer(VOCABULARY).render(
+        "d", {}, np.array([1], np.int32), np.array([1], np.float32)
+    )
+    for call in (
+        lambda: engine.bulk("nowhere", one),
+        lambda: engine.count("nowhere"),
+        lambda: engine.index_meta("nowhere"),
+        lambda: engine.delete_index("nowhere"),
+        lambda: engine.search("nowhere", SearchRequest(terms([1], [1]))),
+    ):
+        with pytest.raises(IndexNotFoundError, match="nowhere"):
+            call()
+
+
+def test_queries_that_are_never_sent(engine: Engine, index: str) -> None:
+    fill(engine, index, random_batch(3))
+    for ids, weights in (([], []), ([1], [0.0]), ([1], [-1.0]), ([1], [float("nan")])):
+        with pytest.raises(ValueError, match="quer"):
+            engine.search(index, SearchRequest(terms(ids, weights)))
+
+
+def test_too_many_terms(engine: Engine, index: str) -> None:
+    fill(engine, index, random_batch(3))
+    weights = np.linspace(1, 2, 1500).tolist()
+    with pytest.warns(SpladeWarning, match="heaviest are kept"):
+        hits = engine.search(index, SearchRequest(terms(list(range(1500)), weights))).hits
+    assert hits
+
+
+@pytest.mark.parametrize("field", ["splade", "content"])
+def test_reserved_fields(field: str) -> None:
+    row = np.array([1], np.int32), np.array([1], np.float32)
+    with pytest.raises(InputError, match=field):
+        DocumentRenderer(VOCABULARY).render("d", {field: 1}, *row)
+
+
+def test_literal_mapping_works_as_it_stands(opensearch_url: str) -> None:
+    file = Path(mappings.__path__[0]) / "opensearch" / "rank_features.json"
+    url = f"{opensearch_url}/literal-mapping"
+    headers = {"Content-Type": "application/json"}
+    for method, data in (("PUT", file.read_bytes()), ("GET", None), ("DELETE", None)):
+        request = urllib.request.Request(url, data, headers, method=method)
+        with urllib.request.urlopen(request) as answer:
+            body = json.load(answer)
+        if method == "GET":
+            properties = body["literal-mapping"]["mappings"]["properties"]
+            assert properties["splade"]["type"] == "rank_features"
+    engine = connect(opensearch_url)
+    with pytest.raises(IndexNotFoundError):
+        engine.index_meta("literal-mapping")
+
+
+def test_engine_explains_the_same(opensearch_url: str) -> None:
+    engine = connect(opensearch_url)
+    name = "explain-test"
+    try:
+        fill(engine, name, random_batch(5))
+        query = terms(list(range(0, 1500, 2)), [1.7] * 750)
+        response = engine.search(name, SearchRequest(query, with_vector=True))
+        assert response.body is not None
+        hit = response.hits[0]
+        request = urllib.request.Request(
+            f"{opensearch_url}/{name}/_explain/{hit.id}",
+            orjson.dumps({"query": response.body["query"]}),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            details = json.load(answer)["explanation"]["details"]
+        assert hit.vector is not None
+        shares = [share.share for share in explain_terms(query, hit.vector)]
+        theirs = sorted((detail["value"] for detail in details), reverse=True)
+        np.testing.assert_allclose(shares, theirs, rtol=1e-5)
+    finally:
+        engine.delete_index(name)
+
+
+def test_index_of_somebody_else(opensearch_url: str) -> None:
+    urllib.request.urlopen(urllib.request.Request(f"{opensearch_url}/foreign", method="PUT"))
+    try:
+        with pytest.raises(IndexFormatError, match="not made by splade-os"):
+            connect(opensearch_url).index_meta("foreign")
+    finally:
+        urllib.request.urlopen(urllib.request.Request(f"{opensearch_url}/foreign", method="DELETE"))
+
+
+def test_nothing_answers() -> None:
+    with pytest.raises(EngineUnavailableError, match="Nothing answers at http://localhost:1"):
+        connect("http://localhost:1").info()
+
+
+def test_not_a_database(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("no database " * 100)
+    with pytest.raises(EngineUnavailableError, match=r"notes\.txt"):
+        connect(f"sqlite:///{file}")
+
+
+@pytest.mark.parametrize("url", ["localhost:9200", "sqlite:///", "ftp://x"])
+def test_wrong_url(url: str) -> None:
+    with pytest.raises(SettingsError, match="not the URL of an engine"):
+        connect(url)
+
+
+def test_password_stays_secret(opensearch_url: str) -> None:
+    engine = connect(opensearch_url, username="me", password="hunter2secret")
+    with pytest.raises(EngineError) as caught:
+        engine.bulk("nowhere", b"{}\n")
+    assert "hunter2secret" not in repr(caught.value) + str(caught.value)

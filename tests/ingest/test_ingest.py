@@ -1,0 +1,232 @@
+"""`splade-os ingest`, as a user runs it: sources, exit codes, dead letters, damage."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from splade_os import DocumentEncoder, ingest_documents
+from splade_os.engines import Engine, MatchQuery, SearchRequest
+from splade_os.errors import EncodingError, InputError
+from splade_os.ingest.records import Record, RecordReader, Rejected
+from splade_os.ingest.sources import find_source, read_source
+
+
+def run(*arguments: str, stdin: bytes = b"", cwd: Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "splade_os", *arguments],
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+def lines(documents: list[object]) -> bytes:
+    return b"".join(json.dumps(document).encode() + b"\n" for document in documents)
+
+
+DOCUMENTS: list[object] = [
+    {"_id": f"d{i}", "title": f"cat {i}", "text": "the search engine", "price": i}
+    for i in range(40)
+]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "gz", "stdin", "beir", "beir-gz"])
+def test_sources(
+    engine: Engine, engine_url: str, index: str, tiny: Path, tmp_path: Path, form: str
+) -> None:
+    data, name, stdin = lines(DOCUMENTS), "docs.jsonl", b""
+    if form.startswith("beir"):
+        (tmp_path / "beir").mkdir()
+        name = "beir/corpus.jsonl"
+    if form.endswith("gz"):
+        data, name = gzip.compress(data), name + ".gz"
+    (tmp_path / name).write_bytes(data)
+    source = str(Path(name).parent) if form.startswith("beir") else name
+    if form == "stdin":
+        source, stdin = "-", data
+    command = ["ingest", source, "--index", index, "--url", engine_url, "--json"]
+    model = ["--model", str(tiny / "router")]
+    done = run(*command, *model, stdin=stdin, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    report = json.loads(done.stdout)
+    assert (report["read"], report["created"], report["verified"]) == (40, 40, True)
+    assert b"Verified" in done.stderr
+    again = run(*command, stdin=stdin, cwd=tmp_path)  # the index names its model
+    assert again.returncode == 0, again.stderr.decode()
+    assert json.loads(again.stdout)["updated"] == 40
+    assert engine.count(index) == 40
+    statistics = engine.load_statistics(index)
+    assert statistics is not None and statistics.documents == 40
+    (hit,) = engine.search(index, SearchRequest(MatchQuery("17"))).hits
+    assert hit.source == {"title": "cat 17", "text": "the search engine", "price": 17}
+
+
+def test_damaged_lines(
+    engine: Engine, engine_url: str, index: str, tiny: Path, tmp_path: Path
+) -> None:
+    bad = {
+        2: (b"not json", "not valid JSON"),
+        4: (b"[1, 2]", "not a JSON object"),
+        5: (b'{"_id": "x", "text": 7}', "'text' is int"),
+        7: (b'{"_id": "x", "body": "no text field"}', "none of the text fields"),
+        8: (b'{"_id": [1], "text": "cat"}', "neither text nor a whole number"),
+        10: (b'{"_id": "x", "text": "\xff\xfe"}', "not valid JSON"),
+        11: (b'{"_id": "' + b"x" * 600 + b'", "text": "cat"}', "longer than 512"),
+        13: (b'{"_id": "x", "text": "cat", "splade": {}}', "field 'splade'"),
+    }
+    good = iter(lines(DOCUMENTS).splitlines())
+    content = [bad[i][0] if i in bad else next(good) for i in range(1, 21)]
+    (tmp_path / "docs.jsonl").write_bytes(b"\n".join([*content, b"", b"  "]) + b"\n")
+    done = run(
+        *("ingest", "docs.jsonl", "--index", index, "--url", engine_url, "--json"),
+        *("--model", str(tiny / "router"), "--dead-letters", "dead.jsonl"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 3, done.stderr.decode()
+    report = json.loads(done.stdout)
+    assert (report["read"], report["created"], report["dead"]) == (20, 12, len(bad))
+    assert engine.count(index) == 12
+    letters = [json.loads(line) for line in (tmp_path / "dead.jsonl").read_text().splitlines()]
+    by_position = {letter["position"]: letter for letter in letters}
+    assert set(by_position) == set(bad)
+    for position, (raw, reason) in bad.items():
+        letter = by_position[position]
+        assert reason in letter["reason"], letter
+        assert letter["where"] == f"docs.jsonl:{position}"
+        if isinstance(letter["record"], str):
+            assert letter["record"] == raw.decode("utf-8", "replace")
+
+
+def test_documents_that_the_engine_refuses(
+    engine: Engine, index: str, tiny: Path, tmp_path: Path, opensearch_url: str
+) -> None:
+    if not engine.url.startswith("http"):
+        pytest.skip("SQLite has no mapping that a field could conflict with")
+    records = [
+        Record(1, "t:1", "a", "cat", {"text": "cat", "price": 3}),
+        Record(2, "t:2", "b", "dog", {"text": "dog", "price": "not a number"}),
+        Record(3, "t:3", "c", "sun", {"text": "sun", "price": 4}),
+    ]
+    report = ingest_documents(
+        records,
+        engine=engine,
+        index=index,
+        encoder=DocumentEncoder.load(str(tiny / "router"), device="cpu"),
+        dead_letters=tmp_path / "dead.jsonl",
+    )
+    assert (report.created, report.dead, report.verified) == (2, 1, True)
+    letter = json.loads((tmp_path / "dead.jsonl").read_text())
+    assert (letter["id"], letter["status"]) == ("b", 400)
+    assert "price" in letter["reason"]
+    assert letter["record"] == {"_id": "b", "text": "dog", "price": "not a number"}
+    statistics = engine.load_statistics(index)
+    assert statistics is not None and statistics.documents == 2
+
+
+def test_text_that_cannot_be_encoded(
+    engine: Engine, index: str, tiny: Path, tmp_path: Path
+) -> None:
+    records = [
+        Record(i, f"t:{i}", f"d{i}", "cat" if i != 5 else "\ud800", {"n": i}) for i in range(1, 9)
+    ]
+    report = ingest_documents(
+        records,
+        engine=engine,
+        index=index,
+        encoder=DocumentEncoder.load(str(tiny / "router"), device="cpu"),
+        dead_letters=tmp_path / "dead.jsonl",
+    )
+    assert (report.created, report.dead, report.verified) == (7, 1, True)
+    assert json.loads((tmp_path / "dead.jsonl").read_text())["id"] == "d5"
+
+
+def test_model_that_breaks_down_on_one_text(
+    engine: Engine, index: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = DocumentEncoder.load(str(tiny / "router"), device="cpu", batch_tokens=16)
+    genuine, calls = encoder._sparsify, []
+
+    def breaking(dense: object, positions: list[int]) -> object:
+        calls.append(positions)
+        if len(calls) == 2:
+            raise EncodingError("The model returned NaN or infinity for a text.")
+        return genuine(dense, positions)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(encoder, "_sparsify", breaking)
+    report = ingest_documents(
+        [Record(i, f"t:{i}", f"d{i}", "cat dog", {"n": i}) for i in range(1, 30)],
+        engine=engine,
+        index=index,
+        encoder=encoder,
+        dead_letters=tmp_path / "dead.jsonl",
+    )
+    assert (report.created, report.dead, report.verified) == (29, 0, True)
+
+
+def test_file_that_breaks_off(
+    engine: Engine, engine_url: str, index: str, tiny: Path, tmp_path: Path
+) -> None:
+    whole = gzip.compress(np.random.default_rng(0).bytes(9000).hex().encode())
+    (tmp_path / "docs.jsonl.gz").write_bytes(gzip.compress(lines(DOCUMENTS)) + whole[:5000])
+    command = ["ingest", "docs.jsonl.gz", "--index", index, "--url", engine_url]
+    done = run(*command, "--model", str(tiny / "router"), cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"cannot be read to its end" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nowhere.jsonl"], 1, "There is no source"),
+        (["."], 1, "holds no corpus.jsonl"),
+        (["notes.docx"], 1, "none of the formats"),
+        ([], 2, "Missing argument"),
+        (["docs.jsonl", "--dtype", "int3"], 2, "Invalid value"),
+        (["docs.jsonl", "--model", "no/such/model"], 1, "no model folder"),
+        (["docs.jsonl", "--url", "http://localhost:1"], 1, "Nothing answers"),
+        (["docs.jsonl", "--text", ","], 2, "--text names no field"),
+    ],
+)
+def test_wrong_use(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+    (tmp_path / "notes.docx").write_text("x")
+    (tmp_path / "docs.jsonl").write_bytes(lines(DOCUMENTS))
+    url = [] if "--url" in arguments else ["--url", "sqlite:///e.db"]
+    done = run("ingest", *arguments, "--index", "x", *url, cwd=tmp_path)
+    assert done.returncode == code, done.stderr.decode()
+    assert words in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_records() -> None:
+    reader = RecordReader(("title", "body"), "sku")
+    record = reader.read({"sku": 12, "title": None, "body": "red cat", "x": 1}, 3, "f:3", "")
+    assert isinstance(record, Record)
+    assert (record.id, record.text) == ("12", "red cat")
+    assert record.source == {"sku": 12, "title": None, "body": "red cat", "x": 1}
+    assert isinstance(reader.read({"body": "x"}, 1, "f:1", ""), Rejected)
+    plain = RecordReader()
+    one, other = (plain.read({"text": t}, 1, "f", "") for t in ("a", "b"))
+    assert isinstance(one, Record) and isinstance(other, Record)
+    assert one.id != other.id and one.id == plain.read({"text": "a"}, 9, "g", "").id  # type: ignore[union-attr]
+
+
+def test_standard_library_is_a_source() -> None:
+    found = list(read_source(find_source("python:stdlib"), RecordReader()))
+    assert len(found) > 2000
+    assert all(isinstance(record, Record) for record in found)
+    assert len({record.id for record in found}) == len(found)
+
+
+def test_unreadable_source(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(b"not gzip at all")
+    with pytest.raises(InputError, match="cannot be read"):
+        list(read_source(find_source(str(tmp_path / "a.jsonl.gz")), RecordReader()))

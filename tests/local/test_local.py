@@ -1,0 +1,138 @@
+"""Local clusters: a real node is started, stopped, started again, and made to fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from splade_os import local
+from splade_os.errors import ClusterError
+from splade_os.local import artifacts
+from splade_os.local.places import base_dir
+
+NAME = f"pytest-own-{os.getpid()}"
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    yield NAME
+    local.down(NAME, delete_data=True)
+
+
+def put(url: str, body: dict[str, object]) -> None:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="PUT")
+    urllib.request.urlopen(request).read()
+
+
+def get(url: str) -> dict[str, object]:
+    with urllib.request.urlopen(url) as answer:
+        return dict(json.load(answer))
+
+
+def test_life_of_a_cluster(name: str) -> None:
+    steps: set[str] = set()
+    state = local.up(
+        name=name, via="jvm", port=0, heap="512m", report=lambda step, *_: steps.add(step)
+    )
+    assert "Starting opensearch 3.8.0" in steps
+    assert get(state.url)["version"]["number"] == "3.8.0"  # type: ignore[index]
+    assert local.status(name) == state
+    assert local.up(name=name, via="jvm", port=0) == state
+    assert "started" in local.logs(name, 200)
+    put(f"{state.url}/keep/_doc/1?refresh=true", {"a": 1})
+    with pytest.raises(ClusterError, match=r"taken by opensearch 3\.8\.0"):
+        local.up(name=name + "-other", via="jvm", port=state.nodes[0].port)
+    assert local.down(name)
+    assert local.status(name) is None
+    assert not local.down(name)
+    state = local.up(name=name, via="jvm", port=0, heap="512m")
+    assert get(f"{state.url}/keep/_doc/1")["found"]
+    assert local.down(name, delete_data=True)
+    assert not (base_dir() / "clusters" / name).exists()
+
+
+def test_node_that_dies_says_why(name: str) -> None:
+    with pytest.raises(ClusterError, match="heap") as caught:
+        local.up(name=name, via="jvm", port=0, heap="1m")  # below what the JVM accepts
+    assert "console.log" in str(caught.value)
+    assert local.status(name) is None
+
+
+def test_port_taken_by_another_program(name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(ClusterError, match="taken by another program"):
+            local.up(name=name, via="jvm", port=port)
+
+
+def test_too_little_memory(name: str) -> None:
+    with pytest.raises(ClusterError, match=r"of memory.*are free"):
+        local.up(name=name, via="jvm", port=0, heap="9000g")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"heap": "much"}, {"nodes": 2}, {"flavor": "vanilla"}, {"name": "../evil"}],
+)
+def test_wrong_use(options: dict[str, object]) -> None:
+    with pytest.raises(ClusterError):
+        local.up(**{"name": NAME, "via": "jvm", "port": 0, **options})  # type: ignore[arg-type]
+
+
+def test_wrong_file_is_removed(tmp_path: Path) -> None:
+    pinned = artifacts.releases()["opensearch"]["standard"].libraries[1]
+    file = tmp_path / pinned.file_name
+    file.write_bytes(b"something else")
+    with pytest.raises(ClusterError, match="not the file that splade-os knows"):
+        artifacts.verify(pinned, file)
+    assert not file.exists()
+
+
+def test_artifact_that_the_registry_lacks(tmp_path: Path) -> None:
+    pinned = artifacts.releases()["opensearch"]["standard"].libraries[1]
+    absent = pinned.model_copy(update={"version": "0.0.0-absent"})
+    with pytest.raises(ClusterError, match="cannot be had from the Maven registry"):
+        artifacts.fetch(absent, tmp_path / "artifacts", lambda *_: None)
+    assert not list(tmp_path.rglob("*.jar"))
+
+
+@pytest.mark.skipif(
+    "SPLADE_OS_TEST_FULL" not in os.environ, reason="three nodes: set SPLADE_OS_TEST_FULL=1"
+)
+def test_three_nodes(name: str) -> None:
+    state = local.up(name=name, via="jvm", port=0, nodes=3, heap="512m")
+    health = get(f"{state.url}/_cluster/health")
+    assert (health["number_of_nodes"], health["status"]) == (3, "green")
+
+
+@pytest.mark.skipif(
+    "SPLADE_OS_TEST_FULL" not in os.environ, reason="570 MB: set SPLADE_OS_TEST_FULL=1"
+)
+def test_plugins(name: str) -> None:
+    state = local.up(name=name, via="jvm", port=0, flavor="plugins")
+    with urllib.request.urlopen(f"{state.url}/_cat/plugins") as answer:
+        plugins = answer.read().decode()
+    for plugin in ("opensearch-job-scheduler", "opensearch-knn", "opensearch-ml", "neural-search"):
+        assert plugin in plugins
+
+
+@pytest.mark.parametrize("file", ["compose.yml", "compose.3-nodes.yml"])
+def test_compose_files(file: str) -> None:
+    """Nothing is open to the network, everything is bounded, every node is checked."""
+    import splade_os.docker
+
+    content = yaml.safe_load((Path(splade_os.docker.__path__[0]) / file).read_text())
+    version = artifacts.releases()["opensearch"]["standard"].version
+    for service in content["services"].values():
+        assert service["image"] == f"opensearchproject/opensearch:{version}"
+        assert service["mem_limit"] and service["healthcheck"]["test"]
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        assert all(volume.split(":")[0] in content["volumes"] for volume in service["volumes"])
