@@ -19,8 +19,8 @@ class DeadLetters:
     and ``record`` (the document, or the raw text where it was no JSON object).
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: str | Path) -> None:
+        self.file = Path(file)
         self.count = 0
         self._handle: IO[bytes] | None = None
 

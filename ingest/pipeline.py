@@ -144,7 +144,7 @@ def ingest_documents(
     engine: Engine,
     index: str,
     encoder: DocumentEncoder,
-    dead_letters: Path,
+    dead_letters: str | Path,
     text_fields: Iterable[str] = DEFAULT_TEXT_FIELDS,
     on_progress: Callable[[IngestReport], None] | None = None,
     max_bytes: int = 8_000_000,

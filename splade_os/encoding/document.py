@@ -77,12 +77,6 @@ class DocumentEncoder:
             ModelError: the model cannot be found, read or understood.
             MissingExtraError: torch is not installed.
         """
-        try:
-            import torch
-
-            from splade_os.encoding.transformer import SpladeTransformer
-        except ImportError:
-            raise MissingExtraError("Encoding with a transformer", "torch") from None
         found = resolve_model(model)
         layout = read_layout(found.folder)
         part, prompt = layout.document, layout.document_prompt
@@ -93,6 +87,12 @@ class DocumentEncoder:
         for name, value in (("max_length", max_length), ("max_active_dims", max_active_dims)):
             if value is not None and value < 1:
                 raise SettingsError(f"{name} is {value}; it must be at least 1.")
+        try:
+            import torch
+
+            from splade_os.encoding.transformer import SpladeTransformer
+        except ImportError:
+            raise MissingExtraError("Encoding with a transformer", "torch") from None
         length = min(max_length or part.max_length, part.max_length)
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         transformer = SpladeTransformer(part, where, getattr(torch, dtype))

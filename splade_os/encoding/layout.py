@@ -161,7 +161,7 @@ def _read_router(folder: Path) -> tuple[SpladePart | StaticPart, SpladePart | St
     types, structure = config.get("types"), config.get("structure")
     if not isinstance(types, dict) or not isinstance(structure, dict):
         raise ModelError(f"{file} has no types and structure of a Router.")
-    sides = []
+    sides: list[SpladePart | StaticPart] = []
     for route in ("query", "document"):
         ids = structure.get(route)
         if not ids or not all(module in types for module in ids):

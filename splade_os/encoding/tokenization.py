@@ -101,7 +101,7 @@ def _load(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _name_culprit(texts: Sequence[str], error: Exception) -> EncodingError:
+def _name_culprit(texts: Sequence[object], error: Exception) -> EncodingError:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             return EncodingError(f"Text {i} of the batch is a {type(text).__name__}, not a string.")

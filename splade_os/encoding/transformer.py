@@ -15,7 +15,7 @@ from splade_os.errors import MissingExtraError, ModelError
 from splade_os.vectors import Ids
 
 
-class _Passthrough(nn.Module):
+class _Passthrough(nn.Module):  # type: ignore[misc]
     """Stands where the decoder was, so that the model returns what the decoder would get.
 
     That is all a new architecture needs: the transform in front of the decoder differs
@@ -56,7 +56,7 @@ class SpladeTransformer:
         """V, the rows of the decoder."""
         return int(self._weight.shape[0])
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def __call__(self, tokens: Sequence[Ids]) -> Tensor:
         """Weights ``(B, V)`` float32 of texts given as token ids, none empty."""
         lengths = [len(ids) for ids in tokens]

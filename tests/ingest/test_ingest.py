@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from splade_os import DocumentEncoder, ingest_documents
+from splade_os.cli import cli
 from splade_os.engines import Engine, MatchQuery, SearchRequest
 from splade_os.errors import EncodingError, InputError
 from splade_os.ingest.records import Record, RecordReader, Rejected
@@ -40,7 +42,13 @@ DOCUMENTS: list[object] = [
 
 @pytest.mark.parametrize("form", ["jsonl", "gz", "stdin", "beir", "beir-gz"])
 def test_sources(
-    engine: Engine, engine_url: str, index: str, tiny: Path, tmp_path: Path, form: str
+    engine: Engine,
+    engine_url: str,
+    index: str,
+    tiny: Path,
+    tmp_path: Path,
+    form: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data, name, stdin = lines(DOCUMENTS), "docs.jsonl", b""
     if form.startswith("beir"):
@@ -53,15 +61,13 @@ def test_sources(
     if form == "stdin":
         source, stdin = "-", data
     command = ["ingest", source, "--index", index, "--url", engine_url, "--json"]
-    model = ["--model", str(tiny / "router")]
-    done = run(*command, *model, stdin=stdin, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr.decode()
-    report = json.loads(done.stdout)
-    assert (report["read"], report["created"], report["verified"]) == (40, 40, True)
-    assert b"Verified" in done.stderr
-    again = run(*command, stdin=stdin, cwd=tmp_path)  # the index names its model
-    assert again.returncode == 0, again.stderr.decode()
-    assert json.loads(again.stdout)["updated"] == 40
+    monkeypatch.chdir(tmp_path)
+    for extra, field in (["--model", str(tiny / "router")], "created"), ([], "updated"):
+        done = CliRunner().invoke(cli, [*command, *extra], input=stdin)  # then: the index's model
+        assert done.exit_code == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert (report["read"], report[field], report["verified"]) == (40, 40, True)
+        assert "Verified" in done.stderr
     assert engine.count(index) == 40
     statistics = engine.load_statistics(index)
     assert statistics is not None and statistics.documents == 40
