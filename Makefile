@@ -4,6 +4,9 @@ VENV   ?= .venv
 # cpu: a torch without CUDA (200 MB instead of 3 GB), from PyTorch's own index through uv.
 TORCH_BACKEND ?=
 
+# the certificates that this machine trusts, not only those that uv brings
+export UV_SYSTEM_CERTS := 1
+
 BIN := $(VENV)/bin
 PY  := $(BIN)/python
 UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
