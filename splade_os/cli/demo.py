@@ -143,14 +143,16 @@ def _show(client: SearchClient, questions: tuple[str, ...]) -> None:
 
 def _farewell(url: str) -> None:
     flag = "" if url.endswith("localhost:9200") else f" --url {url}"
-    click.echo("\nWhat next:")
-    for command, why in (
-        (f'splade-os search "parse dates" --index {INDEX}{flag} --explain', "your own question"),
-        (f"splade-os ingest DOCS.jsonl --index mine{flag}", "your own documents"),
-        (f"splade-os index show --index {INDEX}{flag}", "what the index remembers"),
-        ("splade-os cluster down", "stop the local cluster"),
-    ):
-        click.echo(f"  {command:<72} {why}")
+    steps = [
+        ("your own question", f'splade-os search "parse dates" --index {INDEX}{flag} --explain'),
+        ("your own documents", f"splade-os ingest DOCS.jsonl --index mine{flag}"),
+        ("what the index remembers", f"splade-os index show --index {INDEX}{flag}"),
+    ]
+    if url.startswith("http"):
+        steps.append(("stop the local cluster", "splade-os cluster down"))
+    click.echo("\nWhat next (in the environment: . .venv/bin/activate):")
+    for why, command in steps:
+        click.echo(f"  {why + ':':<26} {command}")
 
 
 def _step(text: str) -> None:

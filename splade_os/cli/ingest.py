@@ -137,6 +137,12 @@ def ingest_progress(source: Source, reading: Reading) -> Iterator[Callable[[Inge
         dead = f", {report.dead:,} dead letters" if report.dead else ""
         return f"{report.encoded:,} encoded, {report.indexed:,} indexed, {rate:,.0f} docs/s{dead}"
 
+    def fraction(report: IngestReport) -> float:
+        """How much of the source is through: what is read, less what waits to be encoded."""
+        if not source.total or not report.read:
+            return 0.0
+        return reading.done / source.total * (report.encoded + report.dead) / report.read
+
     if not console.is_terminal:
         last = time.monotonic()
 
@@ -145,9 +151,11 @@ def ingest_progress(source: Source, reading: Reading) -> Iterator[Callable[[Inge
             if time.monotonic() - last >= 2:
                 last = time.monotonic()
                 eta = ""
-                if source.total and reading.done:
-                    left = report.seconds * (source.total / reading.done - 1)
-                    eta = f", {reading.done / source.total:.0%} read, about {left:.0f} s to go"
+                done = fraction(report)
+                if done:
+                    eta = (
+                        f", {done:.0%}, about {report.seconds / done - report.seconds:.0f} s to go"
+                    )
                 click.echo(line(report) + eta, err=True)
 
         yield plain
@@ -161,10 +169,10 @@ def ingest_progress(source: Source, reading: Reading) -> Iterator[Callable[[Inge
         console=console,
         transient=True,
     ) as bar:
-        task = bar.add_task("starting", total=source.total)
+        task = bar.add_task("starting", total=1.0 if source.total else None)
 
         def draw(report: IngestReport) -> None:
-            bar.update(task, completed=reading.done, description=line(report))
+            bar.update(task, completed=fraction(report), description=line(report))
 
         yield draw
 

@@ -91,6 +91,7 @@ def verify(artifact: Artifact, file: Path) -> None:
 
 def _download(artifact: Artifact, repository: Path, report: Report) -> None:
     try:
+        import truststore
         from jgo.maven import MavenContext
     except ImportError:
         raise MissingExtraError("A local cluster on the JVM", "local") from None
@@ -107,6 +108,7 @@ def _download(artifact: Artifact, repository: Path, report: Report) -> None:
         done = sum(f.stat().st_size for f in unfinished.rglob("*") if f.is_file())
         report(f"Downloading {artifact.file_name}", done, artifact.bytes)
 
+    truststore.inject_into_ssl()  # trust what the machine trusts, a company's proxy included
     try:
         fetched = watched(work, tick)
         verify(artifact, fetched)
@@ -115,10 +117,12 @@ def _download(artifact: Artifact, repository: Path, report: Report) -> None:
     except ClusterError:
         raise
     except Exception as error:  # jgo raises RuntimeError, requests' and OS errors
+        reason = str(error).rsplit("Caused by ", 1)[-1].rstrip(")")
         raise ClusterError(
-            f"{artifact.file_name} cannot be had from the Maven registry: {error}",
+            f"{artifact.file_name} cannot be had from the Maven registry: {reason}",
             hint="Check the network; or use --via docker, or the embedded engine: "
             "--url sqlite:///FILE.",
         ) from error
     finally:
+        truststore.extract_from_ssl()
         shutil.rmtree(unfinished, ignore_errors=True)
