@@ -9,6 +9,7 @@ import click
 
 from splade_os.cli.ingest import ingest_progress, summarise
 from splade_os.cli.search import EXPANSION_STYLE, OWN_STYLE, matched
+from splade_os.cli.steps import busy
 
 if TYPE_CHECKING:
     from splade_os.engines import Engine
@@ -44,6 +45,9 @@ def demo(ctx: click.Context, url: str | None, fresh: bool, questions: tuple[str,
     _step(f"Engine: {info.distribution} {info.version} at {url}")
     _fill(engine, fresh)
     client = SearchClient(engine=engine, index=INDEX)
+    with busy("Loading the query encoders"):
+        client.encoder("idf")
+        client.encoder("encoder")
     _show(client, questions or QUESTIONS)
     _farewell(url)
 
@@ -71,11 +75,11 @@ def _fill(engine: Engine, fresh: bool) -> None:
     from splade_os.ingest.records import RecordReader, Rejected
     from splade_os.ingest.sources import Reading, Source, find_source, read_source
 
-    _step("Collecting the docstrings of the Python standard library ...")
     found = find_source(SOURCE)
-    records = [r for r in read_source(found, RecordReader()) if not isinstance(r, Rejected)]
-    _step("Loading the starter model (the first time it is built, a few seconds) ...")
-    encoder = DocumentEncoder.load("starter")
+    with busy("Collecting the docstrings of the Python standard library"):
+        records = [r for r in read_source(found, RecordReader()) if not isinstance(r, Rejected)]
+    with busy("Loading the starter model (the first time it is built)"):
+        encoder = DocumentEncoder.load("starter")
     try:
         same = encoder.identity.difference(engine.index_meta(INDEX).model) is None
         if same and not fresh and engine.count(INDEX) == len(records):

@@ -21,6 +21,7 @@ from splade_os.cli.options import (
     print_json,
     settings_of,
 )
+from splade_os.cli.steps import busy
 
 if TYPE_CHECKING:
     from splade_os.ingest.pipeline import IngestReport
@@ -84,15 +85,15 @@ def ingest(
         max_length = max_length or of_index.max_length
     except IndexNotFoundError:
         model = model or DEFAULT_MODEL
-    click.echo(f"Loading the model {model} ...", err=True)
-    encoder = DocumentEncoder.load(
-        model,
-        device=device,
-        dtype=dtype,
-        max_active_dims=max_active_dims,
-        max_length=max_length,
-        batch_tokens=batch_tokens,
-    )
+    with busy(f"Loading the model {model}"):
+        encoder = DocumentEncoder.load(
+            model,
+            device=device,
+            dtype=dtype,
+            max_active_dims=max_active_dims,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+        )
     click.echo(f"Ingesting {found.name} into {name} at {engine.url} ({encoder.device}).", err=True)
     reading = Reading()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
