@@ -2,7 +2,47 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EncodingOptions(BaseModel):
+    """What a user may choose; ``None`` = what the model says, else the default in brackets.
+
+    Attributes:
+        max_length: tokens after which a text is cut, at most the model's [the model's].
+        max_active_dims: heaviest terms of the model kept per text [all].
+        min_weight: keep ``w >= min_weight`` [0].
+        max_ratio: keep ``w >= max_ratio × heaviest`` [0].
+        alpha_mass: keep the heaviest terms that hold this part of the whole weight [all].
+        long_texts: ``truncate``, or ``chunk`` [``truncate``].
+        stride: (``chunk``) tokens that neighbouring windows share [an eighth of the length].
+        lexical_weight: ``c`` of the lexical prior [0].
+        mean_weight: ``m`` of the lexical prior [measured when the model is loaded].
+        average_length: of the lexical prior, tokens [100].
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_length: int | None = Field(default=None, ge=1)
+    max_active_dims: int | None = Field(default=None, ge=1)
+    min_weight: float | None = Field(default=None, ge=0)
+    max_ratio: float | None = Field(default=None, ge=0, lt=1)
+    alpha_mass: float | None = Field(default=None, gt=0, le=1)
+    long_texts: Literal["truncate", "chunk"] | None = None
+    stride: int | None = Field(default=None, ge=0)
+    lexical_weight: float | None = Field(default=None, ge=0)
+    mean_weight: float | None = Field(default=None, ge=0)
+    average_length: float | None = Field(default=None, ge=0)
+
+    def over(self, other: EncodingOptions) -> EncodingOptions:
+        """These options, and those of ``other`` where nothing is chosen."""
+        mine = {name: value for name, value in self if value is not None}
+        return other.model_copy(update=mine)
+
+
+OPTION_NAMES = tuple(EncodingOptions.model_fields)
 
 
 class ModelIdentity(BaseModel):
@@ -16,6 +56,12 @@ class ModelIdentity(BaseModel):
         pooling: ``max`` or ``sum`` over the tokens.
         max_length: tokens after which a text is cut.
         max_active_dims: heaviest terms kept per document, ``None`` = all.
+        min_weight, max_ratio, alpha_mass: pruning (`splade_os.encoding.rows.prune`).
+        long_texts: ``truncate``, or ``chunk``: windows, and the maximum of each term over them.
+        stride: (``chunk``) tokens that neighbouring windows share.
+        lexical_weight: ``c`` of the lexical prior (`splade_os.encoding.lexical`), 0 = none.
+        mean_weight: ``m`` of the lexical prior, measured on fixed sentences; 0 = not measured.
+        average_length: of the lexical prior, tokens.
         prompt: text put before every document.
         vocabulary_size: V.
     """
@@ -29,8 +75,20 @@ class ModelIdentity(BaseModel):
     pooling: str
     max_length: int
     max_active_dims: int | None = None
+    min_weight: float = 0.0
+    max_ratio: float = 0.0
+    alpha_mass: float | None = None
+    long_texts: Literal["truncate", "chunk"] = "truncate"
+    stride: int = 0
+    lexical_weight: float = 0.0
+    mean_weight: float = 0.0
+    average_length: float = 0.0
     prompt: str = ""
     vocabulary_size: int
+
+    def options(self) -> EncodingOptions:
+        """What makes `DocumentEncoder.load` give the same vectors again."""
+        return EncodingOptions(**{name: getattr(self, name) for name in OPTION_NAMES})
 
     def difference(self, other: ModelIdentity) -> str | None:
         """The first thing that makes vectors of ``other`` unlike ours, or ``None``.

@@ -14,8 +14,12 @@ from splade_os.errors import SpladeError
 _COMMANDS = {
     "cluster": ("cluster", "Start, show and stop a local development cluster."),
     "demo": ("demo", "Ingest real text into a local cluster and search it in three modes."),
+    "encode": ("encode", "Encode documents and write their vectors to a file."),
+    "explain": ("explain", "Show the vector of a text as bars."),
+    "export": ("export", "Write a model in another form, e.g. for ONNX Runtime."),
     "index": ("index", "Create, show and delete indices."),
     "ingest": ("ingest", "Encode documents and write them into an index."),
+    "model": ("model", "Show what is understood of a model."),
     "search": ("search", "Search an index in plain words."),
 }
 

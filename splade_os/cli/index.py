@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.options import (
     connection_options,
     index_option,
@@ -27,19 +28,18 @@ def index() -> None:
 @index_option
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: starter]")
 @click.option("--text", default="title,text", show_default=True, help="Fields to encode.")
-@click.option("--max-active-dims", type=click.IntRange(1), help="Heaviest terms per document.")
-@click.option("--max-length", type=click.IntRange(1), help="Tokens after which a text is cut.")
-def create(text: str, max_active_dims: int | None, max_length: int | None, **flags: Any) -> None:
+@encoding_options
+def create(text: str, **flags: Any) -> None:
     """Create an empty index for a model."""
     from splade_os.encoding import DocumentEncoder
     from splade_os.ingest.target import new_meta
     from splade_os.settings import DEFAULT_MODEL
 
+    running, options, flags = split_options(flags)
     settings = settings_of(**flags)
     name = need_index(settings)
-    encoder = DocumentEncoder.load(
-        settings.model or DEFAULT_MODEL, max_active_dims=max_active_dims, max_length=max_length
-    )
+    model = settings.model or DEFAULT_MODEL
+    encoder = DocumentEncoder.load(model, **running, **options.model_dump())
     meta = new_meta(encoder.identity, text.split(","))
     open_engine(settings).create_index(name, meta)
     click.echo(f"Created {name} for the model {encoder.identity.name}.", err=True)
@@ -81,6 +81,9 @@ def show(as_json: bool, **flags: Any) -> None:
         "activation": f"{model.activation}, {model.pooling} pooling",
         "maximum length": f"{model.max_length} tokens",
         "active dimensions": str(model.max_active_dims or "all"),
+        "pruning": f"min {model.min_weight}, ratio {model.max_ratio}, mass {model.alpha_mass or 1}",
+        "long texts": model.long_texts,
+        "lexical prior": str(model.lexical_weight or "none"),
         "made by": f"splade-os {meta.splade_os}",
     }
     for label, value in rows.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.options import (
     connection_options,
     index_option,
@@ -37,11 +38,7 @@ DEAD_LETTERS_EXIT = 3
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: the index's, or starter]")
 @click.option("--text", default="title,text", show_default=True, help="Fields to encode.")
 @click.option("--id", "id_field", help="Field of the document id.  [default: _id, id, or a hash]")
-@click.option("--device", help="Torch device.  [default: the first GPU, else cpu]")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32")
-@click.option("--max-active-dims", type=click.IntRange(1), help="Heaviest terms per document.")
-@click.option("--max-length", type=click.IntRange(1), help="Tokens after which a text is cut.")
-@click.option("--batch-tokens", type=click.IntRange(1), help="Tokens per forward pass.")
+@encoding_options
 @click.option("--dead-letters", type=click.Path(dir_okay=False, path_type=Path))
 @json_option
 def ingest(
@@ -50,11 +47,6 @@ def ingest(
     id_field: str | None,
     dead_letters: Path | None,
     as_json: bool,
-    device: str | None,
-    dtype: Any,
-    max_active_dims: int | None,
-    max_length: int | None,
-    batch_tokens: int | None,
     **flags: Any,
 ) -> None:
     """Encode the documents of SOURCE and write them into an index.
@@ -70,6 +62,7 @@ def ingest(
     from splade_os.ingest.sources import Reading, find_source, read_source
     from splade_os.settings import DEFAULT_MODEL
 
+    running, options, flags = split_options(flags)
     settings = settings_of(**flags)
     name = need_index(settings)
     fields = tuple(field.strip() for field in text.split(",") if field.strip())
@@ -81,20 +74,13 @@ def ingest(
     try:  # an index that is there says what encoded it
         of_index = engine.index_meta(name).model
         model = model or of_index.name
-        max_active_dims = max_active_dims or of_index.max_active_dims
-        max_length = max_length or of_index.max_length
+        options = options.over(of_index.options())
     except IndexNotFoundError:
         model = model or DEFAULT_MODEL
     with busy(f"Loading the model {model}"):
-        encoder = DocumentEncoder.load(
-            model,
-            device=device,
-            dtype=dtype,
-            max_active_dims=max_active_dims,
-            max_length=max_length,
-            batch_tokens=batch_tokens,
-        )
-    click.echo(f"Ingesting {found.name} into {name} at {engine.url} ({encoder.device}).", err=True)
+        encoder = DocumentEncoder.load(model, **running, **options.model_dump())
+    how = f"{encoder.device}, {encoder.precision}, {encoder.backend}"
+    click.echo(f"Ingesting {found.name} into {name} at {engine.url} ({how}).", err=True)
     reading = Reading()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     with ingest_progress(found, reading) as on_progress:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
+from splade_os.encoding.backend import Backend, NonFiniteError
 from splade_os.encoding.batching import token_budget
 from splade_os.encoding.layout import SpladePart, read_layout
+from splade_os.encoding.lexical import LexicalPrior, mean_weight
+from splade_os.encoding.onnx_backend import OnnxBackend, graph_file, is_installed
 from splade_os.encoding.resolve import content_hash, resolve_model
+from splade_os.encoding.rows import combine, prune, row_numbers
 from splade_os.encoding.tokenization import TextTokenizer
-from splade_os.errors import EncodingError, MissingExtraError, SettingsError
-from splade_os.identity import ModelIdentity
+from splade_os.encoding.windows import split
+from splade_os.errors import EncodingError, MissingExtraError, ModelError, SettingsError
+from splade_os.identity import EncodingOptions, ModelIdentity
 from splade_os.vectors import Ids, SparseBatch
 from splade_os.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from splade_os.encoding.transformer import SpladeTransformer
-
-DType = Literal["float32", "bfloat16", "float16"]
-_BUDGET = {"cpu": 2048, "cuda": 65_536}
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
+BackendName = Literal["auto", "torch", "onnx"]
 _WINDOW = 2048  # texts sorted by length at a time
 
 
@@ -32,22 +33,28 @@ class DocumentEncoder:
     Attributes:
         identity: what goes into an index, so that nothing else ever searches it.
         vocabulary: tokens of the output dimensions.
-        device, dtype: where and in what precision it runs.
+        device, precision, backend: where and how it runs.
     """
 
     def __init__(
         self,
-        transformer: SpladeTransformer,
+        backend: Backend,
         tokenizer: TextTokenizer,
         identity: ModelIdentity,
         batch_tokens: int | None = None,
     ) -> None:
-        self._transformer = transformer
+        self._backend = backend
         self._tokenizer = tokenizer
         self.identity = identity
-        self.vocabulary: Vocabulary = tokenizer.vocabulary(transformer.vocabulary_size)
-        self.device = str(transformer.device)
-        self._budget = batch_tokens or _BUDGET.get(transformer.device.type, _BUDGET["cpu"])
+        self.vocabulary: Vocabulary = tokenizer.vocabulary(backend.vocabulary_size)
+        self.device, self.precision = backend.device, backend.precision
+        self.backend = "onnx" if isinstance(backend, OnnxBackend) else "torch"
+        self._budget = batch_tokens or backend.batch_tokens
+        self._prior = LexicalPrior(
+            identity.lexical_weight * identity.mean_weight,
+            identity.average_length,
+            self.vocabulary.special_ids,
+        )
 
     @classmethod
     def load(
@@ -55,50 +62,61 @@ class DocumentEncoder:
         model: str,
         *,
         device: str | None = None,
-        dtype: DType = "float32",
-        max_active_dims: int | None = None,
-        max_length: int | None = None,
+        dtype: Precision = "float32",
+        backend: BackendName = "auto",
         batch_tokens: int | None = None,
         side: Literal["document", "query"] = "document",
+        **options: Any,
     ) -> DocumentEncoder:
         """Load a model.
 
         Args:
             model: ``starter``, a folder, or a name on the Hugging Face hub.
             device: torch device; default the first GPU, else the CPU.
-            dtype: precision of weights and activations, default float32.
-            max_active_dims: heaviest terms kept per text; default what the model says, else all.
-            max_length: tokens after which a text is cut; default and upper bound: the model's.
+            dtype: precision, default float32; ``int8`` needs an ONNX export.
+            backend: ``torch``, ``onnx``, or ``auto``: ONNX Runtime where the model has a graph,
+                it is installed and no GPU is asked for (it is the faster one on a CPU), else
+                torch.
             batch_tokens: tokens per forward pass, padding included; default 2,048 on a CPU,
                 65,536 on a GPU.
-            side: ``query`` loads the transformer of the query side, where it is another one.
+            side: ``query`` loads the transformer of the query side, where it is another one;
+                queries get no lexical prior and no pruning.
+            options: of `EncodingOptions`: ``max_active_dims=256`` ...
 
         Raises:
             ModelError: the model cannot be found, read or understood.
-            MissingExtraError: torch is not installed.
+            MissingExtraError: torch, or onnxruntime, is not installed.
+            SettingsError: an option is wrong.
         """
         found = resolve_model(model)
         layout = read_layout(found.folder)
+        try:
+            chosen = EncodingOptions(**options).over(layout.options)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            name = ".".join(map(str, wrong["loc"]))
+            raise SettingsError(f"{name} is {wrong['input']!r}: {wrong['msg']}.") from None
         part, prompt = layout.document, layout.document_prompt
         if side == "query":
             prompt = layout.query_prompt
+            chosen = EncodingOptions(
+                max_length=chosen.max_length, max_active_dims=layout.options.max_active_dims
+            )
             if isinstance(layout.query, SpladePart):
                 part = layout.query
-        for name, value in (("max_length", max_length), ("max_active_dims", max_active_dims)):
-            if value is not None and value < 1:
-                raise SettingsError(f"{name} is {value}; it must be at least 1.")
-        try:
-            import torch
-
-            from splade_os.encoding.transformer import SpladeTransformer
-        except ImportError:
-            raise MissingExtraError("Encoding with a transformer", "torch") from None
-        length = min(max_length or part.max_length, part.max_length)
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        transformer = SpladeTransformer(part, where, getattr(torch, dtype))
+        length = min(chosen.max_length or part.max_length, part.max_length)
+        running = _start(part, device, dtype, backend)
+        chunk = chosen.long_texts == "chunk"
         tokenizer = TextTokenizer(
-            part.folder, max_length=length, lowercase=part.lowercase, special_tokens=True
+            part.folder,
+            max_length=None if chunk else length,
+            lowercase=part.lowercase,
+            special_tokens=True,
         )
+        lexical = chosen.lexical_weight or 0.0
+        mean = chosen.mean_weight or 0.0
+        if lexical and not mean:
+            mean = mean_weight(running, tokenizer, chosen.max_active_dims)
         identity = ModelIdentity(
             name=found.name,
             revision=found.revision,
@@ -106,14 +124,23 @@ class DocumentEncoder:
             activation=part.activation,
             pooling=part.pooling,
             max_length=length,
-            max_active_dims=max_active_dims or layout.max_active_dims,
+            max_active_dims=chosen.max_active_dims,
+            min_weight=chosen.min_weight or 0.0,
+            max_ratio=chosen.max_ratio or 0.0,
+            alpha_mass=chosen.alpha_mass,
+            long_texts="chunk" if chunk else "truncate",
+            stride=(length // 8 if chosen.stride is None else chosen.stride) if chunk else 0,
+            lexical_weight=lexical,
+            mean_weight=mean if lexical else 0.0,
+            average_length=(chosen.average_length or _AVERAGE_LENGTH) if lexical else 0.0,
             prompt=prompt,
-            vocabulary_size=transformer.vocabulary_size,
+            vocabulary_size=running.vocabulary_size,
         )
-        return cls(transformer, tokenizer, identity, batch_tokens)
+        return cls(running, tokenizer, identity, batch_tokens)
 
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
-        """Token ids of each text, prompt and special tokens included, cut at the maximum.
+        """Token ids of each text, prompt and special tokens included, cut at the maximum
+        unless long texts are encoded in chunks.
 
         Raises:
             EncodingError: naming the position of a text that is no valid Unicode string.
@@ -150,38 +177,85 @@ class DocumentEncoder:
         """Encode texts given as token ids, one forward pass at a time, longest texts first.
 
         Yields:
-            Positions in ``tokens``, and their rows; every position once.
+            Positions in ``tokens``, and their rows; every position once. With chunks, all of
+            them at once.
         """
+        if self.identity.long_texts == "chunk":
+            yield list(range(len(tokens))), self._finish(self._chunked(tokens), tokens)
+            return
+        for positions, batch in self._passes(tokens):
+            yield positions, self._finish(batch, [tokens[i] for i in positions])
+
+    def _passes(self, tokens: Sequence[Ids]) -> Iterator[tuple[list[int], SparseBatch]]:
         filled = [i for i, ids in enumerate(tokens) if len(ids)]
         for batch in token_budget([len(tokens[i]) for i in filled], self._budget):
             positions = [filled[i] for i in batch]
-            dense = self._transformer([tokens[i] for i in positions])  # (B, V)
-            yield positions, self._sparsify(dense, positions)
+            try:
+                encoded = self._backend.encode(
+                    [tokens[i] for i in positions], self.identity.max_active_dims
+                )
+            except NonFiniteError as error:
+                raise EncodingError(
+                    f"The model returned NaN or infinity for text {positions[error.row]} of the "
+                    "batch.",
+                    hint="Try dtype float32; if it stays, the weights are damaged.",
+                ) from None
+            yield positions, encoded
         if len(filled) < len(tokens):
             bare = [i for i, ids in enumerate(tokens) if not len(ids)]
             yield bare, SparseBatch.empty(len(bare), self.identity.vocabulary_size)
 
-    def _sparsify(self, dense: Tensor, positions: Sequence[int]) -> SparseBatch:
-        """Dense weights ``(B, V)`` → CSR, on the device, then one copy to the host."""
+    def _chunked(self, tokens: Sequence[Ids]) -> SparseBatch:
+        """Every term's maximum over the windows of a text."""
+        identity = self.identity
+        windows, owners = split(
+            tokens, identity.max_length, identity.stride, self._tokenizer.special_affixes()
+        )
+        parts = list(self._passes(windows))
+        texts = [np.array(owners)[positions][row_numbers(batch)] for positions, batch in parts]
+        return combine(
+            np.concatenate([np.empty(0, np.int64), *texts]),
+            np.concatenate([np.empty(0, np.int32), *(batch.indices for _, batch in parts)]),
+            np.concatenate([np.empty(0, np.float32), *(batch.values for _, batch in parts)]),
+            count=len(tokens),
+            width=identity.vocabulary_size,
+            how="max",
+        )
+
+    def _finish(self, batch: SparseBatch, tokens: Sequence[Ids]) -> SparseBatch:
+        identity = self.identity
+        return prune(
+            self._prior.add(batch, tokens),
+            min_weight=identity.min_weight,
+            max_ratio=identity.max_ratio,
+            alpha_mass=identity.alpha_mass,
+        )
+
+
+_AVERAGE_LENGTH = 100.0
+
+
+def _start(
+    part: SpladePart, device: str | None, precision: Precision, name: BackendName
+) -> Backend:
+    graph = graph_file(part.folder, precision)
+    if name == "onnx" or (name == "auto" and graph and is_installed() and device in (None, "cpu")):
+        if graph is None:
+            raise ModelError(
+                f"{part.folder} has no ONNX graph of precision {precision}.",
+                hint="Make one: splade-os export MODEL --to onnx --out FOLDER.",
+            )
+        return OnnxBackend(graph, precision)
+    if precision == "int8":
+        raise SettingsError(
+            "int8 runs in ONNX Runtime only.",
+            hint="Export the model: splade-os export MODEL --to onnx --out FOLDER.",
+        )
+    try:
         import torch
 
-        finite = torch.isfinite(dense).all(1)
-        if not bool(finite.all()):
-            bad = positions[int((~finite).nonzero()[0])]
-            raise EncodingError(
-                f"The model returned NaN or infinity for text {bad} of the batch.",
-                hint="Try dtype float32; if it stays, the weights are damaged.",
-            )
-        limit = self.identity.max_active_dims
-        if limit is not None and limit < dense.shape[1]:
-            top = dense.topk(limit, dim=1)
-            dense = torch.zeros_like(dense).scatter_(1, top.indices, top.values)
-        rows, columns = dense.nonzero(as_tuple=True)
-        counts = torch.bincount(rows, minlength=dense.shape[0])
-        indptr = np.concatenate(([0], counts.cpu().numpy().cumsum())).astype(np.int64)
-        return SparseBatch(
-            indptr,
-            columns.to(torch.int32).cpu().numpy(),
-            dense[rows, columns].cpu().numpy(),
-            dense.shape[1],
-        )
+        from splade_os.encoding.transformer import SpladeTransformer
+    except ImportError:
+        raise MissingExtraError("Encoding with torch", "torch") from None
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return SpladeTransformer(part, where, getattr(torch, precision))

@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from splade_os.errors import ModelError
+from splade_os.identity import EncodingOptions
 
 _ALIASES = {"IDF": "SparseStaticEmbedding", "Asym": "Router", "MLMTransformer": "Transformer"}
 ACTIVATIONS = ("relu", "log1p_relu")
 POOLINGS = ("max", "sum")
+OPTIONS_FILE = "splade_os.json"
+"""Encoding options that belong to a model; sentence-transformers does not read it."""
 _NO_LIMIT = 1_000_000  # tokenizers without a limit say 1e30
 
 
@@ -75,7 +79,8 @@ class ModelLayout:
         document: the document side.
         query: the query side; the same object as ``document`` in a symmetric model.
         document_prompt, query_prompt: text put before every text.
-        max_active_dims: heaviest terms kept per text, ``None`` = all.
+        options: what the folder says about encoding: ``max_active_dims`` of
+            sentence-transformers, and all of ``splade_os.json``.
     """
 
     folder: Path
@@ -83,7 +88,7 @@ class ModelLayout:
     query: SpladePart | StaticPart
     document_prompt: str
     query_prompt: str
-    max_active_dims: int | None
+    options: EncodingOptions
 
     @property
     def inference_free(self) -> bool:
@@ -125,8 +130,18 @@ def read_layout(folder: str | Path) -> ModelLayout:
         query=query,
         document_prompt=_first(prompts, ("document", "passage", "corpus"), default),
         query_prompt=_first(prompts, ("query",), default),
-        max_active_dims=config.get("max_active_dims"),
+        options=_read_options(root, config),
     )
+
+
+def _read_options(root: Path, config: Mapping[str, Any]) -> EncodingOptions:
+    file = root / OPTIONS_FILE
+    own = _read_optional(file)
+    try:
+        return EncodingOptions(**{"max_active_dims": config.get("max_active_dims"), **own})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ModelError(f"{file}: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}.") from None
 
 
 def _without_modules(root: Path) -> ModelError:

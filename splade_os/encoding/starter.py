@@ -18,10 +18,11 @@ import numpy as np
 import orjson
 from safetensors.numpy import load_file, save_file
 
+from splade_os.encoding.layout import OPTIONS_FILE
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.settings import cache_dir
 
-_VERSION = 1  # a change of anything below makes another folder
+_VERSION = 2  # a change of anything below makes another folder
 _MAX_LENGTH = 256
 _MAX_ACTIVE_DIMS = 256
 # GELU is the identity far right of zero: states are shifted there and LayerNorm, which
@@ -29,6 +30,7 @@ _MAX_ACTIVE_DIMS = 256
 _DENSE_BIAS = 6.0
 _NORM_WEIGHT = 0.5
 _DECODER_BIAS = -2.2
+_LEXICAL_WEIGHT = 2.0
 _FIRST_WORD = 1996  # id of "the"; from there BERT's vocabulary is ordered by frequency
 
 
@@ -130,6 +132,7 @@ def _write(base: Path, folder: Path) -> None:
             "max_active_dims": _MAX_ACTIVE_DIMS,
         },
     )
+    _json(folder / OPTIONS_FILE, {"lexical_weight": _LEXICAL_WEIGHT})
     _json(
         folder / "modules.json",
         [{"idx": 0, "name": "0", "path": "", "type": f"{st}.base.modules.router.Router"}],

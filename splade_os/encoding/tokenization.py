@@ -58,6 +58,12 @@ class TextTokenizer:
             raise _name_culprit(texts, error) from None
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
+    def special_affixes(self) -> tuple[int, int]:
+        """How many special tokens stand before and after a text."""
+        encoding = self._tokenizer.encode("a", add_special_tokens=self._special_tokens)
+        own = [i for i, added in enumerate(encoding.special_tokens_mask) if not added]
+        return own[0], len(encoding.ids) - own[-1] - 1
+
     def vocabulary(self, size: int | None = None) -> Vocabulary:
         """All tokens by id; ``size`` pads with names for ids that no token has.
 

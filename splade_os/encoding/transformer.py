@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splade_os.encoding.backend import NonFiniteError
 from splade_os.encoding.layout import SpladePart
 from splade_os.encoding.pooling import pool
 from splade_os.errors import MissingExtraError, ModelError
-from splade_os.vectors import Ids
+from splade_os.vectors import Ids, SparseBatch
+
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 
 
 class _Passthrough(nn.Module):  # type: ignore[misc]
@@ -41,20 +44,37 @@ class SpladeTransformer:
     """
 
     def __init__(self, part: SpladePart, device: torch.device, dtype: torch.dtype) -> None:
-        self.part, self.device = part, device
+        self.part, self.device, self._device = part, str(device), device
+        self.precision = str(dtype).removeprefix("torch.")
+        self.batch_tokens = _BATCH_TOKENS.get(device.type, _BATCH_TOKENS["cpu"])
         model = _load(part, dtype).to(device).eval()
         decoder = model.get_output_embeddings()
         if decoder is None or decoder.weight.dim() != 2:
             raise ModelError(f"{part.folder}: a {part.family} model without a masked-LM decoder.")
-        self._weight: Tensor = decoder.weight.detach()  # (V, H)
-        self._bias: Tensor | None = None if decoder.bias is None else decoder.bias.detach()
+        self.weight: Tensor = decoder.weight.detach()  # (V, H)
+        self.bias: Tensor | None = None if decoder.bias is None else decoder.bias.detach()
         model.set_output_embeddings(_Passthrough())
-        self._model = model
+        self.model = model
+        self.vocabulary_size = int(self.weight.shape[0])
 
-    @property
-    def vocabulary_size(self) -> int:
-        """V, the rows of the decoder."""
-        return int(self._weight.shape[0])
+    def encode(self, tokens: Sequence[Ids], max_active_dims: int | None) -> SparseBatch:
+        """See `Backend.encode`: sparsified on the device, then one copy to the host."""
+        dense = self(tokens)  # (B, V)
+        finite = torch.isfinite(dense).all(1)
+        if not bool(finite.all()):
+            raise NonFiniteError(int((~finite).nonzero()[0]))
+        if max_active_dims is not None and max_active_dims < dense.shape[1]:
+            top = dense.topk(max_active_dims, dim=1)
+            dense = torch.zeros_like(dense).scatter_(1, top.indices, top.values)
+        rows, columns = dense.nonzero(as_tuple=True)
+        counts = torch.bincount(rows, minlength=dense.shape[0])
+        indptr = np.concatenate(([0], counts.cpu().numpy().cumsum())).astype(np.int64)
+        return SparseBatch(
+            indptr,
+            columns.to(torch.int32).cpu().numpy(),
+            dense[rows, columns].cpu().numpy(),
+            dense.shape[1],
+        )
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def __call__(self, tokens: Sequence[Ids]) -> Tensor:
@@ -63,15 +83,15 @@ class SpladeTransformer:
         padded = np.zeros((len(tokens), max(lengths)), np.int64)
         mask = np.arange(max(lengths)) < np.array(lengths)[:, None]  # (B, L)
         padded[mask] = np.concatenate(tokens)
-        keep = torch.from_numpy(mask).to(self.device)
-        hidden = self._model(
-            input_ids=torch.from_numpy(padded).to(self.device), attention_mask=keep.long()
+        keep = torch.from_numpy(mask).to(self._device)
+        hidden = self.model(
+            input_ids=torch.from_numpy(padded).to(self._device), attention_mask=keep.long()
         ).logits  # (B, L, H): the decoder passes through
         return pool(
             hidden[keep],  # (T, H): padding takes no part
             lengths,
-            self._weight,
-            self._bias,
+            self.weight,
+            self.bias,
             activation_name=self.part.activation,
             pooling=self.part.pooling,
         )

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 
 from splade_os import DocumentEncoder, ingest_documents
 from splade_os.cli import cli
+from splade_os.encoding.backend import NonFiniteError
 from splade_os.engines import Engine, MatchQuery, SearchRequest
-from splade_os.errors import EncodingError, InputError
+from splade_os.errors import InputError
 from splade_os.ingest.records import Record, RecordReader, Rejected
 from splade_os.ingest.sources import find_source, read_source
 
@@ -158,15 +159,15 @@ def test_model_that_breaks_down_on_one_text(
     engine: Engine, index: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = DocumentEncoder.load(str(tiny / "router"), device="cpu", batch_tokens=16)
-    genuine, calls = encoder._sparsify, []
+    genuine, calls = encoder._backend.encode, []
 
-    def breaking(dense: object, positions: list[int]) -> object:
-        calls.append(positions)
+    def breaking(tokens: list[object], limit: int | None) -> object:
+        calls.append(len(tokens))
         if len(calls) == 2:
-            raise EncodingError("The model returned NaN or infinity for a text.")
-        return genuine(dense, positions)  # type: ignore[arg-type]
+            raise NonFiniteError(0)
+        return genuine(tokens, limit)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(encoder, "_sparsify", breaking)
+    monkeypatch.setattr(encoder._backend, "encode", breaking)
     report = ingest_documents(
         [Record(i, f"t:{i}", f"d{i}", "cat dog", {"n": i}) for i in range(1, 30)],
         engine=engine,

@@ -1,0 +1,54 @@
+"""``splade-os encode``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from splade_os.cli.encoding import encoding_options, split_options
+from splade_os.cli.steps import busy
+
+
+@click.command()
+@click.argument("source")
+@click.option("--model", default="starter", show_default=True, help="Folder or hub name.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True,
+    help="vectors.jsonl ({id, vector: {token: weight}}), or vectors.npz (CSR); - = JSONL on stdout."
+)  # fmt: skip
+@click.option("--text", default="title,text", show_default=True, help="Fields to encode.")
+@click.option("--id", "id_field", help="Field of the document id.  [default: _id, id, or a hash]")
+@encoding_options
+def encode(
+    source: str, model: str, out: Path, text: str, id_field: str | None, **flags: Any
+) -> None:
+    """Encode the documents of SOURCE (as for ingest) and write their vectors.
+
+    What cannot be encoded is named on standard error, and the exit code is 3.
+    """
+    from splade_os.encoding import DocumentEncoder
+    from splade_os.ingest.records import RecordReader
+    from splade_os.ingest.sources import find_source, read_source
+    from splade_os.ingest.vector_files import write_jsonl, write_npz
+
+    running, options, _ = split_options(flags)
+    found = find_source(source)
+    with busy(f"Loading the model {model}"):
+        encoder = DocumentEncoder.load(model, **running, **options.model_dump())
+    records = read_source(found, RecordReader(tuple(text.split(",")), id_field))
+    skipped = 0
+
+    def skip(where: str, reason: str) -> None:
+        nonlocal skipped
+        skipped += 1
+        click.echo(f"Skipped {where}: {reason}", err=True)
+
+    write = write_npz if out.suffix == ".npz" else write_jsonl
+    with busy(f"Encoding {found.name}"):
+        count = write(out, records, encoder, skip)
+    click.echo(f"{count:,} vectors written to {out}; {skipped:,} skipped.", err=True)
+    if skipped:
+        sys.exit(3)

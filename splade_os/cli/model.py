@@ -1,0 +1,69 @@
+"""``splade-os model``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from splade_os.cli.options import json_option, print_json
+
+
+@click.group()
+def model() -> None:
+    """Look at models."""
+
+
+@model.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show what is understood of the model NAME (starter, a folder, or a hub name)."""
+    from splade_os.encoding.layout import StaticPart, read_layout
+    from splade_os.encoding.onnx_backend import GRAPHS, graph_file
+    from splade_os.encoding.resolve import content_hash, resolve_model
+    from splade_os.encoding.tokenization import TextTokenizer
+
+    found = resolve_model(name)
+    layout = read_layout(found.folder)
+    part = layout.document
+    tokenizer = TextTokenizer(
+        part.folder, max_length=None, lowercase=part.lowercase, special_tokens=False
+    )
+    weights = sum(file.stat().st_size for file in part.folder.glob("*.safetensors"))
+    query = "the same transformer" if layout.query is part else "another transformer"
+    if isinstance(layout.query, StaticPart):
+        query = f"inference-free, table {layout.query.weights.name}"
+    facts: dict[str, Any] = {
+        "folder": str(found.folder),
+        "revision": found.revision,
+        "family": part.family,
+        "weights": f"{weights / 1e6:.1f} MB",
+        "vocabulary": f"{len(tokenizer.vocabulary()):,} tokens",
+        "activation": part.activation,
+        "pooling": part.pooling,
+        "max_length": part.max_length,
+        "query_side": query,
+        "document_prompt": layout.document_prompt,
+        "query_prompt": layout.query_prompt,
+        **layout.options.model_dump(exclude_none=True),
+        "onnx": ", ".join(p for p in GRAPHS if graph_file(part.folder, p)) or None,
+        "licence": _licence(found.folder / "README.md"),
+        "content_hash": content_hash(part.folder),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    for label, value in facts.items():
+        if value not in (None, ""):
+            click.echo(f"{label.replace('_', ' '):<18} {value}")
+
+
+def _licence(card: Any) -> str | None:
+    """The licence of a model card's front matter."""
+    if not card.is_file():
+        return None
+    for line in card.read_text("utf-8", "replace").splitlines()[:60]:
+        if line.startswith("license:"):
+            return str(line.removeprefix("license:").strip())
+    return None

@@ -1,0 +1,197 @@
+"""A model folder that ONNX Runtime runs without torch: the pooling head is inside the graph.
+
+The maximum over the sequence is taken tile by tile of the vocabulary, so that no tensor of
+``(B, L, V)`` ever exists. fp32, and int8 by dynamic quantisation per channel.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from splade_os import __version__
+from splade_os.encoding.layout import read_layout
+from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend
+from splade_os.encoding.resolve import content_hash, resolve_model
+from splade_os.encoding.tokenization import TextTokenizer
+from splade_os.errors import MissingExtraError, ModelError
+from splade_os.vectors import Ids, SparseBatch
+
+_TILE = 4096
+_OPSET = 17
+# BERT; DistilBERT; RoBERTa; ModernBERT
+_TRANSFORMS = ("predictions/transform", "vocab_transform", "lm_head/dense", "/head/dense")
+_TOLERANCE = 1e-4  # fp32 against torch; 1e-6 is usual
+
+
+@dataclass(frozen=True)
+class ExportCheck:
+    """How a graph compares with torch on the same random texts.
+
+    Attributes:
+        precision: ``float32`` or ``int8``.
+        max_difference: largest absolute difference of a weight.
+        mean_error: mean absolute difference over torch's active weights, relative to their mean.
+        bytes: size of the graph.
+    """
+
+    precision: str
+    max_difference: float
+    mean_error: float
+    bytes: int
+
+
+def export_onnx(model: str, out: str | Path) -> list[ExportCheck]:
+    """Write a folder with everything but the safetensors of the document side.
+
+    Args:
+        model: ``starter``, a folder, or a name on the hub.
+        out: new folder; `DocumentEncoder.load` takes it like any other.
+
+    Raises:
+        ModelError: ``out`` exists, or the graph does not compute what torch computes.
+        MissingExtraError: torch, onnx or onnxruntime is not installed.
+    """
+    target = Path(out)
+    if target.exists():
+        raise ModelError(f"{target} exists already.", hint="Name a new folder with --out.")
+    try:
+        import onnx as _onnx  # noqa: F401  # torch's exporter and the quantiser need it
+        import torch
+
+        from splade_os.encoding.transformer import SpladeTransformer
+    except ImportError:
+        raise MissingExtraError("Exporting to ONNX", "torch,onnx-export") from None
+    source = resolve_model(model).folder
+    layout = read_layout(source)
+    part = layout.document
+    transformer = SpladeTransformer(part, torch.device("cpu"), torch.float32)
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    inside = part.folder.relative_to(source)
+    weights = {file.name for file in part.folder.glob("*.safetensors")}
+
+    def heavy(folder: str, names: list[str]) -> set[str]:
+        skip = {n for n in names if n.endswith((".bin", ".h5", ".onnx", ".msgpack"))}
+        return skip | (weights & set(names) if Path(folder) == part.folder else set())
+
+    try:
+        shutil.copytree(source, unfinished, ignore=heavy)
+        folder = unfinished / inside / "onnx"
+        folder.mkdir(exist_ok=True)
+        _write_graph(transformer, folder / GRAPHS["float32"])
+        _quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"])
+        tokenizer = TextTokenizer(
+            part.folder,
+            max_length=part.max_length,
+            lowercase=part.lowercase,
+            special_tokens=True,
+        )
+        checks = _check(transformer, tokenizer, folder)
+        manifest = {
+            "content_hash": content_hash(part.folder),
+            "splade_os": __version__,
+            "opset": _OPSET,
+            "checks": [check.__dict__ for check in checks],
+        }
+        (folder / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return checks
+
+
+def _write_graph(transformer: object, file: Path) -> None:
+    import torch
+    from torch import Tensor, nn
+
+    from splade_os.encoding.pooling import activation
+    from splade_os.encoding.transformer import SpladeTransformer
+
+    assert isinstance(transformer, SpladeTransformer)
+    body, weight, bias = transformer.model, transformer.weight, transformer.bias
+    part = transformer.part
+    apply = activation(part.activation)
+
+    class Graph(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = body
+            self.weight = nn.Parameter(weight)
+            self.bias = nn.Parameter(torch.zeros(len(weight)) if bias is None else bias)
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+            hidden = self.body(input_ids=input_ids, attention_mask=attention_mask).logits
+            real = attention_mask[:, :, None].to(hidden.dtype)  # (B, L, 1)
+            tiles = []
+            for start in range(0, len(weight), _TILE):
+                stop = min(start + _TILE, len(weight))
+                logits = nn.functional.linear(hidden, self.weight[start:stop])  # (B, L, tile)
+                if part.pooling == "max":
+                    tiles.append((logits + (1 - real) * -1e9).amax(1))
+                else:
+                    tiles.append((apply(logits + self.bias[start:stop]) * real).sum(1))
+            whole = torch.cat(tiles, 1)  # (B, V)
+            return whole if part.pooling == "sum" else apply(whole + self.bias)
+
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0]])
+    axes = {0: "batch", 1: "length"}
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's, about shapes that do not change here
+        torch.onnx.export(
+            Graph().eval(),
+            (ids, (ids > 0).long()),
+            str(file),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["weights"],
+            dynamic_axes={"input_ids": axes, "attention_mask": axes, "weights": {0: "batch"}},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _quantise(file: Path, out: Path) -> None:
+    import logging
+
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.getLogger().setLevel(logging.ERROR)  # it recommends a pre-process that changes nothing
+    # The transform in front of the decoder costs little and loses most: its outputs pass a
+    # LayerNorm, which takes the shared part away and leaves the error.
+    names = [node.name for node in onnx.load(str(file), load_external_data=False).graph.node]
+    quantize_dynamic(
+        str(file),
+        str(out),
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=[name for name in names if any(part in name for part in _TRANSFORMS)],
+    )
+
+
+def _check(transformer: object, tokenizer: TextTokenizer, folder: Path) -> list[ExportCheck]:
+    """Both graphs against torch, on texts of random words of the model's own vocabulary."""
+    random = np.random.default_rng(0)
+    words = [t for t in tokenizer.vocabulary().tokens if t.isalpha()] or ["a"]
+    texts = [" ".join(random.choice(words, n)) for n in (1, 3, 9, 27, 81, 300)]
+    tokens: list[Ids] = tokenizer(texts)
+    expected: SparseBatch = transformer.encode(tokens, None)  # type: ignore[attr-defined]
+    dense = expected.to_dense()
+    checks = []
+    for precision, name in GRAPHS.items():
+        got = OnnxBackend(folder / name, precision).encode(tokens, None).to_dense()
+        difference = np.abs(got - dense)
+        mean = float(difference[dense > 0].mean() / dense[dense > 0].mean())
+        checks.append(
+            ExportCheck(precision, float(difference.max()), mean, (folder / name).stat().st_size)
+        )
+    if checks[0].max_difference > _TOLERANCE:
+        raise ModelError(
+            f"The ONNX graph differs from torch by {checks[0].max_difference:.2g}: not exported."
+        )
+    return checks
