@@ -101,13 +101,13 @@ def worker(what: str, model: str, texts_file: str, out: str) -> None:
     import numpy as np
 
     texts = json.loads(Path(texts_file).read_text())
-    if what == "peer":
+    if what.startswith("peer"):
         from sentence_transformers import SparseEncoder
 
         peer = SparseEncoder(model, device="cpu")
 
         def encode() -> Any:
-            return peer.encode_document(texts, batch_size=32)
+            return peer.encode_document(texts, batch_size=int(what.removeprefix("peer-")))
     else:
         from splade_os import DocumentEncoder
 
@@ -125,7 +125,7 @@ def worker(what: str, model: str, texts_file: str, out: str) -> None:
         best = max(best, len(texts) / (time.perf_counter() - start))
     peak = peak_resident() - before
     dense = result.to_dense()
-    np.save(out, dense.numpy() if what == "peer" else dense)
+    np.save(out, dense.numpy() if what.startswith("peer") else dense)
     print(json.dumps({"rate": best, "memory": peak}))
 
 
@@ -184,8 +184,11 @@ def main() -> None:
                 export_onnx(str(model), graphs)
             texts = root / f"{case}.json"
             texts.write_text(json.dumps(make_texts(arguments.documents, int(mean))))
-            peer = measure("peer", model, texts, root / "peer.npy")
+            peer = measure("peer-32", model, texts, root / "peer.npy")
             expected = np.load(root / "peer.npy")
+            measure("peer-1", model, texts, root / "other.npy")
+            # what the peer's own batch size changes in its output
+            noise = int(((np.load(root / "other.npy") > 0) != (expected > 0)).sum())
             modes = ["torch-float32", "onnx-float32", "onnx-int8"]
             modes += ["torch-bfloat16"] if native_bf16 else []
             found = {}
@@ -205,10 +208,11 @@ def main() -> None:
             exact = max(("torch-float32", "onnx-float32"), key=lambda m: found[m]["rate"])
             best = max(modes, key=lambda m: found[m]["rate"])
             fp32, cpu, cpu_native = GOALS[case]
-            same = found[exact]["support"] == 0 and found[exact]["difference"] <= 1e-5
+            same = found[exact]["support"] <= noise and found[exact]["difference"] <= 1e-5
             note = (
-                f"{exact}; support differs in {found[exact]['support']:.0f} places, largest "
-                f"difference {found[exact]['difference']:.1e}"
+                f"{exact}; support differs in {found[exact]['support']:.0f} of "
+                f"{int((expected > 0).sum())} places (the peer's own with batch size 1: {noise}), "
+                f"largest difference {found[exact]['difference']:.1e}"
             )
             rows.append(row(f"{case} fp32", found[exact]["rate"], peer["rate"], fp32, same, note))
             goal = cpu_native if native else cpu
@@ -229,13 +233,9 @@ def main() -> None:
                     "note": "the larger of torch and ONNX Runtime, fp32; ratio = peer / ours",
                 }
             )
+    absent = {"ours": None, "peer": None, "unit": "docs/s", "ratio": None, "goal": None, "ok": None}
     for gpu in ("DistilBERT bf16, 80 and 256 tokens", "Mini bf16, 80 tokens"):
-        rows.append(
-            {
-                "case": f"GPU {gpu}", "ours": None, "peer": None, "unit": "docs/s",
-                "ratio": None, "goal": None, "ok": None, "note": "no GPU here",
-            }
-        )  # fmt: skip
+        rows += [{"case": f"GPU {gpu}", **absent, "note": "no GPU here"}]
     for r in rows:
         print(
             f"{r['case']:<36} {r['ours']!s:>8} {r['peer']!s:>8} {r['unit']:<7} {r['ratio']!s:>6} "

@@ -77,7 +77,7 @@ class DocumentEncoder:
             backend: ``torch``, ``onnx``, or ``auto``: ONNX Runtime where the model has a graph,
                 it is installed and no GPU is asked for (it is the faster one on a CPU), else
                 torch.
-            batch_tokens: tokens per forward pass, padding included; default 2,048 on a CPU,
+            batch_tokens: tokens per forward pass, padding included; default 1,024 on a CPU,
                 65,536 on a GPU.
             side: ``query`` loads the transformer of the query side, where it is another one;
                 queries get no lexical prior and no pruning.

@@ -48,7 +48,7 @@ class OnnxBackend:
     """
 
     device = "cpu"
-    batch_tokens = 2048
+    batch_tokens = 1024
 
     def __init__(self, file: Path, precision: str) -> None:
         try:

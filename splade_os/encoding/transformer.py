@@ -15,7 +15,7 @@ from splade_os.encoding.pooling import pool
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.vectors import Ids, SparseBatch
 
-_BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
+_BATCH_TOKENS = {"cpu": 1024, "cuda": 65_536}
 
 
 class _Passthrough(nn.Module):  # type: ignore[misc]

@@ -78,7 +78,7 @@ class OpenSearchEngine:
             max_retries=0,  # ours are in retry.py
             serializer=_Serializer(),
         )
-        self._known: set[str] = set()  # indices seen, so that a bulk makes none by accident
+        self._fields: dict[str, str] = {}  # index → vector field, of indices seen
         self._checked = False
 
     def _call(
@@ -127,7 +127,7 @@ class OpenSearchEngine:
 
     def delete_index(self, index: str) -> None:
         self._call("DELETE", f"/{index}", index=index)
-        self._known.discard(index)
+        self._fields.pop(index, None)
         params = {"ignore": 404}
         self._call("DELETE", f"/{STATISTICS_INDEX}/_doc/{index}", params=params)
 
@@ -152,7 +152,7 @@ class OpenSearchEngine:
                 f"The splade-os record in the mapping of {index} is damaged or of a newer "
                 f"version: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.",
             ) from None
-        self._known.add(index)
+        self._fields[index] = meta.field
         return meta
 
     def stats(self, index: str) -> IndexStats:
@@ -161,8 +161,7 @@ class OpenSearchEngine:
         return IndexStats(primaries["docs"]["count"], primaries["store"]["size_in_bytes"])
 
     def bulk(self, index: str, body: bytes) -> list[Outcome]:
-        if index not in self._known:
-            self.index_meta(index)  # else the engine would make an index without a mapping
+        self._field(index)  # else the engine would make a missing index, without a mapping
         answer = self._call(
             "POST",
             f"/{index}/_bulk",
@@ -174,6 +173,11 @@ class OpenSearchEngine:
         )
         return [_outcome(next(iter(item.values()))) for item in answer.get("items", [])]
 
+    def _field(self, index: str) -> str:
+        if index not in self._fields:
+            self.index_meta(index)
+        return self._fields[index]
+
     def refresh(self, index: str) -> None:
         self._call("POST", f"/{index}/_refresh", index=index)
 
@@ -181,7 +185,7 @@ class OpenSearchEngine:
         return int(self._call("GET", f"/{index}/_count", index=index)["count"])
 
     def search(self, index: str, request: SearchRequest) -> SearchResponse:
-        field = self.index_meta(index).field if index not in self._known else "splade"
+        field = self._field(index)
         body = search_body(request, field)
         answer = self._call("POST", f"/{index}/_search", body, index=index)
         if answer.get("timed_out") or answer["_shards"]["failed"]:

@@ -1,0 +1,99 @@
+"""The max-pooling head with a gradient, for training.
+
+The forward pass keeps only the score and the position of the maximum, ``(B, V)`` each; logits of
+``(B, L, V)`` are neither made nor kept for the backward pass, which sends ``g · f'(x)`` to the one
+token where the maximum was (as autograd does for ``max``). f' is computed from the score itself:
+``exp(-y)`` for y = log1p(x), ``exp(-y - expm1(y))`` for y = log1p(log1p(x)). Source: Sparton
+(arXiv 2603.25011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from splade_os.encoding.pooling import TILE, activation
+
+_CHUNK = 16_384  # maxima whose vectors are in memory at a time
+
+
+def max_pool(
+    hidden: Tensor,
+    lengths: Sequence[int],
+    weight: Tensor,
+    bias: Tensor,
+    activation_name: str = "relu",
+    tile: int = TILE,
+) -> Tensor:
+    """Weights of each text, float32 ``(B, V)``, differentiable in hidden, weight and bias.
+
+    Args:
+        hidden: states of all tokens without padding ``(T, H)``, text after text.
+        lengths: tokens of each text, each at least 1, with sum ``T``.
+        weight: decoder ``(V, H)``; bias: ``(V,)``.
+        activation_name: ``relu`` or ``log1p_relu``.
+        tile: vocabulary entries at a time.
+    """
+    weights: Tensor = _MaxPool.apply(hidden, weight, bias, tuple(lengths), activation_name, tile)
+    return weights
+
+
+class _MaxPool(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        lengths: tuple[int, ...],
+        activation_name: str,
+        tile: int,
+    ) -> Tensor:
+        size = weight.shape[0]
+        best = torch.empty(len(lengths), size, dtype=torch.float32, device=hidden.device)
+        where = torch.empty(len(lengths), size, dtype=torch.int32, device=hidden.device)
+        for start in range(0, size, tile):
+            stop = min(start + tile, size)
+            logits = F.linear(hidden, weight[start:stop])  # (T, tile)
+            first = 0
+            for i, length in enumerate(lengths):
+                values, positions = logits[first : first + length].max(0)
+                best[i, start:stop] = values
+                where[i, start:stop] = positions + first
+                first += length
+        scores = activation(activation_name)(best + bias.float())
+        ctx.save_for_backward(hidden, weight, scores, where)
+        ctx.activation_name = activation_name
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, scores, where = ctx.saved_tensors
+        if ctx.activation_name == "relu":
+            slope = torch.exp(-scores)
+        else:
+            slope = torch.exp(-scores - torch.expm1(scores))
+        flow = gradients[0] * slope * (scores > 0)  # (B, V)
+        texts, entries = flow.nonzero(as_tuple=True)
+        tokens = where[texts, entries].long()
+        amounts = flow[texts, entries]
+        to_hidden = torch.zeros_like(hidden, dtype=torch.float32)
+        to_weight = torch.zeros_like(weight, dtype=torch.float32)
+        for start in range(0, len(amounts), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            g, t, v = amounts[part, None], tokens[part], entries[part]
+            to_hidden.index_add_(0, t, g * weight[v].float())
+            to_weight.index_add_(0, v, g * hidden[t].float())
+        to_bias = flow.sum(0)
+        return (
+            to_hidden.to(hidden.dtype),
+            to_weight.to(weight.dtype),
+            to_bias,
+            None,
+            None,
+            None,
+        )
