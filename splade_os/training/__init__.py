@@ -1,0 +1,1 @@
+"""Fine-tuning of SPLADE models: recipes, losses, regularisers, the trainer."""
