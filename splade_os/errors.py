@@ -76,7 +76,15 @@ class MissingExtraError(SpladeError):
 
 
 class EngineError(SpladeError):
-    """The search engine refused a request or failed."""
+    """The search engine refused a request or failed.
+
+    Attributes:
+        status: HTTP status of its answer, ``None`` where there was none.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class EngineUnavailableError(EngineError):

@@ -6,6 +6,7 @@ from typing import Any
 
 from splade_os.engines.base import (
     CONTENT_FIELD,
+    HASH_FIELD,
     VECTOR_FIELD,
     Engine,
     EngineHit,
@@ -23,6 +24,7 @@ from splade_os.errors import SettingsError
 
 __all__ = [
     "CONTENT_FIELD",
+    "HASH_FIELD",
     "VECTOR_FIELD",
     "DocumentRenderer",
     "Engine",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,8 @@ from splade_os.vectors import Weights
 VECTOR_FIELD = "splade"
 CONTENT_FIELD = "content"
 """Field into which the text fields are copied, analysed for BM25."""
+HASH_FIELD = "splade_hash"
+"""Field with the hash of what was encoded, by which an ingest knows unchanged documents."""
 
 
 class IndexMeta(BaseModel):
@@ -169,8 +171,15 @@ class Engine(Protocol):
     def stats(self, index: str) -> IndexStats:
         """Documents and bytes, as of the last refresh."""
 
-    def bulk(self, index: str, body: bytes) -> list[Outcome]:
-        """Send NDJSON actions (``index`` or ``delete``, with ``_id``); outcomes in order."""
+    def bulk(self, index: str, body: bytes, *, attempts: int = 5) -> list[Outcome]:
+        """Send NDJSON actions (``index``, ``create`` or ``delete``, with ``_id``).
+
+        Args:
+            attempts: how often the whole request is sent when it is put off or lost.
+
+        Returns:
+            Outcomes, in the order of the actions.
+        """
 
     def refresh(self, index: str) -> None:
         """Make everything written so far searchable."""
@@ -181,11 +190,50 @@ class Engine(Protocol):
     def search(self, index: str, request: SearchRequest) -> SearchResponse:
         """Run one search."""
 
+    def documents(
+        self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, Mapping[str, Any]]:
+        """Stored documents by id, those that exist, as last written (refreshed or not).
+
+        Args:
+            fields: to return; ``None`` = all, ``()`` = none.
+        """
+
+    def scan(
+        self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Id and stored fields of every document, as of the last refresh."""
+
+    def settings(self, index: str) -> Mapping[str, Any]:
+        """Settings of one index that were set explicitly, e.g. ``refresh_interval``."""
+
+    def update_settings(self, index: str, settings: Mapping[str, Any]) -> None:
+        """Change settings of an index; ``None`` = back to the default."""
+
+    def indices(self, pattern: str) -> list[str]:
+        """Names of the indices that match ``products-*``, sorted."""
+
+    def alias_targets(self, alias: str) -> list[str]:
+        """The indices that an alias stands for; none if there is no such alias."""
+
+    def point_alias(self, alias: str, index: str) -> None:
+        """Let an alias stand for one index alone, in one step that no search can notice."""
+
     def save_statistics(self, index: str, statistics: TermStatistics) -> None:
         """Store the corpus statistics of an index, replacing what is there."""
 
+    def add_statistics(self, index: str, delta: TermStatistics, ticket: str) -> bool:
+        """Add to what is stored; safe beside other writers, and when it is repeated.
+
+        Args:
+            ticket: an addition with a ticket that was seen before changes nothing.
+
+        Returns:
+            ``False`` if nothing is stored for the index: then there is nothing to add to.
+        """
+
     def load_statistics(self, index: str) -> TermStatistics | None:
-        """The statistics stored for an index, or ``None``."""
+        """The statistics stored for an index or alias, or ``None`` if no document is counted."""
 
     def close(self) -> None:
         """Release connections."""

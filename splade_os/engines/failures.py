@@ -56,23 +56,26 @@ def _translate(error: Any, url: str, index: str | None) -> SpladeError:
         return AuthenticationError(
             f"{url} refused the credentials ({status}): {reason}",
             hint="Set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD.",
+            status=status,
         )
     if status == 404 and "index_not_found" in reason:
         return IndexNotFoundError(
             f"There is no index {index} at {url}.",
             hint="Make it with: splade-os ingest SOURCE --index NAME.",
+            status=status,
         )
     if "resource_already_exists" in reason:
         return IndexExistsError(
             f"The index {index} exists already.",
             hint=f"Delete it with: splade-os index delete --index {index}. Or take another name.",
+            status=status,
         )
     hint = None
     if status == 413:
         hint = "The request is larger than the engine or a proxy allows; send smaller ones."
     elif "cluster_block" in reason:
         hint = "The index is blocked for writing, mostly because the disk is full: free some."
-    return EngineError(f"{url} refused the request ({status}): {reason}", hint=hint)
+    return EngineError(f"{url} refused the request ({status}): {reason}", hint=hint, status=status)
 
 
 def _reason(error: Any) -> str:

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 from opensearchpy import OpenSearch
 from opensearchpy.serializer import JSONSerializer
 from pydantic import ValidationError
 
-from splade_os import mappings
 from splade_os.engines.base import (
+    HASH_FIELD,
     EngineHit,
     EngineInfo,
     IndexMeta,
@@ -25,11 +24,11 @@ from splade_os.engines.base import (
 )
 from splade_os.engines.failures import translated
 from splade_os.engines.rank_features import highlighted_words, index_body, search_body
+from splade_os.engines.rest_statistics import RestStatistics
+from splade_os.engines.rest_upkeep import RestUpkeep
 from splade_os.engines.retry import with_retries
-from splade_os.errors import EngineError, IndexFormatError, IndexNotFoundError
-from splade_os.statistics import TermStatistics
+from splade_os.errors import EngineError, IndexFormatError
 
-STATISTICS_INDEX = "splade-os-statistics"
 _BULK_FILTER = "errors,items.*._id,items.*.status,items.*.result,items.*.error"
 _OLDEST = (1, 1)  # first with rank_feature's linear function
 
@@ -44,7 +43,7 @@ class _Serializer(JSONSerializer):  # type: ignore[misc]
         return data if isinstance(data, str | bytes) else orjson.dumps(data)
 
 
-class OpenSearchEngine:
+class OpenSearchEngine(RestUpkeep, RestStatistics):
     """An OpenSearch cluster (1.1 or newer).
 
     Args:
@@ -91,12 +90,14 @@ class OpenSearchEngine:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         repeat_timeouts: bool = False,
+        attempts: int = 5,
     ) -> Any:
         with translated(self.url, index):
             return with_retries(
                 lambda: self._client.transport.perform_request(
                     method, path, params=dict(params or {}), body=body, headers=headers
                 ),
+                attempts=attempts,
                 repeat_timeouts=repeat_timeouts,
             )
 
@@ -128,8 +129,7 @@ class OpenSearchEngine:
     def delete_index(self, index: str) -> None:
         self._call("DELETE", f"/{index}", index=index)
         self._fields.pop(index, None)
-        params = {"ignore": 404}
-        self._call("DELETE", f"/{STATISTICS_INDEX}/_doc/{index}", params=params)
+        self._delete_statistics(index)
 
     def index_meta(self, index: str) -> IndexMeta:
         answer = self._call("GET", f"/{index}/_mapping", index=index)
@@ -160,7 +160,7 @@ class OpenSearchEngine:
         primaries = answer["_all"]["primaries"]
         return IndexStats(primaries["docs"]["count"], primaries["store"]["size_in_bytes"])
 
-    def bulk(self, index: str, body: bytes) -> list[Outcome]:
+    def bulk(self, index: str, body: bytes, *, attempts: int = 5) -> list[Outcome]:
         self._field(index)  # else the engine would make a missing index, without a mapping
         answer = self._call(
             "POST",
@@ -169,6 +169,7 @@ class OpenSearchEngine:
             index=index,
             params={"filter_path": _BULK_FILTER},
             headers={"content-type": "application/x-ndjson"},
+            attempts=attempts,
             repeat_timeouts=True,
         )
         return [_outcome(next(iter(item.values()))) for item in answer.get("items", [])]
@@ -198,36 +199,6 @@ class OpenSearchEngine:
         hits = [_hit(hit, field, request.with_vector and sparse) for hit in answer["hits"]["hits"]]
         return SearchResponse(hits, float(answer["took"]), body)
 
-    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
-        try:
-            self._call("GET", f"/{STATISTICS_INDEX}/_settings", index=STATISTICS_INDEX)
-        except IndexNotFoundError:
-            body = mappings.load("opensearch", "statistics")
-            self._call("PUT", f"/{STATISTICS_INDEX}", body, index=STATISTICS_INDEX)
-        used = np.flatnonzero(statistics.frequencies)
-        document = {
-            "index": index,
-            "documents": statistics.documents,
-            "tokens": statistics.tokens,
-            "width": len(statistics.frequencies),
-            "frequencies": {"ids": used.tolist(), "df": statistics.frequencies[used].tolist()},
-        }
-        self._call("PUT", f"/{STATISTICS_INDEX}/_doc/{self._concrete(index)}", document)
-
-    def load_statistics(self, index: str) -> TermStatistics | None:
-        path = f"/{STATISTICS_INDEX}/_doc/{self._concrete(index)}"
-        answer = self._call("GET", path, params={"ignore": 404})
-        if not answer.get("found"):
-            return None
-        document = answer["_source"]
-        frequencies = np.zeros(document["width"], np.int64)
-        frequencies[document["frequencies"]["ids"]] = document["frequencies"]["df"]
-        return TermStatistics(document["documents"], document["tokens"], frequencies)
-
-    def _concrete(self, index: str) -> str:
-        """The index behind an alias (the first, if it stands for several)."""
-        return str(min(self._call("GET", f"/{index}/_settings/index.uuid", index=index)))
-
     def close(self) -> None:
         if self._own:
             self._client.close()
@@ -247,6 +218,7 @@ def _outcome(item: Mapping[str, Any]) -> Outcome:
 def _hit(hit: Mapping[str, Any], field: str, with_vector: bool) -> EngineHit:
     source = dict(hit.get("_source", {}))
     vector = source.pop(field, None)
+    source.pop(HASH_FIELD, None)
     return EngineHit(
         hit["_id"],
         float(hit["_score"]),

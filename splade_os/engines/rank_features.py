@@ -17,6 +17,7 @@ import orjson
 from splade_os import mappings
 from splade_os.engines.base import (
     CONTENT_FIELD,
+    HASH_FIELD,
     VECTOR_FIELD,
     IndexMeta,
     MatchQuery,
@@ -173,7 +174,7 @@ def heaviest(query: TermsQuery) -> tuple[Sequence[str], Weights]:
 
 def _source_filter(request: SearchRequest, field: str) -> Any:
     if request.source is None:
-        return True if request.with_vector else {"excludes": [field]}
+        return {"excludes": [HASH_FIELD, *([] if request.with_vector else [field])]}
     wanted = [name for name in request.source if name != field]
     if request.with_vector:
         wanted.append(field)

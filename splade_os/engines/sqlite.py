@@ -20,6 +20,7 @@ import orjson
 from pydantic import ValidationError
 
 from splade_os.engines.base import (
+    HASH_FIELD,
     EngineHit,
     EngineInfo,
     IndexMeta,
@@ -31,6 +32,7 @@ from splade_os.engines.base import (
     TermsQuery,
 )
 from splade_os.engines.rank_features import heaviest
+from splade_os.engines.sqlite_upkeep import SQLiteUpkeep
 from splade_os.errors import (
     EngineError,
     EngineUnavailableError,
@@ -39,7 +41,6 @@ from splade_os.errors import (
     IndexNotFoundError,
 )
 from splade_os.features import MIN_WEIGHT, truncate
-from splade_os.statistics import TermStatistics
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS indices (
@@ -53,11 +54,13 @@ CREATE TABLE IF NOT EXISTS postings (
 CREATE INDEX IF NOT EXISTS postings_of_document ON postings (document);
 CREATE TABLE IF NOT EXISTS statistics (
     in_index INTEGER PRIMARY KEY, documents INTEGER, tokens INTEGER, frequencies BLOB);
+CREATE TABLE IF NOT EXISTS tickets (in_index INTEGER, ticket TEXT, UNIQUE (in_index, ticket));
+CREATE TABLE IF NOT EXISTS aliases (name TEXT PRIMARY KEY, in_index INTEGER NOT NULL);
 """
 _MARK = "\u241f"
 
 
-class SQLiteEngine:
+class SQLiteEngine(SQLiteUpkeep):
     """Indices in one SQLite file, which is made if it is missing.
 
     Args:
@@ -105,7 +108,11 @@ class SQLiteEngine:
 
     def _number(self, index: str) -> int:
         with self._lock, self._translated():
-            row = self._db.execute("SELECT number FROM indices WHERE name = ?", (index,)).fetchone()
+            row = self._db.execute(
+                "SELECT number FROM indices WHERE name = ?1 "
+                "UNION SELECT in_index FROM aliases WHERE name = ?1",
+                (index,),
+            ).fetchone()
         if row is None:
             raise IndexNotFoundError(
                 f"There is no index {index} at {self.url}.",
@@ -137,7 +144,7 @@ class SQLiteEngine:
         number = self._number(index)
         with self._transaction() as db:
             db.execute(f"DROP TABLE content_{number}")
-            for table in ("postings", "documents", "statistics"):
+            for table in ("postings", "documents", "statistics", "tickets", "aliases"):
                 db.execute(f"DELETE FROM {table} WHERE in_index = ?", (number,))
             db.execute("DELETE FROM indices WHERE number = ?", (number,))
 
@@ -155,7 +162,8 @@ class SQLiteEngine:
     def stats(self, index: str) -> IndexStats:
         return IndexStats(self.count(index), self.path.stat().st_size)
 
-    def bulk(self, index: str, body: bytes) -> list[Outcome]:
+    def bulk(self, index: str, body: bytes, *, attempts: int = 5) -> list[Outcome]:
+        del attempts  # a file is there or it is not
         number, meta = self._number(index), self.index_meta(index)
         lines = iter(body.splitlines())
         outcomes = []
@@ -165,6 +173,10 @@ class SQLiteEngine:
                 identifier = action["_id"]
                 if operation == "delete":
                     outcomes.append(_delete(db, number, identifier))
+                elif operation == "create" and _exists(db, number, identifier):
+                    next(lines)
+                    reason = "version_conflict_engine_exception: document already exists"
+                    outcomes.append(Outcome(identifier, 409, None, reason))
                 else:
                     outcomes.append(_index(db, number, identifier, next(lines), meta))
         return outcomes
@@ -219,30 +231,6 @@ class SQLiteEngine:
             (_MARK, _MARK, expression, k),
         ).fetchall()
 
-    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
-        number = self._number(index)
-        with self._transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO statistics VALUES (?, ?, ?, ?)",
-                (
-                    number,
-                    statistics.documents,
-                    statistics.tokens,
-                    statistics.frequencies.astype("<i8").tobytes(),
-                ),
-            )
-
-    def load_statistics(self, index: str) -> TermStatistics | None:
-        number = self._number(index)
-        with self._lock, self._translated():
-            row = self._db.execute(
-                "SELECT documents, tokens, frequencies FROM statistics WHERE in_index = ?",
-                (number,),
-            ).fetchone()
-        if row is None:
-            return None
-        return TermStatistics(row[0], row[1], np.frombuffer(row[2], "<i8").astype(np.int64))
-
     def close(self) -> None:
         with self._lock:
             self._db.close()
@@ -270,10 +258,16 @@ def _index(
     return Outcome(identifier, 200 if existed else 201, "updated" if existed else "created")
 
 
-def _delete(db: sqlite3.Connection, number: int, identifier: str) -> Outcome:
-    row = db.execute(
+def _exists(db: sqlite3.Connection, number: int, identifier: str) -> tuple[int] | None:
+    """The number of a document in a 1-tuple, if it exists."""
+    row: tuple[int] | None = db.execute(
         "SELECT number FROM documents WHERE in_index = ? AND id = ?", (number, identifier)
     ).fetchone()
+    return row
+
+
+def _delete(db: sqlite3.Connection, number: int, identifier: str) -> Outcome:
+    row = _exists(db, number, identifier)
     if row is None:
         return Outcome(identifier, 404, "not_found", "no such document")
     db.execute("DELETE FROM postings WHERE document = ?", row)
@@ -301,6 +295,7 @@ def _hit(row: tuple[Any, ...], request: SearchRequest, field: str) -> EngineHit:
     identifier, score, blob, marked = row
     source = orjson.loads(blob)
     vector = source.pop(field, {})
+    source.pop(HASH_FIELD, None)
     if request.source is not None:
         source = {name: source[name] for name in request.source if name in source}
     words = marked.split(_MARK)[1::2] if request.highlight else []

@@ -1,0 +1,138 @@
+"""Reading documents, aliases and statistics of indices in an SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import orjson
+
+from splade_os.errors import EngineError
+from splade_os.statistics import TermStatistics
+
+
+class SQLiteUpkeep:
+    """Part of `SQLiteEngine`."""
+
+    _db: sqlite3.Connection
+    _lock: RLock
+
+    def _number(self, index: str) -> int:
+        raise NotImplementedError
+
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        raise NotImplementedError
+
+    def _translated(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
+    def documents(
+        self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, Mapping[str, Any]]:
+        number = self._number(index)
+        with self._lock, self._translated():
+            rows = self._db.execute(
+                "SELECT id, source FROM documents WHERE in_index = ? "
+                "AND id IN (SELECT value FROM json_each(?))",
+                (number, orjson.dumps(list(ids)).decode()),
+            ).fetchall()
+        return {identifier: _fields(blob, fields) for identifier, blob in rows}
+
+    def scan(
+        self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        number, last = self._number(index), -1
+        while True:
+            with self._lock, self._translated():
+                rows = self._db.execute(
+                    "SELECT number, id, source FROM documents "
+                    "WHERE in_index = ? AND number > ? ORDER BY number LIMIT ?",
+                    (number, last, page),
+                ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield from ((identifier, _fields(blob, fields)) for _, identifier, blob in rows)
+
+    def settings(self, index: str) -> Mapping[str, Any]:
+        self._number(index)
+        return {}
+
+    def update_settings(self, index: str, settings: Mapping[str, Any]) -> None:
+        self._number(index)  # a file has nothing to set
+
+    def indices(self, pattern: str) -> list[str]:
+        with self._lock, self._translated():
+            rows = self._db.execute(
+                "SELECT name FROM indices WHERE name GLOB ? ORDER BY name", (pattern,)
+            ).fetchall()
+        return [name for (name,) in rows]
+
+    def alias_targets(self, alias: str) -> list[str]:
+        with self._lock, self._translated():
+            rows = self._db.execute(
+                "SELECT i.name FROM aliases a JOIN indices i ON i.number = a.in_index "
+                "WHERE a.name = ?",
+                (alias,),
+            ).fetchall()
+        return [name for (name,) in rows]
+
+    def point_alias(self, alias: str, index: str) -> None:
+        number = self._number(index)
+        if self.indices(alias):
+            raise EngineError(f"{alias} is an index, so it cannot be an alias.", status=400)
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?)", (alias, number))
+
+    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            _save_statistics(db, number, statistics)
+            db.execute("DELETE FROM tickets WHERE in_index = ?", (number,))
+
+    def add_statistics(self, index: str, delta: TermStatistics, ticket: str) -> bool:
+        number = self._number(index)
+        with self._transaction() as db:
+            stored = _load_statistics(db, number)
+            if stored is None:
+                return False
+            try:
+                db.execute("INSERT INTO tickets VALUES (?, ?)", (number, ticket))
+            except sqlite3.IntegrityError:
+                return True
+            _save_statistics(db, number, stored + delta)
+        return True
+
+    def load_statistics(self, index: str) -> TermStatistics | None:
+        number = self._number(index)
+        with self._lock, self._translated():
+            statistics = _load_statistics(self._db, number)
+        return statistics if statistics is not None and statistics.documents > 0 else None
+
+
+def _save_statistics(db: sqlite3.Connection, number: int, statistics: TermStatistics) -> None:
+    frequencies = statistics.frequencies.astype("<i8").tobytes()
+    db.execute(
+        "INSERT OR REPLACE INTO statistics VALUES (?, ?, ?, ?)",
+        (number, statistics.documents, statistics.tokens, frequencies),
+    )
+
+
+def _load_statistics(db: sqlite3.Connection, number: int) -> TermStatistics | None:
+    row = db.execute(
+        "SELECT documents, tokens, frequencies FROM statistics WHERE in_index = ?", (number,)
+    ).fetchone()
+    if row is None:
+        return None
+    return TermStatistics(row[0], row[1], np.frombuffer(row[2], "<i8").astype(np.int64))
+
+
+def _fields(blob: bytes, names: Sequence[str] | None) -> Mapping[str, Any]:
+    source: dict[str, Any] = orjson.loads(blob)
+    if names is None:
+        return source
+    return {name: source[name] for name in names if name in source}
