@@ -13,8 +13,10 @@ from splade_os.errors import SpladeError
 # command → (file, one line for the list)
 _COMMANDS = {
     "cluster": ("cluster", "Start, show and stop a local development cluster."),
+    "compare": ("compare", "Compare two runs: measures, significance, single queries."),
     "demo": ("demo", "Ingest real text into a local cluster and search it in three modes."),
     "encode": ("encode", "Encode documents and write their vectors to a file."),
+    "evaluate": ("evaluate", "Measure how well queries find what they should."),
     "explain": ("explain", "Show the vector of a text as bars."),
     "export": ("export", "Write a model in another form, e.g. for ONNX Runtime."),
     "index": ("index", "Create, show and delete indices."),

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from splade_os.errors import InputError
+from splade_os.evaluation.files import find
+from splade_os.evaluation.runs import Qrels, judged_queries
+from splade_os.evaluation.trec import read_qrels, read_queries
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The judged queries of one split.
+    """Judged queries.
 
     Attributes:
-        queries: query id → text, of the queries that have a judgement.
-        qrels: query id → document id → relevance.
+        queries: query id → text, of the queries that have a relevant document.
+        qrels: query id → document id → relevance, of these queries.
     """
 
     queries: dict[str, str]
-    qrels: dict[str, dict[str, int]]
+    qrels: Qrels
 
 
 def read_judged(folder: Path, split: str = "test") -> Judged:
@@ -31,30 +30,31 @@ def read_judged(folder: Path, split: str = "test") -> Judged:
     Raises:
         InputError: a file is missing or damaged.
     """
-    qrels: dict[str, dict[str, int]] = {}
-    for row in csv.DictReader(
-        _text(folder / "qrels" / f"{split}.tsv").splitlines(), delimiter="\t"
-    ):
-        try:
-            qrels.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
-        except (KeyError, TypeError, ValueError):
-            raise InputError(
-                f"{folder}/qrels/{split}.tsv has a line that is not query-id, corpus-id, score: "
-                f"{row}."
-            ) from None
-    queries = {}
-    for line in _text(folder / "queries.jsonl").splitlines():
-        if line.strip():
-            query = orjson.loads(line)
-            if str(query["_id"]) in qrels:
-                queries[str(query["_id"])] = str(query["text"])
-    return Judged(queries, qrels)
+    file = folder / "qrels" / f"{split}.tsv"
+    try:
+        find(file)
+    except InputError as error:
+        have = sorted(f.name.split(".")[0] for f in folder.glob("qrels/*.tsv*"))
+        raise InputError(
+            error.message, hint=f"Splits that are there: {', '.join(have)}." if have else None
+        ) from None
+    return judge(read_queries(folder / "queries.jsonl"), read_qrels(file), str(folder))
 
 
-def _text(file: Path) -> str:
-    packed = file.with_name(file.name + ".gz")
-    if file.is_file():
-        return file.read_text("utf-8")
-    if packed.is_file():
-        return gzip.decompress(packed.read_bytes()).decode()
-    raise InputError(f"{file} is missing (and {packed.name} as well).")
+def judge(queries: dict[str, str], qrels: Qrels, where: str) -> Judged:
+    """Queries with their judgements; those without a relevant document are left out.
+
+    Raises:
+        InputError: a judged query has no text: a figure without it would be another one.
+    """
+    missing = [query for query in qrels if query not in queries]
+    if missing:
+        raise InputError(
+            f"{where}: {len(missing):,} of {len(qrels):,} judged queries have no text, "
+            f"{missing[0]!r} among them.",
+            hint="Queries and judgements do not belong together, or a file is incomplete.",
+        )
+    kept = judged_queries(qrels)
+    if not kept:
+        raise InputError(f"{where}: no query has a relevant document.")
+    return Judged({q: queries[q] for q in kept}, {q: qrels[q] for q in kept})

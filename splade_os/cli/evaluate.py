@@ -1,0 +1,180 @@
+"""``splade-os evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from splade_os.cli.encoding import encoding_options, split_options
+from splade_os.cli.options import connection_options, index_option, json_option, print_json
+from splade_os.cli.steps import busy
+
+if TYPE_CHECKING:
+    from splade_os.evaluation.collection import Collection
+    from splade_os.evaluation.report import Report
+
+_MEASURES = "ir-measures beside the card's, e.g. 'nDCG@10,R@1000,RR@10'."
+
+
+@click.command()
+@click.argument("collection")
+@connection_options
+@index_option
+@click.option("--model", help="Folder, hub name or 'starter'.  [default: starter]")
+@click.option("--modes", help="Of queries: model, idf, encoder.  [default: model]")
+@click.option("--split", default="test", show_default=True, help="Judgements of a BEIR folder.")
+@click.option("--queries", type=click.Path(path_type=Path), help="File: JSONL, or id TAB text.")
+@click.option("--qrels", type=click.Path(path_type=Path), help="File: TREC's form, or BEIR's.")
+@click.option("--nanobeir-from", help="Folder or hub name.  [default: sentence-transformers']")
+@click.option("--text", default="title,text", show_default=True, help="Fields to encode.")
+@click.option("--measures", default="", help=_MEASURES)
+@click.option("--depth", type=click.IntRange(1, 10_000), help="Documents per query.")
+@click.option("--remove-query-id", is_flag=True, help="No query finds the document of its own id.")
+@click.option("--runs", type=click.Path(file_okay=False, path_type=Path), help="Write TREC runs.")
+@encoding_options
+@json_option
+def evaluate(
+    collection: str,
+    split: str,
+    queries: Path | None,
+    qrels: Path | None,
+    nanobeir_from: str | None,
+    text: str,
+    measures: str,
+    depth: int | None,
+    remove_query_id: bool,
+    runs: Path | None,
+    modes: str | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Measure how well a model finds the documents of COLLECTION.
+
+    COLLECTION is a BEIR folder; nanobeir (13 collections; nanobeir:nq,msmarco is two of them);
+    irds:ID of ir_datasets; or any source of ingest with --queries and --qrels.
+    """
+    from splade_os.evaluation.collection import open_collection
+    from splade_os.evaluation.evaluate import Settings
+    from splade_os.evaluation.measures import parse_measures
+    from splade_os.evaluation.nanobeir import HUB, open_nanobeir
+    from splade_os.ingest.records import RecordReader
+
+    settings = Settings(parse_measures(measures.replace(",", " ").split()), remove_query_id, depth)
+    if collection.split(":")[0] == "nanobeir":
+        names = [name for name in collection.partition(":")[2].split(",") if name]
+        with busy("Reading NanoBEIR"):
+            collections = open_nanobeir(names, nanobeir_from or HUB)
+    else:
+        fields = tuple(field.strip() for field in text.split(",") if field.strip())
+        collections = [
+            open_collection(
+                collection, split=split, queries=queries, qrels=qrels, reader=RecordReader(fields)
+            )
+        ]
+    chosen = [mode.strip() for mode in (modes or "model").split(",") if mode.strip()]
+    reports = _in_memory(collections, chosen, settings, flags)
+    if runs is not None:
+        _write_runs(runs, reports)
+    if as_json:
+        print_json(_json(reports))
+        return
+    from splade_os.cli.evaluation_tables import show_many, show_one
+
+    if len(reports) == 1:
+        show_one(reports[0])
+    else:
+        show_many(reports)
+
+
+def _in_memory(
+    collections: list[Collection], modes: list[str], settings: Any, flags: dict[str, Any]
+) -> list[Report]:
+    from splade_os.encoding import DocumentEncoder
+    from splade_os.evaluation.evaluate import evaluate_in_memory
+    from splade_os.evaluation.report import Report
+    from splade_os.settings import DEFAULT_MODEL
+
+    running, options, flags = split_options(flags)
+    model = flags.get("model") or DEFAULT_MODEL
+    with busy(f"Loading the model {model}"):
+        encoder = DocumentEncoder.load(model, **running, **options.model_dump())
+    setting = {
+        "model": encoder.identity.name,
+        "where": "in memory",
+        **options.model_dump(exclude_none=True),
+        "running on": f"{encoder.device}, {encoder.precision}, {encoder.backend}",
+    }
+    reports = []
+    for collection in collections:
+        with counting(collection.name) as progress:
+            found = evaluate_in_memory(
+                collection,
+                encoder,
+                model,
+                modes,  # type: ignore[arg-type]
+                settings=settings,
+                device=running["device"],
+                progress=progress,
+            )
+        evaluations = list(found.values())
+        documents = evaluations[0].documents
+        reports.append(
+            Report(
+                collection.name,
+                len(collection.judged.queries),
+                documents.rows if documents else None,
+                setting,
+                evaluations,
+            )
+        )
+    return reports
+
+
+def _json(reports: list[Report]) -> dict[str, Any]:
+    from splade_os.evaluation.report import mean_of
+
+    if len(reports) == 1:
+        return reports[0].to_dict()
+    modes = range(len(reports[0].evaluations))
+    means = [mean_of([r.evaluations[i] for r in reports], "NanoBEIR_mean") for i in modes]
+    labels = [e.label for e in reports[0].evaluations]
+    return {
+        "collections": [report.to_dict() for report in reports],
+        "mean": {
+            label: {
+                "measures": dict(mean.scores.means),
+                "sparsity": mean.sparsity,
+                "card": mean.card("NanoBEIR_mean"),
+            }
+            for label, mean in zip(labels, means, strict=True)
+        },
+    }
+
+
+def _write_runs(folder: Path, reports: list[Report]) -> None:
+    from splade_os.evaluation.trec import write_run
+
+    for report in reports:
+        for evaluation in report.evaluations:
+            name = "-".join([report.collection, *evaluation.label.split()])
+            file = folder / f"{name}.trec"
+            write_run(file, evaluation.run, name)
+            click.echo(f"Run written: {file}", err=True)
+
+
+@contextmanager
+def counting(name: str) -> Iterator[Callable[[str, int], None]]:
+    """Says on stderr how many documents have passed."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(name) as status:
+            yield lambda what, done: status.update(f"{name}: {done:,} documents {what}")
+        return
+    click.echo(f"{name} ...", err=True)
+    yield lambda what, done: click.echo(f"{name}: {done:,} documents {what}", err=True)

@@ -1,0 +1,112 @@
+"""Evaluate a model on a collection, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from splade_os.encoding import DocumentEncoder
+from splade_os.errors import SettingsError
+from splade_os.evaluation.collection import Collection
+from splade_os.evaluation.measures import depth_for, score
+from splade_os.evaluation.memory import (
+    MEMORY_MODES,
+    Change,
+    MemoryMode,
+    corpus_statistics,
+    encoded_blocks,
+    load_queries_encoder,
+    retrieve,
+)
+from splade_os.evaluation.report import Evaluation
+from splade_os.statistics import TermStatistics
+
+Talk = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for every way of searching.
+
+    Attributes:
+        measures: of ir-measures, beside the card's (`parse_measures`).
+        remove_query_id: a query may not find the document of its own id.
+        depth: documents per query; default as deep as the measures look.
+    """
+
+    measures: Sequence[Any] = ()
+    remove_query_id: bool = False
+    depth: int | None = None
+
+    @property
+    def hits(self) -> int:
+        """Documents per query."""
+        return self.depth or depth_for(self.measures)
+
+
+def evaluate_in_memory(
+    collection: Collection,
+    encoder: DocumentEncoder,
+    model: str,
+    modes: Sequence[MemoryMode] = ("model",),
+    *,
+    settings: Settings | None = None,
+    statistics: TermStatistics | None = None,
+    changes: Mapping[str, Change] | None = None,
+    device: str | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> dict[tuple[str, str], Evaluation]:
+    """Encode a collection and search it exactly, without any engine.
+
+    The documents pass by once, or, where ``idf`` has to count them first, twice.
+
+    Args:
+        collection: documents, queries, judgements.
+        encoder: encodes the documents.
+        model: what encodes the queries, as for `DocumentEncoder.load`.
+        modes: ``model``, ``idf``, ``encoder`` (`load_queries_encoder`).
+        settings: measures and depth.
+        statistics: for ``idf``; default those of the collection.
+        changes: name → what happens to the document vectors first (`retrieve`).
+        device: for the query encoder.
+        progress: called with what is done, and the number of documents.
+
+    Returns:
+        (mode, name of the change) → evaluation.
+    """
+    settings = settings or Settings()
+    for mode in modes:
+        if mode not in MEMORY_MODES:
+            raise SettingsError(
+                f"There is no mode {mode!r} in memory.",
+                hint=f"One of {', '.join(MEMORY_MODES)}; others need an engine: give --index.",
+            )
+
+    def report(what: str) -> Callable[[int], None] | None:
+        return (lambda done: progress(what, done)) if progress else None
+
+    if "idf" in modes and statistics is None:
+        statistics = corpus_statistics(collection.documents(), encoder, report("counted"))
+    found = retrieve(
+        encoded_blocks(collection.documents(), encoder),
+        collection.judged.queries,
+        {
+            mode: load_queries_encoder(model, mode, statistics=statistics, device=device)
+            for mode in modes
+        },
+        changes=changes,
+        depth=settings.hits,
+        remove_query_id=settings.remove_query_id,
+        progress=report("encoded and searched"),
+    )
+    return {
+        (mode, name): Evaluation(
+            f"{mode} {name}".strip(),
+            result.run,
+            score(collection.judged.qrels, result.run, settings.measures),
+            result.queries,
+            result.documents,
+        )
+        for (mode, name), result in found.items()
+    }

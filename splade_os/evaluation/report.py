@@ -1,0 +1,115 @@
+"""The outcome of an evaluation, as one value: for a table, for JSON, for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from splade_os.evaluation.measures import Scores
+from splade_os.evaluation.runs import Run
+from splade_os.evaluation.sparsity import Sparsity, average_flops
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One way of searching one collection.
+
+    Attributes:
+        label: ``idf``, ``encoder (memory)`` ...
+        run: what it returned.
+        scores: how good that is.
+        queries, documents: sparsity of its vectors, where they are at hand.
+    """
+
+    label: str
+    run: Run = field(repr=False)
+    scores: Scores = field(repr=False)
+    queries: Sparsity | None = field(default=None, repr=False)
+    documents: Sparsity | None = field(default=None, repr=False)
+
+    @property
+    def sparsity(self) -> dict[str, float]:
+        """Active dimensions, sparsity ratios and average FLOPS, named as on model cards."""
+        named = {}
+        for side, counted in (("query", self.queries), ("corpus", self.documents)):
+            if counted is not None:
+                named[f"{side}_active_dims"] = counted.active_dims
+                named[f"{side}_sparsity_ratio"] = counted.sparsity_ratio
+        if self.queries is not None and self.documents is not None:
+            named["avg_flops"] = average_flops(self.queries, self.documents)
+        return named
+
+    def card(self, name: str) -> dict[str, float]:
+        """The figures under the names of sentence-transformers' evaluator, e.g.
+        ``NanoNQ_dot_ndcg@10``; without those of ir-measures."""
+        prefix = f"{name}_" if name else ""
+        figures = {f"{prefix}dot_{m}": v for m, v in self.scores.means.items() if m in CARD_NAMES}
+        return figures | {prefix + k: v for k, v in self.sparsity.items()}
+
+
+CARD_NAMES = frozenset(
+    [f"{m}@{k}" for m in ("accuracy", "precision", "recall") for k in (1, 3, 5, 10)]
+    + ["ndcg@10", "mrr@10", "map@100"]
+)
+
+
+def mean_of(evaluations: Sequence[Evaluation], label: str) -> Evaluation:
+    """The mean over collections, as NanoBEIR defines it: every collection counts the same in
+    the measures, every vector the same in the sparsity."""
+    names = evaluations[0].scores.means
+    means = {name: float(np.mean([e.scores.means[name] for e in evaluations])) for name in names}
+    return Evaluation(
+        label,
+        {},
+        Scores(means, {}),
+        _sum([e.queries for e in evaluations if e.queries]),
+        _sum([e.documents for e in evaluations if e.documents]),
+    )
+
+
+def _sum(parts: Sequence[Sparsity]) -> Sparsity | None:
+    if not parts:
+        return None
+    total = Sparsity.empty(len(parts[0].frequencies))
+    for part in parts:
+        total.frequencies += part.frequencies
+        total.rows += part.rows
+    return total
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything about one collection.
+
+    Attributes:
+        collection: its name.
+        queries, documents: how many; ``None`` = not counted.
+        setting: what was evaluated: model, engine, index ... for people.
+        evaluations: one per way of searching.
+    """
+
+    collection: str
+    queries: int
+    documents: int | None
+    setting: Mapping[str, Any]
+    evaluations: Sequence[Evaluation]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the runs, ready for JSON."""
+        return {
+            "collection": self.collection,
+            "queries": self.queries,
+            "documents": self.documents,
+            "setting": dict(self.setting),
+            "modes": {
+                e.label: {
+                    "measures": dict(e.scores.means),
+                    "sparsity": e.sparsity,
+                    "card": e.card(self.collection) if e.queries else None,
+                }
+                for e in self.evaluations
+            },
+        }
