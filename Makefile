@@ -11,17 +11,20 @@ BIN := $(VENV)/bin
 PY  := $(BIN)/python
 UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: help demo test lint bench env env-dev clean
+.PHONY: help demo test test-plugins lint bench env env-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 demo: env  ## start a local cluster, ingest real text, search it in three modes
 	@$(BIN)/splade-os demo
 
 test: env-dev lint  ## every test, against a real OpenSearch node
 	@$(PY) -m pytest
+
+test-plugins: env-dev  ## query encoding in the engine, on OpenSearch with its plugins (570 MB)
+	@SPLADE_OS_TEST_PLUGINS=1 $(PY) -m pytest tests/export
 
 lint: env-dev  ## ruff, mypy, import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

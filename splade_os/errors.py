@@ -14,7 +14,8 @@
     │   ├── AuthenticationError      the engine refused the credentials
     │   ├── IndexNotFoundError
     │   ├── IndexExistsError
-    │   └── IndexFormatError         an index without, or with damaged, splade-os metadata
+    │   ├── IndexFormatError         an index without, or with damaged, splade-os metadata
+    │   └── DeploymentError          a query encoder could not be put into the cluster
     ├── IngestError              an ingest stopped before its end
     └── ClusterError             a local cluster could not be started or stopped
 
@@ -105,6 +106,10 @@ class IndexExistsError(EngineError):
 
 class IndexFormatError(EngineError):
     """The index carries no splade-os metadata, or damaged metadata."""
+
+
+class DeploymentError(EngineError):
+    """A query encoder could not be put into the cluster; nothing of it is left there."""
 
 
 class IngestError(SpladeError):

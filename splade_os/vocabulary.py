@@ -18,7 +18,9 @@ FEATURE_NAMING = "token-esc1"
 """Name of the rule below, stored in every index; a new rule gets a new name."""
 
 _ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE
-_ENCODE = str.maketrans({_ESCAPE: _ESCAPE + "0", ".": _ESCAPE + "1"})
+REPLACEMENTS = ((_ESCAPE, _ESCAPE + "0"), (".", _ESCAPE + "1"))
+"""The rule as replacements of text, one after the other: for tokenizers that run elsewhere."""
+_ENCODE = str.maketrans(dict(REPLACEMENTS))
 _EMPTY = _ESCAPE + "2"
 _MAX_TERM_BYTES = 32_766  # Lucene's limit for one term
 

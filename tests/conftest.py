@@ -13,12 +13,14 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may need the hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 for name in [name for name in os.environ if name.startswith("SPLADE_OS_")]:
-    if name not in {"SPLADE_OS_CACHE", "SPLADE_OS_TEST_URL", "SPLADE_OS_TEST_FULL"}:
+    if name != "SPLADE_OS_CACHE" and not name.startswith("SPLADE_OS_TEST_"):
         del os.environ[name]  # a developer's own settings
 
 from splade_os.engines import Engine, connect  # noqa: E402
 from splade_os.errors import IndexNotFoundError  # noqa: E402
 from splade_os.local import down, up  # noqa: E402
+from splade_os.local.artifacts import missing_bytes, releases  # noqa: E402
+from splade_os.local.places import base_dir  # noqa: E402
 
 CLUSTER = f"pytest-{os.getpid()}"
 
@@ -35,6 +37,26 @@ def opensearch_url() -> Iterator[str]:
         yield state.url
     finally:
         down(CLUSTER, delete_data=True)
+
+
+@pytest.fixture(scope="session")
+def plugins_url() -> Iterator[str]:
+    """A real node with ML commons and neural-search: SPLADE_OS_TEST_PLUGINS_URL, or one of its
+    own, where its artifacts are there already or SPLADE_OS_TEST_PLUGINS=1 allows the download."""
+    given = os.environ.get("SPLADE_OS_TEST_PLUGINS_URL")
+    if given:
+        yield given
+        return
+    release = releases()["opensearch"]["plugins"]
+    missing = missing_bytes(release, base_dir() / "artifacts")
+    if missing and "SPLADE_OS_TEST_PLUGINS" not in os.environ:
+        pytest.skip(f"{missing / 1e6:.0f} MB of plugins to download: make test-plugins")
+    name = f"{CLUSTER}-plugins"
+    state = up(name=name, via="jvm", flavor="plugins", port=0, heap="1g")
+    try:
+        yield state.url
+    finally:
+        down(name, delete_data=True)
 
 
 @pytest.fixture(params=["sqlite", "opensearch"])

@@ -14,6 +14,7 @@ from splade_os.errors import SpladeError
 _COMMANDS = {
     "cluster": ("cluster", "Start, show and stop a local development cluster."),
     "compare": ("compare", "Compare two runs: measures, significance, single queries."),
+    "deploy": ("deploy", "Let an OpenSearch cluster encode queries itself."),
     "demo": ("demo", "Ingest real text into a local cluster and search it in three modes."),
     "encode": ("encode", "Encode documents and write their vectors to a file."),
     "evaluate": ("evaluate", "Measure how well queries find what they should."),
@@ -21,8 +22,10 @@ _COMMANDS = {
     "export": ("export", "Write a model in another form, e.g. for ONNX Runtime."),
     "index": ("index", "Create, show and delete indices."),
     "ingest": ("ingest", "Encode documents and write them into an index."),
+    "list": ("deploy", "Show the query encoders deployed in a cluster."),
     "model": ("model", "Show what is understood of a model."),
     "search": ("search", "Search an index in plain words."),
+    "undeploy": ("deploy", "Remove a query encoder from a cluster."),
 }
 
 
@@ -36,7 +39,8 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = import_module(f"splade_os.cli.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        name = cmd_name if hasattr(module, cmd_name) else f"{cmd_name}_"  # list is taken
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

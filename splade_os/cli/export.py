@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from splade_os.cli.options import connection_options, index_option, open_engine, settings_of
 from splade_os.cli.steps import busy
 
 
 @click.command()
 @click.argument("model")
-@click.option("--to", "form", type=click.Choice(["onnx"]), required=True)
+@click.option("--to", "form", type=click.Choice(["onnx", "opensearch-tokenizer"]), required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="New folder.")
-def export(model: str, form: str, out: Path) -> None:
+@click.option("--name", help="(opensearch-tokenizer) Of the query encoder.  [default: the model's]")
+@index_option
+@connection_options
+def export(model: str, form: str, out: Path, name: str | None, **flags: Any) -> None:
     """Write MODEL in another form.
 
     onnx: a folder with fp32 and int8 graphs that hold the pooling head. It is loaded like any
     model, runs without torch, and on a CPU faster.
+
+    opensearch-tokenizer: a package with which OpenSearch encodes queries itself; splade-os
+    deploy puts it into a cluster. The IDF table is that of the corpus in --index, or, without
+    it, the model's own.
     """
+    if form == "onnx":
+        given = [
+            f"--{flag.replace('_', '-')}" for flag, value in flags.items() if value is not None
+        ]
+        if name or given:
+            raise click.UsageError(f"{' '.join(given) or '--name'} is not for --to onnx.")
+        _onnx(model, out)
+    else:
+        _opensearch_tokenizer(model, out, name, **flags)
+    click.echo(str(out))
+
+
+def _onnx(model: str, out: Path) -> None:
     from splade_os.export.onnx import export_onnx
 
-    del form  # one so far
     with busy(f"Exporting {model}"):
         checks = export_onnx(model, out)
     for check in checks:
@@ -30,4 +51,26 @@ def export(model: str, form: str, out: Path) -> None:
             f"{check.max_difference:.2g}, mean error {check.mean_error:.2%}",
             err=True,
         )
-    click.echo(str(out))
+
+
+def _opensearch_tokenizer(model: str, out: Path, name: str | None, **flags: Any) -> None:
+    from splade_os.export.index_statistics import index_statistics
+    from splade_os.export.opensearch_tokenizer import export_opensearch_tokenizer
+
+    # an index from the environment or a settings file is one to search, not one to count in
+    index, statistics, origin = flags.pop("index"), None, None
+    if index is not None:
+        engine = open_engine(settings_of(**flags))
+        statistics, origin = index_statistics(engine, index, model), f"index {index}"
+    with busy(f"Exporting {model}"):
+        package = export_opensearch_tokenizer(
+            model, out, name=name, statistics=statistics, origin=origin
+        )
+    manifest = package.manifest
+    counted = f" ({manifest.idf_documents:,} documents)" if manifest.idf_documents else ""
+    click.echo(
+        f"{manifest.name}: {manifest.bytes / 1e6:.1f} MB, {manifest.vocabulary_size:,} tokens, "
+        f"IDF of the {manifest.idf_origin}{counted}. Checked against the query encoder.",
+        err=True,
+    )
+    click.echo(f"Deploy it: splade-os deploy {out} --index INDEX", err=True)

@@ -38,7 +38,7 @@ class IdfQueryEncoder:
     """
 
     def __init__(self, tokenizer: TextTokenizer, table: IdfTable, prompt: str = "") -> None:
-        self._tokenizer, self.table, self._prompt = tokenizer, table, prompt
+        self.tokenizer, self.table, self.prompt = tokenizer, table, prompt
         self.vocabulary: Vocabulary = tokenizer.vocabulary()
 
     @classmethod
@@ -72,7 +72,7 @@ class IdfQueryEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, without special tokens."""
-        return self._tokenizer([self._prompt + text for text in texts] if self._prompt else texts)
+        return self.tokenizer([self.prompt + text for text in texts] if self.prompt else texts)
 
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Row ``i`` belongs to ``texts[i]``; empty where no token has a weight."""

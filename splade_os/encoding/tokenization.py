@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -63,6 +64,11 @@ class TextTokenizer:
         encoding = self._tokenizer.encode("a", add_special_tokens=self._special_tokens)
         own = [i for i, added in enumerate(encoding.special_tokens_mask) if not added]
         return own[0], len(encoding.ids) - own[-1] - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """What runs here, as a ``tokenizer.json``: lower-casing and truncation are part of it."""
+        content: dict[str, Any] = orjson.loads(self._tokenizer.to_str())
+        return content
 
     def vocabulary(self, size: int | None = None) -> Vocabulary:
         """All tokens by id; ``size`` pads with names for ids that no token has.

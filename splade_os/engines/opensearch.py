@@ -101,6 +101,12 @@ class OpenSearchEngine(RestUpkeep, RestStatistics):
                 repeat_timeouts=repeat_timeouts,
             )
 
+    def request(
+        self, method: str, path: str, body: Any = None, *, params: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Any API that has no method here; ``bytes`` are sent as they are."""
+        return self._call(method, path, body, params=params)
+
     def info(self) -> EngineInfo:
         """Distribution and version; refuses what cannot score a dot product.
 

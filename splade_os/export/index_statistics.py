@@ -1,0 +1,38 @@
+"""The corpus statistics of an index, for a table that is to be used outside of it."""
+
+from __future__ import annotations
+
+from splade_os.encoding.layout import read_layout
+from splade_os.encoding.resolve import content_hash, resolve_model
+from splade_os.engines import Engine
+from splade_os.errors import IndexFormatError, ModelMismatchError
+from splade_os.statistics import TermStatistics
+
+
+def index_statistics(engine: Engine, index: str, model: str) -> TermStatistics:
+    """Document frequencies that were counted while an index was written.
+
+    Args:
+        engine, index: where they are.
+        model: that encoded the index.
+
+    Raises:
+        ModelMismatchError: another model encoded the index.
+        IndexFormatError: the index is none of ours, or has no statistics.
+    """
+    meta = engine.index_meta(index)
+    if content_hash(read_layout(resolve_model(model).folder).document.folder) != (
+        meta.model.content_hash
+    ):
+        raise ModelMismatchError(
+            f"The index {index} was encoded with the model {meta.model.name}; {model} has another "
+            "content hash.",
+            hint="Name the model of the index.",
+        )
+    statistics = engine.load_statistics(index)
+    if statistics is None:
+        raise IndexFormatError(
+            f"The index {index} has no term statistics.",
+            hint="Ingest into it once; or leave --index out to take the model's own table.",
+        )
+    return statistics
