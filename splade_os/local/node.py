@@ -7,10 +7,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from splade_os.local.distribution import java_home
 from splade_os.local.places import hand_over, node_user
@@ -31,6 +32,9 @@ class NodePlan:
         heap: for the JVM, like ``1g``.
         port: of HTTP; peers: HTTP ports of all nodes, its own included.
         cluster: name of the cluster.
+        engine: ``opensearch`` or ``elasticsearch``.
+        settings: further lines of the node's configuration.
+        secrets: for the node's keystore (Elasticsearch).
     """
 
     name: str
@@ -40,6 +44,9 @@ class NodePlan:
     port: int
     peers: Sequence[int]
     cluster: str
+    engine: str = "opensearch"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def start(plan: NodePlan) -> NodeState:
@@ -49,7 +56,7 @@ def start(plan: NodePlan) -> NodeState:
     for name in ("logs", "data", "tmp"):
         (plan.folder / name).mkdir(parents=True, exist_ok=True)
     shutil.copytree(plan.distribution / "config", config)
-    (config / "opensearch.yml").write_text(_settings(plan), "utf-8")
+    (config / f"{plan.engine}.yml").write_text(_settings(plan), "utf-8")
     options = config / "jvm.options"
     text = options.read_text("utf-8")
     for relative in ("logs/", "agent/"):
@@ -59,33 +66,49 @@ def start(plan: NodePlan) -> NodeState:
     text = text.replace("HeapDumpPath=data", f"HeapDumpPath={plan.folder}/data")
     options.write_text(text, "utf-8")
     hand_over(plan.folder)
-    java = java_home()
+    prefix = "ES" if plan.engine == "elasticsearch" else "OPENSEARCH"
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
         "HOME": str(plan.folder),
-        "OPENSEARCH_JAVA_HOME": str(java),
-        "OPENSEARCH_PATH_CONF": str(config),
-        "OPENSEARCH_TMPDIR": str(plan.folder / "tmp"),
-        "OPENSEARCH_JAVA_OPTS": f"-Xms{plan.heap} -Xmx{plan.heap}",
+        f"{prefix}_JAVA_HOME": str(java_home()),
+        f"{prefix}_PATH_CONF": str(config),
+        f"{prefix}_TMPDIR": str(plan.folder / "tmp"),
+        f"{prefix}_JAVA_OPTS": f"-Xms{plan.heap} -Xmx{plan.heap}",
     }
     user = node_user()
+    process_options: dict[str, Any] = {
+        "cwd": plan.folder,
+        "env": environment,
+        "stderr": subprocess.STDOUT,
+        "user": user,
+        "group": None if user is None else _group(user),
+        "extra_groups": None if user is None else [],
+    }
+    programs = plan.distribution / "bin"
+    keystore = programs / f"{plan.engine}-keystore"
     with log.open("wb") as output:
+        if plan.secrets:
+            subprocess.run([keystore, "create"], stdout=output, check=True, **process_options)
+        for name, secret in plan.secrets.items():
+            command: list[str | Path] = [keystore, "add", "-x", name]
+            data = secret.encode()
+            subprocess.run(command, input=data, stdout=output, check=True, **process_options)
         process = subprocess.Popen(
-            [plan.distribution / "bin" / "opensearch"],
-            cwd=plan.folder,
-            env=environment,
+            [programs / plan.engine, _data_option(plan.folder / "data")],
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
             start_new_session=True,
-            user=user,
-            group=None if user is None else _group(user),
-            extra_groups=None if user is None else [],
+            **process_options,
         )
     return NodeState(
         name=plan.name, port=plan.port, pid=process.pid, log=log, data=plan.folder / "data"
     )
+
+
+def _data_option(data: Path) -> str:
+    """Where the node's data lies; told on the command line, by which the node is recognised."""
+    return f"-Epath.data={data}"
 
 
 def _group(user: str) -> int:
@@ -98,7 +121,6 @@ def _settings(plan: NodePlan) -> str:
     lines = [
         f"cluster.name: splade-os-{plan.cluster}",
         f"node.name: {plan.name}",
-        f"path.data: {plan.folder / 'data'}",
         f"path.logs: {plan.folder / 'logs'}",
         "network.host: 127.0.0.1",
         f"http.port: {plan.port}",
@@ -106,6 +128,10 @@ def _settings(plan: NodePlan) -> str:
         # a nearly full disk of a developer must not make his indices read-only
         "cluster.routing.allocation.disk.threshold_enabled: false",
     ]
+    if plan.engine == "elasticsearch" and not any("security" in name for name in plan.settings):
+        lines.append("xpack.security.enabled: false")
+    lines += [f"{name}: {value}" for name, value in plan.settings.items()]
+    first_masters = "master" if plan.engine == "elasticsearch" else "cluster_manager"
     if len(plan.peers) == 1:
         lines.append("discovery.type: single-node")
     else:
@@ -113,7 +139,7 @@ def _settings(plan: NodePlan) -> str:
         names = ", ".join(f"node-{i}" for i in range(1, len(plan.peers) + 1))
         lines += [
             f"discovery.seed_hosts: [{hosts}]",
-            f"cluster.initial_cluster_manager_nodes: [{names}]",
+            f"cluster.initial_{first_masters}_nodes: [{names}]",
         ]
     return "\n".join(lines) + "\n"
 
@@ -130,8 +156,8 @@ def is_alive(node: NodeState) -> bool:
         text=True,
         check=False,
     ).stdout.strip()
-    # a number may have gone to another process since; a start script has not become java yet
-    return bool(command) and not command.startswith("Z") and "opensearch" in command.lower()
+    # the number may have gone to another process since, even to another node
+    return not command.startswith("Z") and _data_option(node.data) in command.split()
 
 
 def stop(node: NodeState) -> None:

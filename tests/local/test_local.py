@@ -15,7 +15,9 @@ import yaml
 from splade_os import local
 from splade_os.errors import ClusterError
 from splade_os.local import artifacts
+from splade_os.local.node import is_alive
 from splade_os.local.places import base_dir
+from splade_os.local.state import NodeState
 
 NAME = f"pytest-own-{os.getpid()}"
 
@@ -46,6 +48,8 @@ def test_life_of_a_cluster(name: str) -> None:
     assert get(state.url)["version"]["number"] == "3.8.0"  # type: ignore[index]
     assert local.status(name) == state
     assert local.up(name=name, via="jvm", port=0) == state
+    with pytest.raises(ClusterError, match="not what is asked for"):
+        local.up(name=name, via="jvm", version="2.19.1")
     assert "started" in local.logs(name, 200)
     put(f"{state.url}/keep/_doc/1?refresh=true", {"a": 1})
     with pytest.raises(ClusterError, match=r"taken by opensearch 3\.8\.0"):
@@ -57,6 +61,18 @@ def test_life_of_a_cluster(name: str) -> None:
     assert get(f"{state.url}/keep/_doc/1")["found"]
     assert local.down(name, delete_data=True)
     assert not (base_dir() / "clusters" / name).exists()
+
+
+def test_another_node_is_not_taken_for_ours(opensearch_url: str, tmp_path: Path) -> None:
+    """A process number may be given again: the node is recognised by its data folder."""
+    for file in (base_dir() / "clusters").glob("*/cluster.json"):
+        for one in json.loads(file.read_text())["nodes"]:
+            theirs = NodeState.model_validate(one)
+            if f":{theirs.port}" in opensearch_url:
+                assert is_alive(theirs)
+                assert not is_alive(theirs.model_copy(update={"data": tmp_path}))
+                return
+    pytest.skip("the node was started elsewhere")
 
 
 def test_node_that_dies_says_why(name: str) -> None:
@@ -80,7 +96,15 @@ def test_too_little_memory(name: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"heap": "much"}, {"nodes": 2}, {"flavor": "vanilla"}, {"name": "../evil"}],
+    [
+        {"heap": "much"},
+        {"nodes": 2},
+        {"flavor": "vanilla"},
+        {"name": "../evil"},
+        {"engine": "solr"},
+        {"version": "0.1"},
+        {"engine": "elasticsearch", "flavor": "plugins"},
+    ],
 )
 def test_wrong_use(options: dict[str, object]) -> None:
     with pytest.raises(ClusterError):
@@ -88,7 +112,7 @@ def test_wrong_use(options: dict[str, object]) -> None:
 
 
 def test_wrong_file_is_removed(tmp_path: Path) -> None:
-    pinned = artifacts.releases()["opensearch"]["standard"].libraries[1]
+    pinned = artifacts.find_release("opensearch").libraries[1]
     file = tmp_path / pinned.file_name
     file.write_bytes(b"something else")
     with pytest.raises(ClusterError, match="not the file that splade-os knows"):
@@ -97,7 +121,7 @@ def test_wrong_file_is_removed(tmp_path: Path) -> None:
 
 
 def test_artifact_that_the_registry_lacks(tmp_path: Path) -> None:
-    pinned = artifacts.releases()["opensearch"]["standard"].libraries[1]
+    pinned = artifacts.find_release("opensearch").libraries[1]
     absent = pinned.model_copy(update={"version": "0.0.0-absent"})
     with pytest.raises(ClusterError, match="cannot be had from the Maven registry"):
         artifacts.fetch(absent, tmp_path / "artifacts", lambda *_: None)
@@ -124,15 +148,26 @@ def test_plugins(name: str) -> None:
         assert plugin in plugins
 
 
-@pytest.mark.parametrize("file", ["compose.yml", "compose.3-nodes.yml"])
-def test_compose_files(file: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "engine", "image"),
+    [
+        ("compose.yml", "opensearch", "opensearchproject/opensearch"),
+        ("compose.3-nodes.yml", "opensearch", "opensearchproject/opensearch"),
+        (
+            "compose.elasticsearch.yml",
+            "elasticsearch",
+            "docker.elastic.co/elasticsearch/elasticsearch",
+        ),
+    ],
+)
+def test_compose_files(file: str, engine: str, image: str) -> None:
     """Nothing is open to the network, everything is bounded, every node is checked."""
     import splade_os.docker
 
     content = yaml.safe_load((Path(splade_os.docker.__path__[0]) / file).read_text())
-    version = artifacts.releases()["opensearch"]["standard"].version
+    version = artifacts.find_release(engine).version
     for service in content["services"].values():
-        assert service["image"] == f"opensearchproject/opensearch:{version}"
+        assert service["image"] == f"{image}:${{SPLADE_OS_VERSION:-{version}}}"
         assert service["mem_limit"] and service["healthcheck"]["test"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
         assert all(volume.split(":")[0] in content["volumes"] for volume in service["volumes"])
