@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PY  := $(BIN)/python
 UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: help demo test test-plugins lint bench env env-dev clean
+.PHONY: help demo test test-matrix test-plugins lint bench env env-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -20,8 +20,11 @@ help:  ## this list
 demo: env  ## start a local cluster, ingest real text, search it in three modes
 	@$(BIN)/splade-os demo
 
-test: env-dev lint  ## every test, against a real OpenSearch node
+test: env-dev lint  ## every test, against real OpenSearch and Elasticsearch nodes
 	@$(PY) -m pytest
+
+test-matrix: env-dev  ## the tests of engines and search on six versions of the servers
+	@SPLADE_OS_TEST_MATRIX=1 $(PY) -m pytest tests/engines tests/search
 
 test-plugins: env-dev  ## query encoding in the engine, on OpenSearch with its plugins (570 MB)
 	@SPLADE_OS_TEST_PLUGINS=1 $(PY) -m pytest tests/export

@@ -148,6 +148,7 @@ def ingest_documents(
     text_fields: Iterable[str] = DEFAULT_TEXT_FIELDS,
     on_progress: Callable[[IngestReport], None] | None = None,
     max_bytes: int = 8_000_000,
+    field_type: str | None = None,
 ) -> IngestReport:
     """Encode records and write them into an index, which is made if it is missing.
 
@@ -163,6 +164,7 @@ def ingest_documents(
         text_fields: fields that were joined into the text of each record.
         on_progress: called after every batch with the report so far.
         max_bytes: size of a bulk request.
+        field_type: of a new index: how vectors are stored; default the engine's first.
 
     Raises:
         ModelMismatchError, IndexFormatError: the index is not for this encoder.
@@ -170,13 +172,13 @@ def ingest_documents(
         InputError: the source broke off; what came before is indexed.
     """
     start = time.perf_counter()
-    ensure_index(engine, index, encoder.identity, tuple(text_fields))
+    meta = ensure_index(engine, index, encoder.identity, tuple(text_fields), field_type)
     engine.refresh(index)
     width = encoder.identity.vocabulary_size
     letters = DeadLetters(dead_letters)
     run = _Run(
         encoder,
-        DocumentRenderer(encoder.vocabulary),
+        DocumentRenderer(encoder.vocabulary, meta.field, meta.feature_naming),
         letters,
         IngestReport(index, count_before=engine.count(index)),
         TermStatistics.empty(width),

@@ -8,32 +8,52 @@ from splade_os import __version__
 from splade_os.engines import Engine, IndexMeta
 from splade_os.errors import IndexFormatError, IndexNotFoundError, ModelMismatchError
 from splade_os.identity import ModelIdentity
-from splade_os.vocabulary import FEATURE_NAMING
 
 
-def new_meta(model: ModelIdentity, text_fields: Sequence[str]) -> IndexMeta:
-    """What a new index remembers."""
+def new_meta(
+    engine: Engine,
+    model: ModelIdentity,
+    text_fields: Sequence[str],
+    field_type: str | None = None,
+) -> IndexMeta:
+    """What a new index remembers.
+
+    Args:
+        engine: where it will be.
+        model, text_fields: what encodes which fields.
+        field_type: how vectors are stored; default the first that the engine has.
+
+    Raises:
+        EngineError: the engine does not have the field type.
+    """
+    field_type = field_type or next(iter(engine.field_types()), "rank_features")
     return IndexMeta(
         splade_os=__version__,
-        feature_naming=FEATURE_NAMING,
+        field_type=field_type,
+        feature_naming=engine.feature_naming(field_type),
         text_fields=tuple(text_fields),
         model=model,
     )
 
 
 def ensure_index(
-    engine: Engine, index: str, model: ModelIdentity, text_fields: Sequence[str]
+    engine: Engine,
+    index: str,
+    model: ModelIdentity,
+    text_fields: Sequence[str],
+    field_type: str | None = None,
 ) -> IndexMeta:
     """Create the index, or check that it was made for the same model and fields.
 
     Raises:
         ModelMismatchError: another model, or other settings of it, encoded the index.
-        IndexFormatError: the index is none of ours, or has other text fields.
+        IndexFormatError: the index is none of ours, or has other text fields, or another
+            field type.
     """
     try:
         meta = engine.index_meta(index)
     except IndexNotFoundError:
-        meta = new_meta(model, text_fields)
+        meta = new_meta(engine, model, text_fields, field_type)
         engine.create_index(index, meta)
         return meta
     difference = model.difference(meta.model)
@@ -43,11 +63,17 @@ def ensure_index(
             f"is not the same: {difference}.",
             hint="Ingest into a new index, or name the model of this one.",
         )
-    if meta.feature_naming != FEATURE_NAMING or meta.text_fields != tuple(text_fields):
+    if field_type not in (None, meta.field_type):
+        raise IndexFormatError(
+            f"The index {index} stores vectors as {meta.field_type}, not as {field_type}.",
+            hint="Ingest into a new index, or leave --field-type out.",
+        )
+    naming = engine.feature_naming(meta.field_type)
+    if meta.feature_naming != naming or meta.text_fields != tuple(text_fields):
         raise IndexFormatError(
             f"The index {index} encodes the fields {', '.join(meta.text_fields)} with the feature "
             f"naming {meta.feature_naming}; this ingest has {', '.join(text_fields)} and "
-            f"{FEATURE_NAMING}.",
+            f"{naming}.",
             hint="Ingest into a new index, or give the same --text.",
         )
     return meta

@@ -11,6 +11,7 @@
     ├── MissingExtraError        an optional dependency is not installed
     ├── EngineError              the search engine refused or failed
     │   ├── EngineUnavailableError   nothing answers at the URL
+    │   │   └── EngineTimeoutError       not in time
     │   ├── AuthenticationError      the engine refused the credentials
     │   ├── IndexNotFoundError
     │   ├── IndexExistsError
@@ -80,16 +81,29 @@ class EngineError(SpladeError):
     """The search engine refused a request or failed.
 
     Attributes:
-        status: HTTP status of its answer, ``None`` where there was none.
+        status: HTTP status of the answer, where there was one.
+        transient: the same request may go well later.
     """
 
-    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        transient: bool = False,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.transient = transient
 
 
 class EngineUnavailableError(EngineError):
     """Nothing answers at the engine's URL."""
+
+
+class EngineTimeoutError(EngineUnavailableError):
+    """The engine did not answer in time."""
 
 
 class AuthenticationError(EngineError):

@@ -9,7 +9,6 @@ Source: org.apache.lucene.document.FeatureField. All weights that share these bi
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, Context, Decimal
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +37,10 @@ def _lower_edge(bucket: int) -> np.float32:
     return np.uint32(bucket << _SHIFT).view(np.float32)
 
 
-@cache
 def shortest_decimal(bucket: int) -> bytes:
     """The shortest JSON number that lands in ``bucket`` (ASCII).
 
     The first of 1, 2, 3 ... significant digits with a value in [lower edge, next edge).
-    Cached: the weights of a whole corpus share a few thousand buckets.
     """
     lower = Decimal(float(_lower_edge(bucket)))
     upper = Decimal(float(_lower_edge(bucket + 1)))
@@ -64,6 +61,17 @@ def _spell(number: Decimal) -> bytes:
     return min(plain, scientific, key=len).encode()
 
 
+_TABLE = np.full(1 << (31 - _SHIFT), None, object)
+"""`shortest_decimal` of every bucket of a positive float32 that was asked for."""
+_SPELLED = np.zeros(len(_TABLE), bool)
+
+
 def decimals(weights: Weights) -> list[bytes]:
-    """`shortest_decimal` of each weight."""
-    return [shortest_decimal(bucket) for bucket in bucket_of(weights).tolist()]
+    """`shortest_decimal` of each weight; weights must be normal and positive."""
+    buckets = bucket_of(weights)
+    if not _SPELLED[buckets].all():
+        for bucket in np.unique(buckets[~_SPELLED[buckets]]).tolist():
+            _TABLE[bucket] = shortest_decimal(bucket)
+            _SPELLED[bucket] = True
+    spelled: list[bytes] = _TABLE[buckets].tolist()
+    return spelled

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
         model: model folder, hub name or ``starter``; ``None`` in a search means
             "the model that the index names".
         username, password: basic authentication.
+        api_key: of Elasticsearch, instead of those.
         ca_certs: CA bundle for TLS.
         verify_certs: check the certificate of an ``https`` URL.
         timeout: seconds per request.
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
     model: str | None = None
     username: str | None = None
     password: SecretStr | None = None
+    api_key: SecretStr | None = None
     ca_certs: Path | None = None
     verify_certs: bool = True
     timeout: float = 60.0
@@ -71,6 +73,7 @@ class Settings(BaseSettings):
         return {
             "username": self.username,
             "password": self.password.get_secret_value() if self.password else None,
+            "api_key": self.api_key.get_secret_value() if self.api_key else None,
             "ca_certs": self.ca_certs,
             "verify_certs": self.verify_certs,
             "timeout": self.timeout,

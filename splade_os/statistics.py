@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +30,19 @@ class TermStatistics:
 
     def count(self, ids: npt.NDArray[np.int32]) -> None:
         """Count one document, given as its token ids (repetitions allowed)."""
-        self.documents += 1
-        self.tokens += len(ids)
-        self.frequencies[np.unique(ids)] += 1
+        self.count_many([ids])
+
+    def count_many(self, documents: Sequence[npt.NDArray[np.int32]], sign: int = 1) -> None:
+        """Count documents, given as their token ids; ``sign`` -1 takes them out again."""
+        if not documents:
+            return
+        width = len(self.frequencies)
+        lengths = [len(ids) for ids in documents]
+        rows = np.repeat(np.arange(len(documents), dtype=np.int64), lengths)
+        seen = np.unique(rows * width + np.concatenate(documents)) % width
+        self.documents += sign * len(documents)
+        self.tokens += sign * sum(lengths)
+        self.frequencies += sign * np.bincount(seen, minlength=width)
 
     def __add__(self, other: TermStatistics) -> TermStatistics:
         return TermStatistics(

@@ -16,6 +16,8 @@ from splade_os.errors import ModelError
 
 FEATURE_NAMING = "token-esc1"
 """Name of the rule below, stored in every index; a new rule gets a new name."""
+TOKEN_IDS = "token-id"
+"""The other rule: a feature is the token's id in digits (OpenSearch's ``sparse_vector``)."""
 
 _ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE
 REPLACEMENTS = ((_ESCAPE, _ESCAPE + "0"), (".", _ESCAPE + "1"))
@@ -61,6 +63,14 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def named(self, feature_naming: str) -> list[str]:
+        """The feature name of every id by a rule that an index records."""
+        if feature_naming == FEATURE_NAMING:
+            return self.features
+        if feature_naming == TOKEN_IDS:
+            return [str(i) for i in range(len(self.tokens))]
+        raise ValueError(f"there is no rule {feature_naming!r} for feature names")
 
     def id(self, token: str) -> int | None:
         """The id of a token, or ``None``."""

@@ -1,4 +1,4 @@
-"""Fixtures: a real OpenSearch node, both engines, tiny models."""
+"""Fixtures: real nodes, engines, tiny models."""
 
 from __future__ import annotations
 
@@ -17,46 +17,74 @@ for name in [name for name in os.environ if name.startswith("SPLADE_OS_")]:
         del os.environ[name]  # a developer's own settings
 
 from splade_os.engines import Engine, connect  # noqa: E402
+from splade_os.engines.cluster import ClusterEngine  # noqa: E402
 from splade_os.errors import IndexNotFoundError  # noqa: E402
 from splade_os.local import down, up  # noqa: E402
-from splade_os.local.artifacts import missing_bytes, releases  # noqa: E402
+from splade_os.local.artifacts import find_release, missing_bytes  # noqa: E402
 from splade_os.local.places import base_dir  # noqa: E402
 
-CLUSTER = f"pytest-{os.getpid()}"
+NEWEST = ("opensearch-3.8.0", "elasticsearch-9.2.0")
+OTHERS = ("opensearch-3.6.0", "opensearch-2.19.1", "elasticsearch-8.19.0", "elasticsearch-7.17.29")
+MATRIX = NEWEST + (OTHERS if "SPLADE_OS_TEST_MATRIX" in os.environ else ())
+"""Servers that the tests of engines and of search run against."""
+
+
+class Nodes:
+    """Real nodes, each started when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._urls: dict[str, str] = {}
+        self._names: list[str] = []
+
+    def url(self, server: str) -> str:
+        if server not in self._urls:
+            engine, version = server.split("-")
+            name = f"pytest-{os.getpid()}-{engine}-{version.replace('.', '-')}"
+            self._names.append(name)
+            # ML Commons refuses to work on a heap that is nearly full
+            heap = "1g" if version == "3.6.0" else "640m"
+            state = up(name=name, engine=engine, version=version, via="jvm", port=0, heap=heap)
+            self._urls[server] = state.url
+        return self._urls[server]
+
+    def stop(self) -> None:
+        for name in self._names:
+            down(name, delete_data=True)
 
 
 @pytest.fixture(scope="session")
-def opensearch_url() -> Iterator[str]:
-    """A real node: SPLADE_OS_TEST_URL, or one of its own on a free port."""
-    given = os.environ.get("SPLADE_OS_TEST_URL")
-    if given:
-        yield given
-        return
-    state = up(name=CLUSTER, via="jvm", port=0, heap="1g")
+def nodes() -> Iterator[Nodes]:
+    running = Nodes()
     try:
-        yield state.url
+        yield running
     finally:
-        down(CLUSTER, delete_data=True)
+        running.stop()
 
 
 @pytest.fixture(scope="session")
-def plugins_url() -> Iterator[str]:
+def opensearch_url(nodes: Nodes) -> str:
+    """A real node: SPLADE_OS_TEST_URL, or one of its own on a free port."""
+    return os.environ.get("SPLADE_OS_TEST_URL") or nodes.url(NEWEST[0])
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(nodes: Nodes) -> str:
+    """A real node on a free port."""
+    return nodes.url(NEWEST[1])
+
+
+@pytest.fixture(scope="session")
+def plugins_url(nodes: Nodes) -> str:
     """A real node with ML commons and neural-search: SPLADE_OS_TEST_PLUGINS_URL, or one of its
     own, where its artifacts are there already or SPLADE_OS_TEST_PLUGINS=1 allows the download."""
     given = os.environ.get("SPLADE_OS_TEST_PLUGINS_URL")
     if given:
-        yield given
-        return
-    release = releases()["opensearch"]["plugins"]
+        return given
+    release = find_release("opensearch", flavor="plugins")
     missing = missing_bytes(release, base_dir() / "artifacts")
     if missing and "SPLADE_OS_TEST_PLUGINS" not in os.environ:
         pytest.skip(f"{missing / 1e6:.0f} MB of plugins to download: make test-plugins")
-    name = f"{CLUSTER}-plugins"
-    state = up(name=name, via="jvm", flavor="plugins", port=0, heap="1g")
-    try:
-        yield state.url
-    finally:
-        down(name, delete_data=True)
+    return nodes.url(f"opensearch-{release.version}")
 
 
 @pytest.fixture(params=["sqlite", "opensearch"])
@@ -81,6 +109,13 @@ def index(engine: Engine) -> Iterator[str]:
     yield name
     with contextlib.suppress(IndexNotFoundError):
         engine.delete_index(name)
+
+
+def stems(engine: Engine) -> bool:
+    """Whether BM25 finds "dog" in "dogs": servers without analysis-common compare whole words."""
+    if not isinstance(engine, ClusterEngine):
+        return True
+    return "analysis-common" in (engine.capabilities().modules or ())
 
 
 @pytest.fixture(scope="session")

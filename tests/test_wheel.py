@@ -21,11 +21,11 @@ from splade_os.encoding import load_query_encoder, read_layout
 from splade_os.encoding.resolve import content_hash
 from splade_os.identity import ModelIdentity
 from splade_os.local.artifacts import releases
-from splade_os.local.docker import compose_file
+from splade_os.local.docker import Cluster, compose_file
 
 assert "site-packages" in splade_os.__file__, splade_os.__file__
 assert mappings.load("opensearch", "rank_features") and releases()
-with compose_file(3) as file:
+with compose_file(Cluster("wheel", "elasticsearch", "9.2.0", 1, 9200)) as file:
     assert file.is_file()
 
 model, database = sys.argv[1:]

@@ -17,7 +17,7 @@ from splade_os.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from splade_os.engines.opensearch import OpenSearchEngine
+    from splade_os.engines.cluster import ClusterEngine
     from splade_os.export.opensearch_deploy import SettingChange
 
 
@@ -141,18 +141,17 @@ def list_(as_json: bool, **flags: Any) -> None:
     Console().print(table)
 
 
-def _opensearch(flags: dict[str, Any]) -> OpenSearchEngine:
+def _opensearch(flags: dict[str, Any]) -> ClusterEngine:
     """The engine, where it is one that could encode queries."""
     from splade_os.engines import connect
-    from splade_os.engines.opensearch import OpenSearchEngine
+    from splade_os.engines.cluster import ClusterEngine
     from splade_os.errors import DeploymentError
 
     settings = settings_of(**flags)
     engine = connect(settings.url, **settings.connection())
-    if not isinstance(engine, OpenSearchEngine):
+    if not isinstance(engine, ClusterEngine) or engine.info().distribution != "opensearch":
         raise DeploymentError(
             f"{settings.url} encodes no queries itself: only OpenSearch does.",
             hint="Let the client encode them (mode idf), or ingest with --fold-idf.",
         )
-    engine.info()
     return engine

@@ -9,6 +9,7 @@ import click
 from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.options import (
     connection_options,
+    field_type_option,
     index_option,
     json_option,
     need_index,
@@ -28,8 +29,9 @@ def index() -> None:
 @index_option
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: starter]")
 @click.option("--text", default="title,text", show_default=True, help="Fields to encode.")
+@field_type_option
 @encoding_options
-def create(text: str, **flags: Any) -> None:
+def create(text: str, field_type: str | None, **flags: Any) -> None:
     """Create an empty index for a model."""
     from splade_os.encoding import DocumentEncoder
     from splade_os.ingest.target import new_meta
@@ -40,8 +42,9 @@ def create(text: str, **flags: Any) -> None:
     name = need_index(settings)
     model = settings.model or DEFAULT_MODEL
     encoder = DocumentEncoder.load(model, **running, **options.model_dump())
-    meta = new_meta(encoder.identity, text.split(","))
-    open_engine(settings).create_index(name, meta)
+    engine = open_engine(settings)
+    meta = new_meta(engine, encoder.identity, text.split(","), field_type)
+    engine.create_index(name, meta)
     click.echo(f"Created {name} for the model {encoder.identity.name}.", err=True)
 
 

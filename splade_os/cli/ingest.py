@@ -15,6 +15,7 @@ import click
 from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.options import (
     connection_options,
+    field_type_option,
     index_option,
     json_option,
     need_index,
@@ -38,6 +39,7 @@ DEAD_LETTERS_EXIT = 3
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: the index's, or starter]")
 @click.option("--text", default="title,text", show_default=True, help="Fields to encode.")
 @click.option("--id", "id_field", help="Field of the document id.  [default: _id, id, or a hash]")
+@field_type_option
 @encoding_options
 @click.option("--dead-letters", type=click.Path(dir_okay=False, path_type=Path))
 @json_option
@@ -45,6 +47,7 @@ def ingest(
     source: str,
     text: str,
     id_field: str | None,
+    field_type: str | None,
     dead_letters: Path | None,
     as_json: bool,
     **flags: Any,
@@ -91,6 +94,7 @@ def ingest(
             encoder=encoder,
             dead_letters=dead_letters or Path(f"dead-letters-{name}-{stamp}.jsonl"),
             text_fields=fields,
+            field_type=field_type,
             on_progress=on_progress,
         )
     if as_json:

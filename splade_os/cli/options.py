@@ -20,6 +20,7 @@ _CONNECTION = (
         "--password",
         help="Better in SPLADE_OS_PASSWORD: a flag shows in the process list.",
     ),
+    click.option("--api-key", help="Of Elasticsearch. Better in SPLADE_OS_API_KEY."),
     click.option("--ca-certs", type=click.Path(exists=True, dir_okay=False), help="CA bundle."),
     click.option(
         "--insecure", "verify_certs", flag_value=False, default=None, help="Skip the check of TLS."
@@ -36,6 +37,11 @@ def connection_options(command: Command) -> Command:
 
 
 index_option = click.option("--index", help="Name or alias of the index.")
+field_type_option = click.option(
+    "--field-type",
+    type=click.Choice(["rank_features", "sparse_vector"]),
+    help="How a new index stores vectors.  [default: the first that the engine has]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 
 

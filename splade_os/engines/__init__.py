@@ -8,9 +8,11 @@ from splade_os.engines.base import (
     CONTENT_FIELD,
     HASH_FIELD,
     VECTOR_FIELD,
+    Cursor,
     Engine,
     EngineHit,
     EngineInfo,
+    HybridQuery,
     IndexMeta,
     IndexStats,
     MatchQuery,
@@ -18,18 +20,22 @@ from splade_os.engines.base import (
     SearchRequest,
     SearchResponse,
     TermsQuery,
+    TwoPhase,
 )
-from splade_os.engines.rank_features import DocumentRenderer, Share, explain_terms
+from splade_os.engines.documents import DocumentRenderer
+from splade_os.engines.shares import Share, explain_terms
 from splade_os.errors import SettingsError
 
 __all__ = [
     "CONTENT_FIELD",
     "HASH_FIELD",
     "VECTOR_FIELD",
+    "Cursor",
     "DocumentRenderer",
     "Engine",
     "EngineHit",
     "EngineInfo",
+    "HybridQuery",
     "IndexMeta",
     "IndexStats",
     "MatchQuery",
@@ -38,6 +44,7 @@ __all__ = [
     "SearchResponse",
     "Share",
     "TermsQuery",
+    "TwoPhase",
     "connect",
     "explain_terms",
 ]
@@ -49,18 +56,18 @@ def connect(url: str, **options: Any) -> Engine:
     """Open an engine.
 
     Args:
-        url: ``http://`` or ``https://`` of an OpenSearch cluster, ``sqlite:///file.db``
-            (relative) or ``sqlite:////folder/file.db`` (absolute).
-        options: of `OpenSearchEngine`: ``username``, ``password``, ``ca_certs``,
+        url: ``http://`` or ``https://`` of an OpenSearch or Elasticsearch cluster,
+            ``sqlite:///file.db`` (relative) or ``sqlite:////folder/file.db`` (absolute).
+        options: of a cluster: ``username``, ``password``, ``api_key``, ``ca_certs``,
             ``verify_certs``, ``timeout``. SQLite needs none.
 
     Raises:
         SettingsError: the URL is none of these.
     """
     if url.startswith(("http://", "https://")):
-        from splade_os.engines.opensearch import OpenSearchEngine
+        from splade_os.engines.cluster import ClusterEngine
 
-        return OpenSearchEngine(url, **options)
+        return ClusterEngine(url, **options)
     if url.startswith(_SQLITE) and url != _SQLITE:
         from splade_os.engines.sqlite import SQLiteEngine
 

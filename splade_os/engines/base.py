@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from splade_os.errors import EngineError
 from splade_os.identity import ModelIdentity
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import Weights
@@ -101,6 +102,46 @@ class MatchQuery:
 
 
 @dataclass(frozen=True)
+class HybridQuery:
+    """Both, fused by the engine (OpenSearch with the neural-search plugin).
+
+    Attributes:
+        terms, match: its two parts, in this order.
+        pipeline: the search pipeline that fuses their scores, as a request body holds it.
+    """
+
+    terms: TermsQuery
+    match: MatchQuery
+    pipeline: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TwoPhase:
+    """Score with the heavy terms first, with all of them only what came out on top.
+
+    Attributes:
+        first: number of heavy terms in the query proper.
+        window: best documents per shard that are scored with all terms, at least ``k``.
+    """
+
+    first: int = 10
+    window: int = 50
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a page ended; an empty one asks for the first page of a stable view.
+
+    Attributes:
+        pit: id of the point in time.
+        after: sort values of the last hit.
+    """
+
+    pit: str = ""
+    after: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
 class SearchRequest:
     """One search.
 
@@ -110,13 +151,33 @@ class SearchRequest:
         source: fields to return; ``None`` = all but the vector, ``()`` = none.
         with_vector: also return the stored vector of each hit.
         highlight: (match queries) also return the words that matched.
+        filter: clauses of the engine's query language that every hit fulfils; no score.
+        offset: hits to leave out at the beginning.
+        after: instead of an offset: the page after that one. It is not rescored.
+        min_score: leave out hits below it.
+        timeout: seconds that the search may take.
+        total: count all hits: ``True``, ``False``, or up to a number.
+        two_phase: how to spare work; ``None`` scores all documents with all terms.
+        shape: spelling of the query, of those that the field has; ``None`` = the default.
+        token_pruning: (Elasticsearch's ``sparse_vector`` query) let it drop frequent tokens.
+        method_parameters: (OpenSearch's ``sparse_vector`` field) of SEISMIC.
     """
 
-    query: TermsQuery | MatchQuery
+    query: TermsQuery | MatchQuery | HybridQuery
     k: int = 10
     source: Sequence[str] | None = None
     with_vector: bool = False
     highlight: bool = False
+    filter: Sequence[Mapping[str, Any]] = ()
+    offset: int = 0
+    after: Cursor | None = None
+    min_score: float | None = None
+    timeout: float | None = None
+    total: bool | int = False
+    two_phase: TwoPhase | None = None
+    shape: str | None = None
+    token_pruning: bool = False
+    method_parameters: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,12 +198,17 @@ class SearchResponse:
     Attributes:
         hits: at most ``k``.
         took_ms: the engine's own time in milliseconds.
-        body: the request body as sent, where the engine has one.
+        body: the request body as sent (JSON), where the engine has one.
+        total: number of all hits, where it was asked for.
+        following: where the next page begins; ``None`` after the last one, or where no
+            cursor was asked for.
     """
 
     hits: Sequence[EngineHit]
     took_ms: float
-    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    total: int | None = None
+    following: Cursor | None = None
 
 
 class Engine(Protocol):
@@ -187,6 +253,12 @@ class Engine(Protocol):
     def count(self, index: str) -> int:
         """Number of searchable documents."""
 
+    def field_types(self) -> Sequence[str]:
+        """Ways of storing vectors that it has (`IndexMeta.field_type`), the default first."""
+
+    def feature_naming(self, field_type: str) -> str:
+        """The rule from token to feature name that a way of storing vectors needs."""
+
     def search(self, index: str, request: SearchRequest) -> SearchResponse:
         """Run one search."""
 
@@ -218,6 +290,17 @@ class Engine(Protocol):
 
     def point_alias(self, alias: str, index: str) -> None:
         """Let an alias stand for one index alone, in one step that no search can notice."""
+
+    def search_many(
+        self, index: str, requests: Sequence[SearchRequest]
+    ) -> list[SearchResponse | EngineError]:
+        """Run several in one request; what failed is in its place in the list."""
+
+    def render(self, index: str, request: SearchRequest) -> bytes | None:
+        """The body that `search` would send, or ``None`` where the engine has none."""
+
+    def close_cursor(self, cursor: Cursor) -> None:
+        """Release what a cursor holds, before its last page was read."""
 
     def save_statistics(self, index: str, statistics: TermStatistics) -> None:
         """Store the corpus statistics of an index, replacing what is there."""

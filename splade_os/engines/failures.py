@@ -1,98 +1,121 @@
-"""Errors of opensearch-py → errors of splade-os, with the engine's own reason."""
+"""What goes wrong between a client and a cluster → errors of splade-os, with the engine's own
+reason. Understands the exceptions of opensearch-py and of elasticsearch-py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
-
-from opensearchpy.exceptions import ConnectionError as TransportConnectionError
-from opensearchpy.exceptions import (
-    ConnectionTimeout,
-    SerializationError,
-    SSLError,
-    TransportError,
-)
 
 from splade_os.errors import (
     AuthenticationError,
     EngineError,
+    EngineTimeoutError,
     EngineUnavailableError,
     IndexExistsError,
     IndexNotFoundError,
     SpladeError,
 )
 
-
-@contextmanager
-def translated(url: str, index: str | None) -> Iterator[None]:
-    """Within it, every failure of a request is raised as one of ours."""
-    try:
-        yield
-    except (TransportError, SerializationError) as error:
-        raise _translate(error, url, index) from error
+_PUT_OFF = {429, 502, 503, 504}
 
 
-def _translate(error: Any, url: str, index: str | None) -> SpladeError:
-    if isinstance(error, SSLError):
+def no_connection(url: str, kind: str, detail: str) -> SpladeError:
+    """No answer came: ``kind`` is ``tls``, ``timeout``, ``json`` or ``connection``."""
+    if kind == "tls":
         return EngineUnavailableError(
-            f"No trusted TLS connection to {url}: {_last(error)}",
+            f"No trusted TLS connection to {url}: {detail}",
             hint="Name the CA bundle with --ca-certs, or skip the check with --insecure.",
         )
-    if isinstance(error, ConnectionTimeout):
-        return EngineUnavailableError(
+    if kind == "timeout":
+        return EngineTimeoutError(
             f"{url} did not answer in time.",
             hint="Look at the cluster's load, or wait longer with --timeout SECONDS.",
         )
-    if isinstance(error, TransportConnectionError):
-        return EngineUnavailableError(
-            f"Nothing answers at {url}: {_last(error)}",
-            hint="Start a local one: splade-os cluster up. Or name another with --url.",
-        )
-    if isinstance(error, SerializationError):
+    if kind == "json":
         return EngineError(f"{url} answered something that is no JSON: is it a search engine?")
-    status, reason = error.status_code, _reason(error)
+    # nobody listens: told at once, so that a wrong URL does not hang
+    hopeless = any(word in detail for word in ("refused", "resolve", "not known", "getaddrinfo"))
+    return EngineUnavailableError(
+        f"Nothing answers at {url}: {detail}",
+        hint="Start a local one: splade-os cluster up. Or name another with --url.",
+        transient=not hopeless,
+    )
+
+
+def refused(url: str, index: str | None, status: int, body: Any) -> SpladeError:
+    """The cluster answered with an error.
+
+    Args:
+        url, index: of the request.
+        status: of HTTP, or of one item of an ``_msearch``.
+        body: the answer, parsed if it was JSON.
+    """
+    kind, reason = _reason(body)
     if status in (401, 403) and "cluster_block" not in reason:
         return AuthenticationError(
             f"{url} refused the credentials ({status}): {reason}",
-            hint="Set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD.",
+            hint="Set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD, or SPLADE_OS_API_KEY.",
             status=status,
         )
-    if status == 404 and "index_not_found" in reason:
+    if status == 404 and "index_not_found" in kind:
         return IndexNotFoundError(
             f"There is no index {index} at {url}.",
             hint="Make it with: splade-os ingest SOURCE --index NAME.",
             status=status,
         )
-    if "resource_already_exists" in reason:
+    if "resource_already_exists" in kind:
         return IndexExistsError(
             f"The index {index} exists already.",
             hint=f"Delete it with: splade-os index delete --index {index}. Or take another name.",
             status=status,
         )
-    hint = None
+    if "index_closed" in kind:
+        return EngineError(
+            f"The index {index} is closed.",
+            hint=f"Open it: curl -XPOST {url}/{index}/_open",
+            status=status,
+        )
+    return EngineError(
+        f"{url} refused the request ({status}): {reason}",
+        hint=_hint(status, kind, reason),
+        status=status,
+        transient=status in _PUT_OFF,
+    )
+
+
+def _hint(status: int, kind: str, reason: str) -> str | None:
     if status == 413:
-        hint = "The request is larger than the engine or a proxy allows; send smaller ones."
-    elif "cluster_block" in reason:
-        hint = "The index is blocked for writing, mostly because the disk is full: free some."
-    return EngineError(f"{url} refused the request ({status}): {reason}", hint=hint, status=status)
+        return "The request is larger than the engine or a proxy allows; send smaller ones."
+    if "cluster_block" in kind:
+        return "The index is blocked for writing, mostly because the disk is full: free some."
+    if "media_type_header" in kind:
+        return (
+            "The elasticsearch package is newer than the server: "
+            "pip install 'elasticsearch<9', or give the URL instead of a client."
+        )
+    if "No handler for type" in reason or "No mapper found for type" in reason:
+        return "This server lacks the field type; name another with --field-type."
+    if "result window" in reason.lower():
+        return "Page with search_after= or scan() instead of an offset."
+    return None
 
 
-def _reason(error: Any) -> str:
-    """The engine's root cause, in one line; never the request, which may hold secrets."""
-    info = error.info
-    if isinstance(info, dict) and isinstance(info.get("error"), dict):
-        detail = info["error"]
+def _reason(body: Any) -> tuple[str, str]:
+    """The engine's root cause: its type, and one line; never the request, which may hold
+    secrets."""
+    detail = body.get("error") if isinstance(body, Mapping) else None
+    if isinstance(detail, Mapping):
         causes = detail.get("root_cause") or [detail]
-        text = f"{causes[0].get('type')}: {causes[0].get('reason')}"
+        kind = str(causes[0].get("type"))
+        text = f"{kind}: {causes[0].get('reason')}"
         failed = detail.get("failed_shards") or []
         if failed:
-            text += f" ({failed[0].get('reason', {}).get('reason')})"
-        return text
-    return str(error.error).strip() or "no reason given"
-
-
-def _last(error: Any) -> str:
-    """What the lowest layer said, without object addresses."""
-    text = str(getattr(error, "info", None) or error)
-    return text.rsplit(": ", 1)[-1].rstrip(")'\" ")
+            inner = failed[0].get("reason", {}).get("reason")
+            if inner and inner not in text:
+                text += f" ({inner})"
+        deeper = detail.get("caused_by", {}).get("reason")
+        if deeper and deeper not in text:
+            text += f" ({deeper})"
+        return kind, text
+    text = str(detail if detail is not None else body or "").strip()
+    return "", text[:500] or "no reason given"

@@ -35,7 +35,7 @@ _HINTS = {
 
 
 class Requests(Protocol):
-    """An engine that takes any request, such as `OpenSearchEngine`."""
+    """An engine that takes any request, such as `ClusterEngine`."""
 
     url: str
 

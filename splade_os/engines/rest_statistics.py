@@ -19,7 +19,7 @@ _ATTEMPTS = 20
 
 
 class RestStatistics:
-    """Part of an engine; ``_call`` sends one request and returns the decoded answer."""
+    """Part of an engine, that which writes; ``_call`` sends one request and returns the answer."""
 
     def _call(
         self,
@@ -49,7 +49,9 @@ class RestStatistics:
             tickets = source.get("tickets", [])
             if ticket in tickets:
                 return True
-            document = _document(name, _statistics(source) + delta, [*tickets, ticket][-_TICKETS:])
+            document = _document(
+                name, statistics_of(source) + delta, [*tickets, ticket][-_TICKETS:]
+            )
             seen = {"if_seq_no": answer["_seq_no"], "if_primary_term": answer["_primary_term"]}
             try:
                 self._call("PUT", path, document, params=seen)
@@ -65,14 +67,6 @@ class RestStatistics:
             stop=stop_after_attempt(_ATTEMPTS),
         )
         return bool(policy(attempt))
-
-    def load_statistics(self, index: str) -> TermStatistics | None:
-        path = f"/{STATISTICS_INDEX}/_doc/{self._concrete(index)}"
-        answer = self._call("GET", path, params={"ignore": 404})
-        if not answer.get("found"):
-            return None
-        statistics = _statistics(answer["_source"])
-        return statistics if statistics.documents > 0 else None
 
     def _delete_statistics(self, index: str) -> None:
         self._call("DELETE", f"/{STATISTICS_INDEX}/_doc/{index}", params={"ignore": 404})
@@ -102,7 +96,8 @@ def _document(name: str, statistics: TermStatistics, tickets: list[str]) -> dict
     }
 
 
-def _statistics(source: Mapping[str, Any]) -> TermStatistics:
+def statistics_of(source: Mapping[str, Any]) -> TermStatistics:
+    """The statistics in a document of the companion index."""
     frequencies = np.zeros(source["width"], np.int64)
     frequencies[source["frequencies"]["ids"]] = source["frequencies"]["df"]
     return TermStatistics(source["documents"], source["tokens"], frequencies)

@@ -30,12 +30,8 @@ class SearchPipelines:
 
     def all(self) -> dict[str, dict[str, Any]]:
         """Every pipeline, by name."""
-        answer: dict[str, dict[str, Any]] = self._engine.request(
-            "GET",
-            "/_search/pipeline",
-            params={"ignore": 404},  # there is none at all
-        )
-        return answer
+        answer = self._engine.request("GET", "/_search/pipeline", params={"ignore": 404})
+        return {} if answer.get("status") == 404 else dict(answer)  # there is none at all
 
     def put(self, name: str, body: Mapping[str, Any]) -> None:
         """Create or replace a pipeline."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -21,8 +21,10 @@ from pydantic import ValidationError
 
 from splade_os.engines.base import (
     HASH_FIELD,
+    Cursor,
     EngineHit,
     EngineInfo,
+    HybridQuery,
     IndexMeta,
     IndexStats,
     MatchQuery,
@@ -31,7 +33,8 @@ from splade_os.engines.base import (
     SearchResponse,
     TermsQuery,
 )
-from splade_os.engines.rank_features import heaviest
+from splade_os.engines.bodies import checked
+from splade_os.engines.sqlite_filter import compile_filter
 from splade_os.engines.sqlite_upkeep import SQLiteUpkeep
 from splade_os.errors import (
     EngineError,
@@ -41,6 +44,7 @@ from splade_os.errors import (
     IndexNotFoundError,
 )
 from splade_os.features import MIN_WEIGHT, truncate
+from splade_os.vocabulary import FEATURE_NAMING
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS indices (
@@ -192,43 +196,109 @@ class SQLiteEngine(SQLiteUpkeep):
             ).fetchone()
         return int(count)
 
+    def field_types(self) -> Sequence[str]:
+        return ("rank_features",)
+
+    def feature_naming(self, field_type: str) -> str:
+        if field_type not in self.field_types():
+            raise EngineError(
+                f"SQLite has no field of the type {field_type!r}.",
+                hint="It has: rank_features. Choose with --field-type.",
+            )
+        return FEATURE_NAMING
+
     def search(self, index: str, request: SearchRequest) -> SearchResponse:
         start = time.perf_counter()
         number, field = self._number(index), self.index_meta(index).field
+        if isinstance(request.query, HybridQuery):
+            raise EngineError("SQLite has no hybrid query.", hint="Leave the fusion to the client.")
         with self._lock, self._translated():
+            conditions, values = self._conditions(request)
             if isinstance(request.query, MatchQuery):
-                rows = self._match(number, request.query, request.k)
+                rows = self._match(number, request, conditions, values)
             else:
-                rows = self._dot_product(number, request.query, request.k)
+                rows = self._dot_product(number, request, conditions, values)
         hits = [_hit(row, request, field) for row in rows]
-        return SearchResponse(hits, (time.perf_counter() - start) * 1000)
+        following = None
+        if request.after is not None and len(rows) == request.k:
+            following = Cursor(after=(rows[-1][1], rows[-1][4]))
+        total = (rows[0][5] if rows else 0) if request.total else None
+        took = (time.perf_counter() - start) * 1000
+        return SearchResponse(hits, took, total=total, following=following)
 
-    def _dot_product(self, number: int, query: TermsQuery, k: int) -> list[tuple[Any, ...]]:
-        features, weights = heaviest(query)
+    def search_many(
+        self, index: str, requests: Sequence[SearchRequest]
+    ) -> list[SearchResponse | EngineError]:
+        results: list[SearchResponse | EngineError] = []
+        for request in requests:
+            try:
+                results.append(self.search(index, request))
+            except EngineError as error:
+                results.append(error)
+        return results
+
+    def render(self, index: str, request: SearchRequest) -> bytes | None:
+        """SQL, not JSON: there is no body."""
+
+    def close_cursor(self, cursor: Cursor) -> None:
+        """Nothing is held."""
+
+    def _conditions(self, request: SearchRequest) -> tuple[str, dict[str, Any]]:
+        """SQL over ``score``, ``document`` and the columns of documents."""
+        parts = ["1"]
+        values: dict[str, Any] = {"limit": request.k, "offset": request.offset}
+        if request.filter:
+            keep = compile_filter(request.filter)
+            self._db.create_function("keep", 2, keep)
+            parts.append("(SELECT keep(o.source, o.id) FROM documents o WHERE o.number = document)")
+        if request.min_score is not None:
+            parts.append("score >= :least")
+            values["least"] = request.min_score
+        if request.after is not None and request.after.after:
+            parts.append("(score < :score OR (score = :score AND document > :document))")
+            values["score"], values["document"] = request.after.after
+        return " AND ".join(parts), values
+
+    def _dot_product(
+        self, number: int, request: SearchRequest, conditions: str, values: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        assert isinstance(request.query, TermsQuery)
+        features, weights = checked(request.query)
         # One look-up per feature in the clustered postings; ties in the order of insertion.
         terms = orjson.dumps(list(zip(features, weights.tolist(), strict=True))).decode()
         return self._db.execute(
             "WITH terms AS (SELECT value ->> 0 AS feature, value ->> 1 AS weight "
-            "               FROM json_each(?)), "
-            "scores AS (SELECT document, sum(p.weight * t.weight) AS score FROM terms t "
-            "           CROSS JOIN postings p ON p.in_index = ? AND p.feature = t.feature "
-            "           GROUP BY document ORDER BY score DESC, document LIMIT ?) "
-            "SELECT d.id, s.score, d.source, '' FROM scores s "
+            "               FROM json_each(:terms)), "
+            "sums AS (SELECT document, sum(p.weight * t.weight) AS score FROM terms t "
+            "         CROSS JOIN postings p ON p.in_index = :number AND p.feature = t.feature "
+            "         GROUP BY document), "
+            f"scores AS (SELECT document, score, count(*) OVER () AS total FROM sums "
+            f"           WHERE {conditions} "
+            "           ORDER BY score DESC, document LIMIT :limit OFFSET :offset) "
+            "SELECT d.id, s.score, d.source, '', d.number, s.total FROM scores s "
             "JOIN documents d ON d.number = s.document ORDER BY s.score DESC, d.number",
-            (terms, number, k),
+            {"terms": terms, "number": number, **values},
         ).fetchall()
 
-    def _match(self, number: int, query: MatchQuery, k: int) -> list[tuple[Any, ...]]:
-        words = "".join(c if c.isalnum() else " " for c in query.text).split()
+    def _match(
+        self, number: int, request: SearchRequest, conditions: str, values: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        assert isinstance(request.query, MatchQuery)
+        words = "".join(c if c.isalnum() else " " for c in request.query.text).split()
         if not words:
             return []
         table = f"content_{number}"
         expression = " OR ".join(f'"{word}"' for word in words)
         return self._db.execute(
-            f"SELECT d.id, -c.rank, d.source, highlight({table}, 0, ?, ?) "
-            f"FROM {table} c JOIN documents d ON d.number = c.rowid "
-            f"WHERE {table} MATCH ? ORDER BY c.rank, d.number LIMIT ?",
-            (_MARK, _MARK, expression, k),
+            "WITH found AS (SELECT rowid AS document, -rank AS score, "
+            f"                    highlight({table}, 0, :mark, :mark) AS marked "
+            f"             FROM {table} WHERE {table} MATCH :words), "
+            "scores AS (SELECT *, count(*) OVER () AS total FROM found "
+            f"           WHERE {conditions} "
+            "           ORDER BY score DESC, document LIMIT :limit OFFSET :offset) "
+            "SELECT d.id, s.score, d.source, s.marked, d.number, s.total FROM scores s "
+            "JOIN documents d ON d.number = s.document ORDER BY s.score DESC, d.number",
+            {"mark": _MARK, "words": expression, **values},
         ).fetchall()
 
     def close(self) -> None:
@@ -292,7 +362,7 @@ def _postings(vector: Any) -> list[tuple[str, float]]:
 
 
 def _hit(row: tuple[Any, ...], request: SearchRequest, field: str) -> EngineHit:
-    identifier, score, blob, marked = row
+    identifier, score, blob, marked, *_ = row
     source = orjson.loads(blob)
     vector = source.pop(field, {})
     source.pop(HASH_FIELD, None)

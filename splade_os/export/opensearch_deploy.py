@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from splade_os.engines import VECTOR_FIELD
+from splade_os.engines.cluster import ClusterEngine
 from splade_os.engines.ml_commons import (
     LOCAL_FILES,
     ONLY_ML_NODES,
@@ -16,7 +17,6 @@ from splade_os.engines.ml_commons import (
     ModelGroup,
     RegisteredModel,
 )
-from splade_os.engines.opensearch import OpenSearchEngine
 from splade_os.engines.search_pipelines import (
     SearchPipelines,
     new_pipeline,
@@ -57,7 +57,7 @@ class SettingChange:
 
 def deploy_package(
     package: QueryEncoderPackage,
-    engine: OpenSearchEngine,
+    engine: ClusterEngine,
     *,
     name: str | None = None,
     pipeline: str | None = None,
@@ -230,7 +230,7 @@ def _test(ml: MlCommons, model_id: str, package: QueryEncoderPackage) -> None:
         )
 
 
-def _check_index(engine: OpenSearchEngine, index: str, package: QueryEncoderPackage) -> str:
+def _check_index(engine: ClusterEngine, index: str, package: QueryEncoderPackage) -> str:
     """The vector field of an index that the package may search."""
     meta, manifest = engine.index_meta(index), package.manifest
     for what, has, needs in (

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from splade_os.engines.cluster import ClusterEngine
 from splade_os.engines.ml_commons import MlCommons
-from splade_os.engines.opensearch import OpenSearchEngine
 from splade_os.engines.search_pipelines import SearchPipelines, new_pipeline, switched
 from splade_os.errors import DeploymentError, EngineError
 from splade_os.export.opensearch_package import read_description
@@ -39,7 +39,7 @@ class DeployedEncoder:
     fresh: bool = False
 
 
-def deployed_encoders(engine: OpenSearchEngine) -> list[DeployedEncoder]:
+def deployed_encoders(engine: ClusterEngine) -> list[DeployedEncoder]:
     """The query encoders in a cluster that splade-os put there, by name."""
     ml, pipelines = MlCommons(engine), SearchPipelines(engine)
     bodies = pipelines.all()
@@ -67,7 +67,7 @@ def deployed_encoders(engine: OpenSearchEngine) -> list[DeployedEncoder]:
     return found
 
 
-def undeploy_encoder(engine: OpenSearchEngine, name: str, *, force: bool = False) -> list[str]:
+def undeploy_encoder(engine: ClusterEngine, name: str, *, force: bool = False) -> list[str]:
     """Remove a query encoder: every version, its group, and pipelines that only serve it.
 
     Args:

@@ -55,7 +55,7 @@ class Results(Sequence[Hit]):
         query: (sparse modes) token → weight, as sent, heaviest first.
         took_ms: the engine's own time, milliseconds.
         reason: why there are no hits, where no request was sent.
-        body: the request body, where the engine has one.
+        body: the request body (JSON), where the engine has one.
     """
 
     hits: tuple[Hit, ...]
@@ -63,7 +63,7 @@ class Results(Sequence[Hit]):
     query: Mapping[str, float]
     took_ms: float = 0.0
     reason: str | None = None
-    body: Mapping[str, Any] | None = None
+    body: bytes | None = None
 
     @overload
     def __getitem__(self, item: int) -> Hit: ...

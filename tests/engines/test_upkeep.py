@@ -11,7 +11,7 @@ import pytest
 from splade_os.engines import Engine, MatchQuery, SearchRequest
 from splade_os.errors import EngineError, IndexNotFoundError
 from splade_os.statistics import TermStatistics
-from tests.engines.test_engines import META
+from tests.engines.test_engines import meta_for
 
 
 def write(engine: Engine, index: str, operation: str, ids: list[str]) -> list[int]:
@@ -23,7 +23,7 @@ def write(engine: Engine, index: str, operation: str, ids: list[str]) -> list[in
 
 
 def test_documents_and_scan(engine: Engine, index: str) -> None:
-    engine.create_index(index, META)
+    engine.create_index(index, meta_for(engine))
     ids = [f"d{i}" for i in range(25)]
     assert write(engine, index, "create", ids) == [201] * 25
     assert write(engine, index, "create", ["d3", "new"]) == [409, 201]
@@ -44,7 +44,7 @@ def test_aliases(engine: Engine, index: str) -> None:
     old, new = f"{index}-1", f"{index}-2"
     try:
         for name in (old, new):
-            engine.create_index(name, META)
+            engine.create_index(name, meta_for(engine))
             write(engine, name, "index", [name])
             engine.refresh(name)
         assert engine.indices(f"{index}-*") == [old, new]
@@ -66,7 +66,7 @@ def test_aliases(engine: Engine, index: str) -> None:
 
 
 def test_settings(engine: Engine, index: str) -> None:
-    engine.create_index(index, META)
+    engine.create_index(index, meta_for(engine))
     before = engine.settings(index)
     engine.update_settings(index, {"refresh_interval": "-1", "number_of_replicas": 0})
     if engine.url.startswith("http"):
@@ -77,7 +77,7 @@ def test_settings(engine: Engine, index: str) -> None:
 
 
 def test_statistics_of_many_writers(engine: Engine, index: str) -> None:
-    engine.create_index(index, META)
+    engine.create_index(index, meta_for(engine))
     one = TermStatistics(1, 2, np.eye(1, 1500, 7, dtype=np.int64)[0])
     assert not engine.add_statistics(index, one, "t")  # nothing is kept for it yet
     engine.save_statistics(index, TermStatistics.empty(1500))

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 from splade_os import DocumentEncoder, SearchClient, ingest_documents
 from splade_os.cli import cli
 from splade_os.encoding.query import IdfQueryEncoder
+from splade_os.engines.cluster import ClusterEngine
 from splade_os.engines.ml_commons import LOCAL_FILES, ONLY_ML_NODES, MlCommons
-from splade_os.engines.opensearch import OpenSearchEngine
 from splade_os.engines.search_pipelines import SearchPipelines
 from splade_os.errors import DeploymentError, ModelMismatchError
 from splade_os.export.opensearch_deploy import deploy_package
@@ -34,9 +34,9 @@ TEXTS = [*tiny_models.TEXTS, "a.b... c.", "[CLS] cat [UNK] ☃", "\u241b dog", "
 
 
 @pytest.fixture
-def cluster(plugins_url: str) -> Iterator[OpenSearchEngine]:
+def cluster(plugins_url: str) -> Iterator[ClusterEngine]:
     """A cluster with nothing in it, in its default settings."""
-    engine = OpenSearchEngine(plugins_url)
+    engine = ClusterEngine(plugins_url)
     yield engine
     ml, pipelines = MlCommons(engine), SearchPipelines(engine)
     for index in pipelines.of_index("*,-.*"):
@@ -68,7 +68,7 @@ def yes(changes: object) -> bool:
     return True
 
 
-def fill(engine: OpenSearchEngine, model: Path, index: str = "docs", count: int = 80) -> None:
+def fill(engine: ClusterEngine, model: Path, index: str = "docs", count: int = 80) -> None:
     random = np.random.default_rng(1)
     texts = [" ".join(random.choice(WORDS, random.integers(3, 12))) for _ in range(count)]
     records = [
@@ -80,7 +80,7 @@ def fill(engine: OpenSearchEngine, model: Path, index: str = "docs", count: int 
     )
 
 
-def search(engine: OpenSearchEngine, text: str, index: str = "docs", **clause: str) -> list[Any]:
+def search(engine: ClusterEngine, text: str, index: str = "docs", **clause: str) -> list[Any]:
     """As any client in any language would: plain text."""
     query = {"neural_sparse": {"splade": {"query_text": text, **clause}}}
     body = {"query": query, "size": 100, "_source": False}
@@ -94,7 +94,7 @@ def search(engine: OpenSearchEngine, text: str, index: str = "docs", **clause: s
     return [(hit["_id"], hit["_score"]) for hit in hits]
 
 
-def left_behind(engine: OpenSearchEngine) -> list[Any]:
+def left_behind(engine: ClusterEngine) -> list[Any]:
     ml = MlCommons(engine)
     groups = ml.groups()
     models = [model for group in groups for model in ml.models(group.id)]
@@ -120,7 +120,7 @@ def expected_terms(package: QueryEncoderPackage, model: Path, texts: list[str]) 
 
 
 def test_terms_and_weights_are_those_of_the_client(
-    cluster: OpenSearchEngine, package: QueryEncoderPackage, tiny: Path
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path
 ) -> None:
     deployed = deploy_package(package, cluster, pipeline="tiny", allow=yes)
     assert deployed.fresh and deployed.pipelines == ("tiny",)
@@ -137,7 +137,7 @@ def test_terms_and_weights_are_those_of_the_client(
     assert got == expected_terms(package, tiny / "router", texts)
 
 
-def test_plain_text_finds_what_was_ingested(cluster: OpenSearchEngine, tiny: Path) -> None:
+def test_plain_text_finds_what_was_ingested(cluster: ClusterEngine, tiny: Path) -> None:
     """export, deploy, list, undeploy as a user types them; hits and scores are the client's."""
     fill(cluster, tiny / "bert")
     out = str(tiny.parent / f"package-{uuid.uuid4().hex}")
@@ -175,7 +175,7 @@ def run(*arguments: str, input: str | None = None) -> Result:
 
 
 def test_queries_without_a_term_find_nothing(
-    cluster: OpenSearchEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
 ) -> None:
     fill(cluster, tiny / "router", count=5)
     deploy_package(other_table(tiny, tmp_path / "o"), cluster, pipeline="t", indices=["docs"],
@@ -184,7 +184,7 @@ def test_queries_without_a_term_find_nothing(
 
 
 def test_redeployment_takes_effect_and_loses_no_query(
-    cluster: OpenSearchEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
 ) -> None:
     fill(cluster, tiny / "router")
     first = deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
@@ -220,7 +220,7 @@ def test_redeployment_takes_effect_and_loses_no_query(
 
 
 def test_older_version_is_kept_until_told(
-    cluster: OpenSearchEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
 ) -> None:
     fill(cluster, tiny / "router")
     first = deploy_package(package, cluster, pipeline="tiny", allow=yes)
@@ -236,7 +236,7 @@ def test_older_version_is_kept_until_told(
         undeploy_encoder(cluster, first.model_id)
 
 
-def test_two_phases(cluster: OpenSearchEngine, package: QueryEncoderPackage, tiny: Path) -> None:
+def test_two_phases(cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path) -> None:
     """The heavy terms decide what is found, all of them how it is scored."""
     fill(cluster, tiny / "router")
     text = " ".join(WORDS)
@@ -252,7 +252,7 @@ def test_two_phases(cluster: OpenSearchEngine, package: QueryEncoderPackage, tin
 
 
 def test_pipelines_of_others_are_kept(
-    cluster: OpenSearchEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
 ) -> None:
     fill(cluster, tiny / "router", count=5)
     pipelines = SearchPipelines(cluster)
@@ -280,7 +280,7 @@ def test_pipelines_of_others_are_kept(
     ],
 )
 def test_breakers_leave_nothing(
-    cluster: OpenSearchEngine, package: QueryEncoderPackage, setting: str, value: str, why: str
+    cluster: ClusterEngine, package: QueryEncoderPackage, setting: str, value: str, why: str
 ) -> None:
     cluster.request("PUT", "/_cluster/settings", {"persistent": {setting: value}})
     with pytest.raises(DeploymentError, match=why) as caught:
@@ -289,16 +289,14 @@ def test_breakers_leave_nothing(
     assert not left_behind(cluster)
 
 
-def test_wrong_hash_leaves_nothing(cluster: OpenSearchEngine, package: QueryEncoderPackage) -> None:
+def test_wrong_hash_leaves_nothing(cluster: ClusterEngine, package: QueryEncoderPackage) -> None:
     other = package.manifest.model_copy(update={"sha256": "0" * 64})
     with pytest.raises(DeploymentError, match="model content changed"):
         deploy_package(QueryEncoderPackage(package.folder, other), cluster, allow=yes)
     assert not left_behind(cluster)
 
 
-def test_wrong_answer_leaves_nothing(
-    cluster: OpenSearchEngine, package: QueryEncoderPackage
-) -> None:
+def test_wrong_answer_leaves_nothing(cluster: ClusterEngine, package: QueryEncoderPackage) -> None:
     probe = package.manifest.probe.model_copy(update={"terms": {"cat": 1.0}})
     other = package.manifest.model_copy(update={"probe": probe})
     with pytest.raises(DeploymentError, match=r"encodes .* differently"):
@@ -307,7 +305,7 @@ def test_wrong_answer_leaves_nothing(
 
 
 def test_failed_redeployment_changes_nothing(
-    cluster: OpenSearchEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
 ) -> None:
     fill(cluster, tiny / "router")
     deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
@@ -322,7 +320,7 @@ def test_failed_redeployment_changes_nothing(
 
 
 def test_what_is_refused_before_anything_is_sent(
-    cluster: OpenSearchEngine, package: QueryEncoderPackage, tiny: Path
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path
 ) -> None:
     fill(cluster, tiny / "bert", count=5)
     with pytest.raises(ModelMismatchError, match="content hash"):

@@ -15,6 +15,7 @@ from splade_os.engines import Engine
 from splade_os.errors import IndexNotFoundError, ModelMismatchError, SettingsError
 from splade_os.features import truncate
 from splade_os.ingest.records import Record
+from tests.conftest import stems
 
 WORDS = "search engine index document query term cat dog red green sun moon fast slow".split()  # noqa: SIM905
 
@@ -78,7 +79,8 @@ def test_idf_comes_from_the_index(engine: Engine, index: str, tiny: Path) -> Non
 
 def test_bm25(engine: Engine, index: str, tiny: Path) -> None:
     fill(engine, index, tiny / "router")
-    results = SearchClient(engine=engine, index=index).search("moons", mode="bm25", explain=True)
+    text = "moons" if stems(engine) else "moon"
+    results = SearchClient(engine=engine, index=index).search(text, mode="bm25", explain=True)
     assert results
     assert all("moon" in hit.source["text"].split() for hit in results)
     assert {word for hit in results for word in hit.matched_words} == {"moon"}

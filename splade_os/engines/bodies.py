@@ -1,0 +1,252 @@
+"""Search requests → request bodies, as bytes, and answers → responses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from splade_os.engines.base import (
+    CONTENT_FIELD,
+    HASH_FIELD,
+    Cursor,
+    EngineHit,
+    HybridQuery,
+    IndexMeta,
+    MatchQuery,
+    SearchRequest,
+    SearchResponse,
+    TermsQuery,
+)
+from splade_os.engines.capabilities import Capabilities
+from splade_os.engines.shapes import Shape
+from splade_os.engines.strategies import FieldStrategy
+from splade_os.errors import EngineError, EngineTimeoutError
+from splade_os.vectors import Weights
+
+_MARK = "\u241f"  # around highlighted words
+PIT_KEEP_ALIVE = "2m"
+
+
+def checked(query: TermsQuery) -> tuple[Sequence[str], Weights]:
+    """Features and float32 weights of a query.
+
+    Raises:
+        ValueError: a query without terms (an empty ``should`` matches the whole index with
+            score 1), or with a weight that is not finite and positive.
+    """
+    features, weights = query.features, np.asarray(query.weights, np.float32)
+    if not len(features) or len(features) != len(weights):
+        raise ValueError(f"a query of {len(features)} features and {len(weights)} weights")
+    if not (weights.min() > 0 and weights.max() < np.inf):  # NaN fails as well
+        raise ValueError("a query weight is not finite and greater than zero")
+    return features, weights
+
+
+def heaviest(query: TermsQuery, count: int) -> TermsQuery:
+    """The ``count`` heaviest terms of a query, in their order."""
+    if len(query.features) <= count:
+        return query
+    kept = np.sort(np.argsort(-np.asarray(query.weights), kind="stable")[:count])
+    return TermsQuery([query.features[i] for i in kept], np.asarray(query.weights)[kept])
+
+
+def search_body(
+    request: SearchRequest,
+    meta: IndexMeta,
+    strategy: FieldStrategy,
+    server: Capabilities,
+) -> bytes:
+    """The ``_search`` body of a request.
+
+    Raises:
+        ValueError: see `checked`.
+        EngineError: the server lacks the shape that the request names.
+    """
+    head: dict[str, Any] = {
+        "size": request.k,
+        "track_total_hits": request.total,
+        "_source": _source_filter(request, meta.field, server),
+    }
+    if request.offset:
+        head["from"] = request.offset
+    if request.timeout is not None:
+        head["timeout"] = f"{max(1, round(request.timeout * 1000))}ms"
+    if request.after is not None:
+        head["pit"] = {"id": request.after.pit, "keep_alive": PIT_KEEP_ALIVE}
+        head["sort"] = [{"_score": "desc"}, {server.tie_breaker: "asc"}]
+        head["track_scores"] = True
+        if request.after.after:
+            head["search_after"] = list(request.after.after)
+    if request.highlight:
+        head["highlight"] = {
+            "require_field_match": False,
+            "number_of_fragments": 0,
+            "pre_tags": [_MARK],
+            "post_tags": [_MARK],
+            "fields": {"*": {}},
+        }
+    query = request.query
+    rescore = b""
+    if isinstance(query, HybridQuery):
+        body = _hybrid(query, request, meta, strategy, server)
+        head["search_pipeline"] = query.pipeline
+    elif isinstance(query, MatchQuery):
+        body = _filtered(_match(query), request.filter)
+    else:
+        features, weights = checked(query)
+        shape = strategy.shape(request.shape, server)
+        first, rest = _split(request, features, weights)
+        body = _filtered(_terms(first, shape, request, meta), request.filter)
+        if rest is not None and request.two_phase is not None:
+            window = max(request.two_phase.window, request.offset + request.k)
+            rescore = (
+                b',"rescore":{"window_size":%d,"query":{"query_weight":1,'
+                b'"rescore_query_weight":1,"rescore_query":' % window
+            )
+            rescore += _terms(rest, shape, request, meta) + b"}}"
+    if request.min_score is not None and not rescore:  # it would judge the first phase's scores
+        head["min_score"] = request.min_score
+    return orjson.dumps(head)[:-1] + b',"query":' + body + rescore + b"}"
+
+
+def _split(
+    request: SearchRequest, features: Sequence[str], weights: Weights
+) -> tuple[tuple[Sequence[str], Weights], tuple[Sequence[str], Weights] | None]:
+    """The terms of the query proper, and those of the rescorer: together they are all terms,
+    so that a document of the window has its exact score."""
+    plan = request.two_phase
+    if plan is None or request.after is not None or len(features) <= plan.first:
+        return (features, weights), None
+    order = np.argsort(-weights, kind="stable")
+    parts = [np.sort(order[: plan.first]), np.sort(order[plan.first :])]
+    first, rest = (([features[i] for i in part], weights[part]) for part in parts)
+    return first, rest
+
+
+def _terms(
+    terms: tuple[Sequence[str], Weights], shape: Shape, request: SearchRequest, meta: IndexMeta
+) -> bytes:
+    options: dict[str, Any] = {}
+    if request.token_pruning:
+        options["prune"] = True
+    if meta.field_type == "sparse_vector" and shape.name == "neural_sparse":
+        parameters = {"k": request.offset + request.k, **(request.method_parameters or {})}
+        if request.filter:
+            parameters["filter"] = _clauses(request.filter)
+        options["method_parameters"] = parameters
+    return shape.render(meta.field, *terms, options)
+
+
+def _match(query: MatchQuery) -> bytes:
+    return orjson.dumps({"match": {CONTENT_FIELD: {"query": query.text}}})
+
+
+def _clauses(filters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"bool": {"filter": list(filters)}}
+
+
+def _filtered(query: bytes, filters: Sequence[Mapping[str, Any]]) -> bytes:
+    if not filters:
+        return query
+    return b'{"bool":{"must":[' + query + b'],"filter":' + orjson.dumps(list(filters)) + b"}}"
+
+
+def _hybrid(
+    query: HybridQuery,
+    request: SearchRequest,
+    meta: IndexMeta,
+    strategy: FieldStrategy,
+    server: Capabilities,
+) -> bytes:
+    if not server.neural_search:
+        raise EngineError(
+            f"{server.distribution} {server.version} has no hybrid query: the plugin "
+            "neural-search is not there.",
+            hint="Leave the fusion to the client, which needs no plugin.",
+        )
+    terms = checked(query.terms)
+    shape = strategy.shape(request.shape, server)
+    parts = [_terms(terms, shape, request, meta), _match(query.match)]
+    queries = b",".join(_filtered(part, request.filter) for part in parts)
+    return b'{"hybrid":{"queries":[' + queries + b"]}}"
+
+
+def _source_filter(request: SearchRequest, field: str, server: Capabilities) -> Any:
+    if request.with_vector:
+        wanted: dict[str, Any] = {"excludes": [HASH_FIELD]}
+        if request.source is not None:
+            wanted["includes"] = [*(name for name in request.source if name != field), field]
+        if server.exclude_vectors:
+            wanted["exclude_vectors"] = False
+        return wanted
+    if request.source is None:
+        return {"excludes": [HASH_FIELD, field]}
+    names = [name for name in request.source if name != field]
+    return {"includes": names} if names else False
+
+
+def read_response(
+    answer: Mapping[str, Any], request: SearchRequest, meta: IndexMeta, body: bytes, index: str
+) -> SearchResponse:
+    """An engine's answer.
+
+    Raises:
+        EngineTimeoutError: the search ran out of the time it was given.
+        EngineError: shards failed: the hits are not all that there are.
+    """
+    failed = answer.get("_shards", {}).get("failed", 0)
+    if answer.get("timed_out"):
+        raise EngineTimeoutError(
+            f"The search of {index} did not end in the time that it was given.",
+            hint="Give it more (timeout=, --timeout), or make it cheaper: fewer terms, two phases.",
+        )
+    if failed:
+        reasons = [f.get("reason", {}).get("reason") for f in answer["_shards"].get("failures", ())]
+        raise EngineError(
+            f"The search of {index} is incomplete: {failed} of {answer['_shards']['total']} "
+            f"shards failed{f': {reasons[0]}' if reasons else ''}.",
+            hint="Look at the cluster's health and try again.",
+            transient=True,
+        )
+    found = answer["hits"]
+    sparse = not isinstance(request.query, MatchQuery)
+    hits = [_hit(hit, meta.field, request.with_vector and sparse) for hit in found["hits"]]
+    if request.min_score is not None and request.two_phase is not None:
+        hits = [hit for hit in hits if hit.score >= request.min_score]
+    following = None
+    if request.after is not None and len(found["hits"]) == request.k:
+        last = found["hits"][-1]["sort"]
+        following = Cursor(answer.get("pit_id", request.after.pit), tuple(last))
+    total = found.get("total")
+    return SearchResponse(
+        hits,
+        float(answer["took"]),
+        body,
+        total=None if total is None else int(total["value"]),
+        following=following,
+    )
+
+
+def _hit(hit: Mapping[str, Any], field: str, with_vector: bool) -> EngineHit:
+    source = dict(hit.get("_source", {}))
+    vector = source.pop(field, None)
+    source.pop(HASH_FIELD, None)
+    score = hit["_score"]
+    if score is None:  # sorted by it
+        score = hit["sort"][0]
+    return EngineHit(
+        hit["_id"],
+        float(score),
+        source,
+        (vector or {}) if with_vector else None,
+        highlighted_words(hit.get("highlight", {})),
+    )
+
+
+def highlighted_words(highlight: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The distinct words that a highlight marks, lower-cased, in order."""
+    marked = (text.split(_MARK)[1::2] for texts in highlight.values() for text in texts)
+    return tuple(dict.fromkeys(word.lower() for words in marked for word in words))

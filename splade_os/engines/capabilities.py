@@ -1,0 +1,119 @@
+"""What a cluster can do: read from it once, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DEFAULT_MAX_CLAUSES = 1024
+_CLAUSES_PER_GB = 65_536
+_GB = 2**30
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """Attributes:
+    distribution: ``opensearch`` or ``elasticsearch``.
+    version: as the server writes it.
+    modules: names of its modules and plugins; ``None`` = it does not tell (a managed
+        service, or a user without the right).
+    max_clauses: terms of one query; more fail the whole search.
+    """
+
+    distribution: str
+    version: str
+    modules: frozenset[str] | None = None
+    max_clauses: int = DEFAULT_MAX_CLAUSES
+
+    @property
+    def number(self) -> tuple[int, ...]:
+        """The version to compare with: ``(9, 2)``."""
+        digits = "".join(c if c.isdigit() else " " for c in self.version).split()
+        return tuple(int(part) for part in digits[:2])
+
+    def _is(self, distribution: str, *version: int) -> bool:
+        return self.distribution == distribution and self.number >= version
+
+    @property
+    def linear(self) -> bool:
+        """``rank_feature`` has the linear function: the dot product."""
+        return self._is("opensearch", 1, 1) or self._is("elasticsearch", 7, 12)
+
+    @property
+    def neural_search(self) -> bool:
+        """OpenSearch with the neural-search plugin."""
+        return any("neural-search" in name for name in self.modules or ())
+
+    @property
+    def field_types(self) -> tuple[str, ...]:
+        """Ways of storing vectors that this server has, the default first."""
+        types = []
+        if self.linear and (self.modules is None or "mapper-extras" in self.modules):
+            types.append("rank_features")
+        if self._is("elasticsearch", 8, 11) or (
+            self._is("opensearch", 3, 3) and self.neural_search
+        ):
+            types.append("sparse_vector")
+        return tuple(types)
+
+    @property
+    def term_on_rank_features(self) -> bool:
+        return self._is("elasticsearch", 8, 7)
+
+    @property
+    def sparse_vector_query(self) -> bool:
+        return self._is("elasticsearch", 8, 15)
+
+    @property
+    def exclude_vectors(self) -> bool:
+        """``_source.exclude_vectors`` asks for vectors that are left out of ``_source``."""
+        return self._is("elasticsearch", 9, 1) or self.number == (8, 19)
+
+    @property
+    def tie_breaker(self) -> str:
+        """What orders equal scores in a point in time."""
+        old = self.distribution == "opensearch" and self.number < (3, 3)
+        return "_id" if old else "_shard_doc"
+
+
+def clause_limit(
+    distribution: str,
+    version: tuple[int, ...],
+    settings: Mapping[str, Any],
+    nodes: Mapping[str, Any],
+) -> int:
+    """Terms that one query may have.
+
+    Elasticsearch 8 and newer derive it from heap and search threads (SearchUtils: whole GB of
+    heap x 65,536 / threads, at least 1,024) and ignore the setting that they still show; the
+    others have it in ``indices.query.bool.max_clause_count``.
+
+    Args:
+        settings: answer of ``/_cluster/settings``, with defaults.
+        nodes: answer of ``/_nodes/jvm,thread_pool``.
+    """
+    if distribution == "elasticsearch" and version >= (8, 1):
+        limits = []
+        for node in nodes.get("nodes", {}).values():
+            heap = node.get("jvm", {}).get("mem", {}).get("heap_max_in_bytes", 0) // _GB
+            threads = node.get("thread_pool", {}).get("search", {}).get("size", 0)
+            limits.append(heap * _CLAUSES_PER_GB // threads if threads else 0)
+        return max(DEFAULT_MAX_CLAUSES, min(limits, default=0))
+    for level in ("transient", "persistent", "defaults"):
+        found = (settings.get(level, {}).get("indices", {}).get("query", {}).get("bool", {})).get(
+            "max_clause_count"
+        )
+        if found is not None:
+            return int(found)
+    return DEFAULT_MAX_CLAUSES
+
+
+def read_modules(nodes: Mapping[str, Any]) -> frozenset[str] | None:
+    """Modules and plugins that every node has, from ``/_nodes/plugins``."""
+    lists = [
+        {item["name"] for kind in ("modules", "plugins") for item in node.get(kind, ())}
+        for node in nodes.get("nodes", {}).values()
+    ]
+    lists = [names for names in lists if names]
+    return frozenset(set.intersection(*lists)) if lists else None

@@ -1,0 +1,224 @@
+"""OpenSearch and Elasticsearch behind the `Engine` protocol, and behind `AsyncEngine`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+
+from splade_os.engines.base import (
+    Cursor,
+    EngineInfo,
+    IndexMeta,
+    IndexStats,
+    Outcome,
+    SearchRequest,
+    SearchResponse,
+)
+from splade_os.engines.capabilities import Capabilities
+from splade_os.engines.rest_statistics import RestStatistics
+from splade_os.engines.rest_upkeep import RestUpkeep
+from splade_os.engines.retry import ATTEMPTS
+from splade_os.engines.steps import ClusterSteps, Steps
+from splade_os.engines.wire import (
+    AsyncWire,
+    Call,
+    Wire,
+    open_async_wire,
+    open_wire,
+    wrap_async_client,
+    wrap_client,
+)
+from splade_os.errors import EngineError
+from splade_os.statistics import TermStatistics
+
+Result = TypeVar("Result")
+
+
+class ClusterEngine(RestUpkeep, RestStatistics):
+    """A cluster of OpenSearch (1.1 or newer) or Elasticsearch (7.12 or newer).
+
+    Args:
+        url: ``http://host:9200``.
+        client: a client of opensearch-py or elasticsearch-py of your own, instead of the URL
+            and all options; it is not closed with the engine.
+        wire: what carries the requests, instead of both.
+        options: ``username``, ``password``, ``api_key``, ``ca_certs``, ``verify_certs``,
+            ``timeout`` (`splade_os.engines.wire.client_options`).
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: Any = None,
+        wire: Wire | None = None,
+        **options: Any,
+    ) -> None:
+        if wire is None:
+            wire = open_wire(str(url), **options) if client is None else wrap_client(client)
+        self.url = wire.url
+        self._wire = wire
+        self._steps = ClusterSteps(self.url)
+
+    def _run(self, steps: Steps[Result]) -> Result:
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer = self._wire.send(call)
+                except Exception as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        index: str | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Any request: its parsed answer; failures as `EngineError`.
+
+        ``params={"ignore": 404}`` makes ``{"status": 404}`` the answer to what is not there.
+        """
+        given = {name: str(value) for name, value in (params or {}).items()}
+        ignored = given.pop("ignore", None)
+        data = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
+        try:
+            return self._wire.send(Call(method, path, data, given, index=index))
+        except EngineError as error:
+            if ignored is None or str(error.status) != ignored:
+                raise
+            return {"status": error.status}
+
+    def request(
+        self, method: str, path: str, body: Any = None, *, params: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Any API that has no method here: the parsed answer; ``bytes`` are sent as they are."""
+        return self._call(method, path, body, params=params)
+
+    def capabilities(self) -> Capabilities:
+        """What the server is and has; asked once."""
+        return self._run(self._steps.capabilities())
+
+    def info(self) -> EngineInfo:
+        return self._run(self._steps.info())
+
+    def field_types(self) -> Sequence[str]:
+        return self._run(self._steps.field_types())
+
+    def feature_naming(self, field_type: str) -> str:
+        return self._run(self._steps.feature_naming(field_type))
+
+    def create_index(
+        self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self._run(self._steps.create_index(index, meta, settings))
+
+    def delete_index(self, index: str) -> None:
+        self._run(self._steps.delete_index(index))
+
+    def index_meta(self, index: str) -> IndexMeta:
+        return self._run(self._steps.index_meta(index))
+
+    def stats(self, index: str) -> IndexStats:
+        return self._run(self._steps.stats(index))
+
+    def bulk(self, index: str, body: bytes, *, attempts: int = ATTEMPTS) -> list[Outcome]:
+        return self._run(self._steps.bulk(index, body, attempts))
+
+    def refresh(self, index: str) -> None:
+        self._run(self._steps.refresh(index))
+
+    def count(self, index: str) -> int:
+        return self._run(self._steps.count(index))
+
+    def search(self, index: str, request: SearchRequest) -> SearchResponse:
+        return self._run(self._steps.search(index, request))
+
+    def search_many(
+        self, index: str, requests: Sequence[SearchRequest]
+    ) -> list[SearchResponse | EngineError]:
+        return self._run(self._steps.search_many(index, requests))
+
+    def render(self, index: str, request: SearchRequest) -> bytes | None:
+        return self._run(self._steps.render(index, request))
+
+    def close_cursor(self, cursor: Cursor) -> None:
+        self._run(self._steps.close_cursor(cursor))
+
+    def load_statistics(self, index: str) -> TermStatistics | None:
+        return self._run(self._steps.load_statistics(index))
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+class AsyncClusterEngine:
+    """The searching half of `ClusterEngine`, for asyncio; arguments as there."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: Any = None,
+        wire: AsyncWire | None = None,
+        **options: Any,
+    ) -> None:
+        if wire is None:
+            wire = (
+                open_async_wire(str(url), **options)
+                if client is None
+                else wrap_async_client(client)
+            )
+        self.url = wire.url
+        self._wire = wire
+        self._steps = ClusterSteps(self.url)
+
+    async def _run(self, steps: Steps[Result]) -> Result:
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer = await self._wire.send(call)
+                except Exception as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+    async def info(self) -> EngineInfo:
+        return await self._run(self._steps.info())
+
+    async def index_meta(self, index: str) -> IndexMeta:
+        return await self._run(self._steps.index_meta(index))
+
+    async def search(self, index: str, request: SearchRequest) -> SearchResponse:
+        return await self._run(self._steps.search(index, request))
+
+    async def search_many(
+        self, index: str, requests: Sequence[SearchRequest]
+    ) -> list[SearchResponse | EngineError]:
+        return await self._run(self._steps.search_many(index, requests))
+
+    async def render(self, index: str, request: SearchRequest) -> bytes | None:
+        return await self._run(self._steps.render(index, request))
+
+    async def close_cursor(self, cursor: Cursor) -> None:
+        await self._run(self._steps.close_cursor(cursor))
+
+    async def load_statistics(self, index: str) -> TermStatistics | None:
+        return await self._run(self._steps.load_statistics(index))
+
+    async def close(self) -> None:
+        await self._wire.close()

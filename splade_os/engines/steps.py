@@ -1,0 +1,358 @@
+"""What is asked of a cluster, without knowing how it is carried.
+
+Each method is a generator: it yields `Call` values, is sent the parsed answers (or thrown what
+went wrong), and returns its result. `ClusterEngine` and `AsyncClusterEngine` drive them over a
+`Wire`, so that both ask exactly the same.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import ValidationError
+
+from splade_os.engines.base import (
+    Cursor,
+    EngineInfo,
+    HybridQuery,
+    IndexMeta,
+    IndexStats,
+    Outcome,
+    SearchRequest,
+    SearchResponse,
+    TermsQuery,
+)
+from splade_os.engines.bodies import PIT_KEEP_ALIVE, heaviest, read_response, search_body
+from splade_os.engines.capabilities import Capabilities, clause_limit, read_modules
+from splade_os.engines.failures import refused
+from splade_os.engines.rest_statistics import STATISTICS_INDEX, statistics_of
+from splade_os.engines.strategies import FieldStrategy, strategy_for
+from splade_os.engines.wire import Call
+from splade_os.errors import (
+    AuthenticationError,
+    EngineError,
+    EngineUnavailableError,
+    IndexFormatError,
+    SpladeError,
+    SpladeWarning,
+)
+from splade_os.statistics import TermStatistics
+
+_BULK_FILTER = "errors,items.*._id,items.*.status,items.*.result,items.*.error"
+_NODES_FILTER = (
+    "nodes.*.version,nodes.*.modules.name,nodes.*.plugins.name,"
+    "nodes.*.jvm.mem.heap_max_in_bytes,nodes.*.thread_pool.search.size"
+)
+_NETWORK_GRACE = 5.0  # seconds over a search's own time-out, for the way there and back
+
+Result = TypeVar("Result")
+Steps = Generator[Call, Any, Result]
+
+
+class ClusterSteps:
+    """The requests behind every method of an engine, and what is remembered between them.
+
+    Args:
+        url: for messages.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._server: Capabilities | None = None
+        self._metas: dict[str, IndexMeta] = {}
+        self._strategies: dict[str, FieldStrategy] = {}
+        self._warned = False
+
+    def capabilities(self) -> Steps[Capabilities]:
+        """What the server is and has; asked once.
+
+        Raises:
+            EngineError: it is neither OpenSearch nor Elasticsearch, or too old to score a dot
+                product.
+        """
+        if self._server is None:
+            distribution, version = yield from self._version()
+            nodes = yield from self._allowed(
+                Call(
+                    "GET", "/_nodes/plugins,jvm,thread_pool", params={"filter_path": _NODES_FILTER}
+                )
+            )
+            if version is None:  # Elasticsearch without a handler for GET /
+                version = next((n["version"] for n in nodes.get("nodes", {}).values()), "")
+            server = Capabilities(distribution, version, read_modules(nodes))
+            if not server.number:
+                raise EngineError(f"{self._url} is neither OpenSearch nor Elasticsearch.")
+            if not server.linear:
+                raise EngineError(
+                    f"{distribution} {version} cannot score a dot product: it has no linear "
+                    "rank_feature.",
+                    hint="OpenSearch has it from 1.1 on, Elasticsearch from 7.12 on.",
+                )
+            parameters = {"include_defaults": "true", "filter_path": "*.indices.query"}
+            settings = yield from self._allowed(
+                Call("GET", "/_cluster/settings", params=parameters)
+            )
+            limit = clause_limit(distribution, server.number, settings, nodes)
+            self._server = replace(server, max_clauses=limit)
+        return self._server
+
+    def _version(self) -> Steps[tuple[str, str | None]]:
+        try:
+            root = yield Call("GET", "/")
+        except (AuthenticationError, EngineUnavailableError):
+            raise
+        except EngineError as error:
+            if error.status != 405:
+                raise
+            return "elasticsearch", None
+        version = root.get("version", {}) if isinstance(root, Mapping) else {}
+        return version.get("distribution", "elasticsearch"), str(version.get("number", ""))
+
+    def _allowed(self, call: Call) -> Steps[Mapping[str, Any]]:
+        """The answer, or nothing where the user may not ask, or a managed service lacks it."""
+        try:
+            answer = yield call
+        except EngineUnavailableError:
+            raise
+        except EngineError:
+            return {}
+        return answer if isinstance(answer, Mapping) else {}
+
+    def info(self) -> Steps[EngineInfo]:
+        server = yield from self.capabilities()
+        return EngineInfo(server.distribution, server.version)
+
+    def field_types(self) -> Steps[Sequence[str]]:
+        return (yield from self.capabilities()).field_types
+
+    def feature_naming(self, field_type: str) -> Steps[str]:
+        return strategy_for(field_type, (yield from self.capabilities())).feature_naming
+
+    def create_index(
+        self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None
+    ) -> Steps[None]:
+        strategy = strategy_for(meta.field_type, (yield from self.capabilities()))
+        body = strategy.index_body(meta, settings)
+        try:
+            yield Call("PUT", f"/{index}", orjson.dumps(body), index=index)
+        except EngineError as error:
+            if "[english]" not in error.message:
+                raise
+            for name, definition in body["mappings"]["properties"].items():
+                if definition.get("analyzer") == "english":
+                    body["mappings"]["properties"][name] = {**definition, "analyzer": "standard"}
+            yield Call("PUT", f"/{index}", orjson.dumps(body), index=index)
+            warnings.warn(
+                f"{self._url} lacks the analyzer 'english' (its module analysis-common is not "
+                f"there): BM25 on {index} compares whole words.",
+                SpladeWarning,
+                stacklevel=4,
+            )
+
+    def delete_index(self, index: str) -> Steps[None]:
+        yield Call("DELETE", f"/{index}", index=index)
+        self._metas.pop(index, None)
+        path = f"/{STATISTICS_INDEX}/_doc/{index}"
+        yield from self._found(Call("DELETE", path, index=STATISTICS_INDEX))
+
+    def _found(self, call: Call) -> Steps[Any]:
+        """The answer, or ``None`` for a document (or its index) that is not there."""
+        try:
+            return (yield call)
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def index_meta(self, index: str) -> Steps[IndexMeta]:
+        answer = yield Call("GET", f"/{index}/_mapping", index=index)
+        found = [body["mappings"].get("_meta", {}).get("splade_os") for body in answer.values()]
+        if not found or any(meta is None for meta in found):
+            raise IndexFormatError(
+                f"The index {index} was not made by splade-os: its mapping has no _meta.splade_os.",
+                hint="Ingest into a new index: splade-os ingest SOURCE --index NAME.",
+            )
+        if any(meta != found[0] for meta in found):
+            raise IndexFormatError(
+                f"{index} stands for {len(found)} indices that were encoded in different ways: "
+                f"{', '.join(sorted(answer))}.",
+                hint="Name one of them.",
+            )
+        try:
+            meta = IndexMeta.model_validate(found[0])
+        except ValidationError as error:
+            raise IndexFormatError(
+                f"The splade-os record in the mapping of {index} is damaged or of a newer "
+                f"version: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.",
+            ) from None
+        for name, body in answer.items():
+            if meta.field not in body["mappings"].get("properties", {}):
+                raise IndexFormatError(
+                    f"The index {name} has no field {meta.field!r}, in which its record says that "
+                    "the vectors are.",
+                    hint="Ingest into a new index.",
+                )
+        self._metas[index] = meta
+        return meta
+
+    def _meta(self, index: str) -> Steps[IndexMeta]:
+        if index not in self._metas:
+            return (yield from self.index_meta(index))
+        return self._metas[index]
+
+    def stats(self, index: str) -> Steps[IndexStats]:
+        answer = yield Call("GET", f"/{index}/_stats/docs,store", index=index)
+        primaries = answer["_all"]["primaries"]
+        return IndexStats(primaries["docs"]["count"], primaries["store"]["size_in_bytes"])
+
+    def bulk(self, index: str, body: bytes, attempts: int) -> Steps[list[Outcome]]:
+        yield from self._meta(index)  # else a missing index would be made, without a mapping
+        answer = yield Call(
+            "POST",
+            f"/{index}/_bulk",
+            body,
+            index=index,
+            ndjson=True,
+            params={"filter_path": _BULK_FILTER},
+            attempts=attempts,
+            repeat_timeouts=True,
+        )
+        return [_outcome(next(iter(item.values()))) for item in answer.get("items", [])]
+
+    def refresh(self, index: str) -> Steps[None]:
+        yield Call("POST", f"/{index}/_refresh", index=index)
+
+    def count(self, index: str) -> Steps[int]:
+        answer = yield Call("GET", f"/{index}/_count", index=index)
+        return int(answer["count"])
+
+    def _prepared(
+        self, index: str, request: SearchRequest
+    ) -> Steps[tuple[SearchRequest, IndexMeta, bytes]]:
+        meta = yield from self._meta(index)
+        server = yield from self.capabilities()
+        strategy = self._strategies.get(meta.field_type)
+        if strategy is None:
+            strategy = strategy_for(meta.field_type, server)
+            self._strategies[meta.field_type] = strategy
+        request = self._limited(request, server.max_clauses)
+        return request, meta, search_body(request, meta, strategy, server)
+
+    def _limited(self, request: SearchRequest, limit: int) -> SearchRequest:
+        """At most as many terms as the server takes: more fail the whole search."""
+        query = request.query
+        terms = query.terms if isinstance(query, HybridQuery) else query
+        if not isinstance(terms, TermsQuery) or len(terms.features) <= limit:
+            return request
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"A query of {len(terms.features):,} terms: {self._url} takes {limit:,}; the "
+                "heaviest are kept. (This is said once.)",
+                SpladeWarning,
+                stacklevel=6,
+            )
+        terms = heaviest(terms, limit)
+        if isinstance(query, HybridQuery):
+            return replace(request, query=replace(query, terms=terms))
+        return replace(request, query=terms)
+
+    def render(self, index: str, request: SearchRequest) -> Steps[bytes | None]:
+        _, _, body = yield from self._prepared(index, request)
+        return body
+
+    def search(self, index: str, request: SearchRequest) -> Steps[SearchResponse]:
+        opened = None
+        if request.after is not None and not request.after.pit:
+            opened = yield from self._open_pit(index)
+            request = replace(request, after=opened)
+        try:
+            request, meta, body = yield from self._prepared(index, request)
+            answer = yield self._search_call(index, request, body)
+            response = read_response(answer, request, meta, body, index)
+        except SpladeError:
+            if opened is not None:
+                yield from self.close_cursor(opened)
+            raise
+        if request.after is not None and response.following is None:
+            pit = answer.get("pit_id", request.after.pit)
+            yield from self.close_cursor(Cursor(pit))
+        return response
+
+    def _search_call(self, index: str, request: SearchRequest, body: bytes) -> Call:
+        path = "/_search" if request.after is not None else f"/{index}/_search"
+        timeout = None if request.timeout is None else request.timeout + _NETWORK_GRACE
+        return Call("POST", path, body, index=index, timeout=timeout)
+
+    def _open_pit(self, index: str) -> Steps[Cursor]:
+        server = yield from self.capabilities()
+        path = "_pit" if server.distribution == "elasticsearch" else "_search/point_in_time"
+        if server.distribution == "opensearch" and server.number < (2, 4):
+            raise EngineError(
+                f"OpenSearch {server.version} has no point in time, which 2.4 has.",
+                hint="Page with offset= instead.",
+            )
+        parameters = {"keep_alive": PIT_KEEP_ALIVE}
+        answer = yield Call("POST", f"/{index}/{path}", params=parameters, index=index)
+        return Cursor(answer.get("id") or answer["pit_id"])
+
+    def close_cursor(self, cursor: Cursor) -> Steps[None]:
+        """Release the point in time; one that ran out is gone already."""
+        server = yield from self.capabilities()
+        if server.distribution == "elasticsearch":
+            call = Call("DELETE", "/_pit", orjson.dumps({"id": cursor.pit}))
+        else:
+            path = "/_search/point_in_time"
+            call = Call("DELETE", path, orjson.dumps({"pit_id": [cursor.pit]}))
+        yield from self._found(call)
+
+    def search_many(
+        self, index: str, requests: Sequence[SearchRequest]
+    ) -> Steps[list[SearchResponse | EngineError]]:
+        if not requests:
+            return []
+        prepared = []
+        for request in requests:
+            ready = yield from self._prepared(index, request)
+            prepared.append(ready)
+        lines = [part for _, _, body in prepared for part in (b"{}", body)]
+        answer = yield Call(
+            "POST", f"/{index}/_msearch", b"\n".join(lines) + b"\n", ndjson=True, index=index
+        )
+        results: list[SearchResponse | EngineError] = []
+        for item, (request, meta, body) in zip(answer["responses"], prepared, strict=True):
+            try:
+                if "error" in item:
+                    raise refused(self._url, index, int(item.get("status", 500)), item)
+                results.append(read_response(item, request, meta, body, index))
+            except EngineError as error:
+                results.append(error)
+        return results
+
+    def load_statistics(self, index: str) -> Steps[TermStatistics | None]:
+        path = f"/{STATISTICS_INDEX}/_doc/{yield from self._concrete(index)}"
+        answer = yield from self._found(Call("GET", path, index=STATISTICS_INDEX))
+        if answer is None or not answer.get("found"):
+            return None
+        statistics = statistics_of(answer["_source"])
+        return statistics if statistics.documents > 0 else None
+
+    def _concrete(self, index: str) -> Steps[str]:
+        """The index behind an alias (the first, if it stands for several)."""
+        answer = yield Call("GET", f"/{index}/_settings/index.uuid", index=index)
+        return str(min(answer))
+
+
+def _outcome(item: Mapping[str, Any]) -> Outcome:
+    reason = None
+    error = item.get("error")
+    if error:
+        reason = f"{error.get('type')}: {error.get('reason')}"
+        cause = error.get("caused_by")
+        if cause:
+            reason += f" ({cause.get('type')}: {cause.get('reason')})"
+    return Outcome(item["_id"], item["status"], item.get("result"), reason)

@@ -1,0 +1,94 @@
+"""Field strategies: one per way of storing vectors. Each owns the mapping, the names of
+features in documents, and the shapes of queries; what is stored of a weight is Lucene's
+FeatureField in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from splade_os import mappings
+from splade_os.engines.base import IndexMeta
+from splade_os.engines.capabilities import Capabilities
+from splade_os.engines.shapes import NEURAL_SPARSE, RANK_FEATURE, SPARSE_VECTOR, TERM, Shape
+from splade_os.errors import EngineError
+from splade_os.vocabulary import FEATURE_NAMING, TOKEN_IDS
+
+
+@dataclass(frozen=True)
+class FieldStrategy:
+    """How vectors are stored and searched.
+
+    Attributes:
+        field_type: as ``--field-type`` and the index's record name it.
+        folder: of its mapping.
+        feature_naming: rule from token to feature name.
+        shapes: of queries, the default first.
+    """
+
+    field_type: str
+    folder: str
+    feature_naming: str
+    shapes: tuple[Shape, ...]
+
+    def shape(self, name: str | None, server: Capabilities) -> Shape:
+        """The shape of that name; ``None`` = the default.
+
+        Raises:
+            EngineError: the server or the field does not have it.
+        """
+        if name is None:
+            return self.shapes[0]
+        for shape in self.shapes:
+            if shape.name == name:
+                return shape
+        raise EngineError(
+            f"{server.distribution} {server.version} has no query {name!r} on a field of the "
+            f"type {self.field_type}.",
+            hint=f"It has: {', '.join(shape.name for shape in self.shapes)}.",
+        )
+
+    def index_body(
+        self, meta: IndexMeta, settings: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The body that creates an index: the literal mapping, text fields and ``_meta``."""
+        body = mappings.load(self.folder, self.field_type)
+        body["settings"]["index"].update(settings or {})
+        properties = body["mappings"]["properties"]
+        text_field = properties["text"]
+        for name in meta.text_fields:
+            properties.setdefault(name, text_field)
+        body["mappings"]["_meta"] = {"splade_os": meta.model_dump(mode="json")}
+        return body
+
+
+def strategy_for(field_type: str, server: Capabilities) -> FieldStrategy:
+    """The strategy of a field type on a server.
+
+    Raises:
+        EngineError: the server does not have the field type, naming those that it has.
+    """
+    name = f"{server.distribution} {server.version}"
+    if field_type not in server.field_types:
+        there = ", ".join(server.field_types) or "none that can store vectors"
+        lacks = ""
+        if field_type == "rank_features" and server.linear:
+            lacks = " (its module mapper-extras is not there)"
+        raise EngineError(
+            f"{name} has no field of the type {field_type!r}{lacks}.",
+            hint=f"It has: {there}. Choose with --field-type.",
+        )
+    if field_type == "rank_features":
+        shapes = [RANK_FEATURE]
+        if server.neural_search:
+            shapes.append(NEURAL_SPARSE)
+        if server.term_on_rank_features:
+            shapes.append(TERM)
+        return FieldStrategy(field_type, server.distribution, FEATURE_NAMING, tuple(shapes))
+    if server.distribution == "opensearch":  # SEISMIC
+        return FieldStrategy(field_type, "opensearch", TOKEN_IDS, (NEURAL_SPARSE,))
+    shapes = [TERM]
+    if server.sparse_vector_query:
+        shapes.append(SPARSE_VECTOR)
+    return FieldStrategy(field_type, "elasticsearch", FEATURE_NAMING, tuple(shapes))

@@ -1,0 +1,346 @@
+"""Requests and what carries them: opensearch-py or elasticsearch-py, sync or async.
+
+Given a URL, opensearch-py's transport is used for every engine: it speaks plain
+``application/json``, which OpenSearch and every version of Elasticsearch understand. (The
+elasticsearch package sends a media type that only servers of its own major version and the one
+before accept.) Node pools, authentication and TLS are the client's; retries are ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import orjson
+
+from splade_os.engines.failures import no_connection, refused
+from splade_os.engines.retry import ATTEMPTS, with_retries, with_retries_async
+from splade_os.errors import MissingExtraError, SpladeError
+
+# opensearch-py warns of every 404; an application that configures logging still sees it
+logging.getLogger("opensearch").addHandler(logging.NullHandler())
+
+_JSON, _NDJSON = "application/json", "application/x-ndjson"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One HTTP request.
+
+    Attributes:
+        method, path, params: where to.
+        body: JSON, as bytes.
+        ndjson: the body is one JSON value per line.
+        index: named in errors.
+        timeout: seconds, where it is not the connection's.
+        attempts: how often it is sent when it is put off or lost.
+        repeat_timeouts: safe and useful to send again after a time-out.
+    """
+
+    method: str
+    path: str
+    body: bytes | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    ndjson: bool = False
+    index: str | None = None
+    timeout: float | None = None
+    attempts: int = ATTEMPTS
+    repeat_timeouts: bool = False
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        return {"attempts": self.attempts, "repeat_timeouts": self.repeat_timeouts}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"content-type": _NDJSON if self.ndjson else _JSON, "accept": _JSON}
+
+
+class Wire(Protocol):
+    """Carries requests."""
+
+    url: str
+
+    def send(self, call: Call) -> Any:
+        """The parsed answer; failures as errors of splade-os."""
+
+    def close(self) -> None:
+        """Release connections."""
+
+
+class AsyncWire(Protocol):
+    """Carries requests, asynchronously."""
+
+    url: str
+
+    async def send(self, call: Call) -> Any:
+        """The parsed answer; failures as errors of splade-os."""
+
+    async def close(self) -> None:
+        """Release connections."""
+
+
+def open_wire(url: str, **options: Any) -> OpenSearchWire:
+    """A connection by URL; ``options`` of `client_options`."""
+    from opensearchpy import OpenSearch
+
+    return OpenSearchWire(OpenSearch(**client_options(url, **options)), url.rstrip("/"), own=True)
+
+
+def open_async_wire(url: str, **options: Any) -> AsyncOpenSearchWire:
+    """`open_wire` for asyncio.
+
+    Raises:
+        MissingExtraError: aiohttp is not installed.
+    """
+    try:
+        from opensearchpy import AsyncOpenSearch
+    except ImportError:
+        raise MissingExtraError("AsyncSearchClient", "async") from None
+    client = AsyncOpenSearch(**client_options(url, **options))
+    return AsyncOpenSearchWire(client, url.rstrip("/"), own=True)
+
+
+def client_options(
+    url: str,
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    api_key: str | None = None,
+    ca_certs: str | Path | None = None,
+    verify_certs: bool = True,
+    timeout: float = 60.0,
+) -> dict[str, Any]:
+    """Arguments for an opensearch-py client.
+
+    Args:
+        url: ``http://host:9200``.
+        username, password: basic authentication.
+        api_key: of Elasticsearch, as it gave it (base64 of ``id:key``), instead of those.
+        ca_certs: CA bundle; verify_certs: check the certificate.
+        timeout: seconds per request.
+    """
+    return {
+        "hosts": [url.rstrip("/")],
+        "http_auth": None if username is None else (username, password or ""),
+        "headers": None if api_key is None else {"authorization": f"ApiKey {api_key}"},
+        "ca_certs": None if ca_certs is None else str(ca_certs),
+        "verify_certs": verify_certs,
+        "ssl_show_warn": False,
+        "timeout": timeout,
+        "max_retries": 0,  # ours are in retry.py
+        "serializer": _serializer(),
+    }
+
+
+def _serializer() -> Any:
+    from opensearchpy.serializer import JSONSerializer
+
+    class Serializer(JSONSerializer):  # type: ignore[misc]
+        """orjson instead of simplejson, which opensearch-py prefers where it is installed."""
+
+        def loads(self, s: str) -> Any:
+            return orjson.loads(s)
+
+        def dumps(self, data: Any) -> Any:
+            return data if isinstance(data, str | bytes) else orjson.dumps(data)
+
+    return Serializer()
+
+
+def _opensearch_failure(error: Exception, url: str, index: str | None) -> SpladeError | None:
+    from opensearchpy import exceptions as theirs
+
+    if isinstance(error, theirs.SSLError):
+        return no_connection(url, "tls", _last(error))
+    if isinstance(error, theirs.ConnectionTimeout):
+        return no_connection(url, "timeout", "")
+    if isinstance(error, theirs.ConnectionError):
+        return no_connection(url, _kind_of(error), _last(error))
+    if isinstance(error, theirs.SerializationError | orjson.JSONDecodeError):
+        return no_connection(url, "json", "")
+    if isinstance(error, theirs.TransportError):
+        body = error.info if isinstance(error.info, Mapping) else {"error": error.error}
+        return refused(url, index, int(error.status_code), body)
+    return None
+
+
+def _elastic_failure(error: Exception, url: str, index: str | None) -> SpladeError | None:
+    import elastic_transport as theirs
+    from elasticsearch import ApiError
+
+    if isinstance(error, ApiError):
+        body = error.body if isinstance(error.body, Mapping) else {"error": str(error.body)}
+        return refused(url, index, int(error.meta.status), body)
+    if isinstance(error, theirs.TlsError):
+        return no_connection(url, "tls", str(error.message))
+    if isinstance(error, theirs.ConnectionTimeout):
+        return no_connection(url, "timeout", "")
+    if isinstance(error, theirs.SerializationError):
+        return no_connection(url, "json", "")
+    if isinstance(error, theirs.TransportError):
+        return no_connection(url, _kind_of(error), str(error.message))
+    return None
+
+
+def _kind_of(error: Exception) -> str:
+    text = str(error).lower()
+    return "tls" if "certificate" in text or "ssl" in text else "connection"
+
+
+def _last(error: Any) -> str:
+    """What the lowest layer said, without object addresses."""
+    text = str(getattr(error, "info", None) or error)
+    return text.rsplit(": ", 1)[-1].rstrip(")'\" ")
+
+
+def _opensearch_arguments(call: Call) -> dict[str, Any]:
+    params: dict[str, Any] = dict(call.params)
+    if call.timeout is not None:
+        params["request_timeout"] = call.timeout
+    return {
+        "method": call.method,
+        "url": call.path,
+        "params": params,
+        "body": call.body,
+        "headers": call.headers,
+    }
+
+
+def _elastic_arguments(call: Call) -> dict[str, Any]:
+    query = f"?{urlencode(call.params)}" if call.params else ""
+    headers = call.headers
+    if call.body is None:
+        del headers["content-type"]
+    return {
+        "method": call.method,
+        "path": call.path + query,
+        "headers": headers,
+        "body": call.body,
+    }
+
+
+class OpenSearchWire:
+    """An opensearch-py client; ``own`` closes it."""
+
+    def __init__(self, client: Any, url: str, *, own: bool = False) -> None:
+        self.url, self._client, self._own = url, client, own
+
+    def send(self, call: Call) -> Any:
+        def once() -> Any:
+            try:
+                return self._client.transport.perform_request(**_opensearch_arguments(call))
+            except Exception as error:
+                raise _opensearch_failure(error, self.url, call.index) or error from error
+
+        return with_retries(once, **call.policy)
+
+    def close(self) -> None:
+        if self._own:
+            self._client.close()
+
+
+class AsyncOpenSearchWire:
+    """An ``AsyncOpenSearch`` client; ``own`` closes it."""
+
+    def __init__(self, client: Any, url: str, *, own: bool = False) -> None:
+        self.url, self._client, self._own = url, client, own
+
+    async def send(self, call: Call) -> Any:
+        async def once() -> Any:
+            try:
+                return await self._client.transport.perform_request(**_opensearch_arguments(call))
+            except Exception as error:
+                raise _opensearch_failure(error, self.url, call.index) or error from error
+
+        return await with_retries_async(once, **call.policy)
+
+    async def close(self) -> None:
+        if self._own:
+            await self._client.close()
+
+
+class ElasticsearchWire:
+    """An elasticsearch-py client of the user's."""
+
+    def __init__(self, client: Any, url: str) -> None:
+        self.url, self._client = url, client
+
+    def send(self, call: Call) -> Any:
+        client = self._client
+        if call.timeout is not None:
+            client = client.options(request_timeout=call.timeout)
+
+        def once() -> Any:
+            try:
+                return client.perform_request(**_elastic_arguments(call)).body
+            except Exception as error:
+                raise _elastic_failure(error, self.url, call.index) or error from error
+
+        return with_retries(once, **call.policy)
+
+    def close(self) -> None:
+        """The client is the user's."""
+
+
+class AsyncElasticsearchWire:
+    """An ``AsyncElasticsearch`` client of the user's."""
+
+    def __init__(self, client: Any, url: str) -> None:
+        self.url, self._client = url, client
+
+    async def send(self, call: Call) -> Any:
+        client = self._client
+        if call.timeout is not None:
+            client = client.options(request_timeout=call.timeout)
+
+        async def once() -> Any:
+            try:
+                return (await client.perform_request(**_elastic_arguments(call))).body
+            except Exception as error:
+                raise _elastic_failure(error, self.url, call.index) or error from error
+
+        return await with_retries_async(once, **call.policy)
+
+    async def close(self) -> None:
+        """The client is the user's."""
+
+
+def wrap_client(client: Any) -> OpenSearchWire | ElasticsearchWire:
+    """A wire over a client of opensearch-py or elasticsearch-py.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    module = type(client).__module__
+    if module.startswith("opensearchpy"):
+        return OpenSearchWire(client, _url_of_opensearch(client))
+    if module.startswith("elasticsearch"):
+        return ElasticsearchWire(client, _url_of_elasticsearch(client))
+    raise TypeError(f"{type(client).__name__} is no client of opensearch-py or elasticsearch-py.")
+
+
+def wrap_async_client(client: Any) -> AsyncOpenSearchWire | AsyncElasticsearchWire:
+    """`wrap_client` for ``AsyncOpenSearch`` and ``AsyncElasticsearch``."""
+    module = type(client).__module__
+    if not type(client).__name__.startswith("Async"):
+        raise TypeError(f"{type(client).__name__} is not asynchronous: use SearchClient.")
+    if module.startswith("opensearchpy"):
+        return AsyncOpenSearchWire(client, _url_of_opensearch(client))
+    if module.startswith("elasticsearch"):
+        return AsyncElasticsearchWire(client, _url_of_elasticsearch(client))
+    raise TypeError(f"{type(client).__name__} is no client of opensearch-py or elasticsearch-py.")
+
+
+def _url_of_opensearch(client: Any) -> str:
+    host = (client.transport.hosts or [{}])[0]
+    scheme = "https" if host.get("use_ssl") or host.get("scheme") == "https" else "http"
+    return f"{scheme}://{host.get('host', 'localhost')}:{host.get('port', 9200)}"
+
+
+def _url_of_elasticsearch(client: Any) -> str:
+    return next(iter(node.base_url for node in client.transport.node_pool.all()), "")
