@@ -25,6 +25,8 @@ A message says what happened, where, and what to do next; ``hint`` holds the las
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SpladeWarning(UserWarning):
     """Something works, but not as the user may think."""
@@ -43,8 +45,18 @@ class SpladeError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by attributes: subclasses take other arguments, and errors cross processes
+        return _restore, (type(self), dict(self.__dict__))
+
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+def _restore(kind: type[SpladeError], attributes: dict[str, Any]) -> SpladeError:
+    error = kind.__new__(kind, attributes["message"])
+    error.__dict__.update(attributes)
+    return error
 
 
 class SettingsError(SpladeError):

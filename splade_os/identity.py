@@ -11,6 +11,8 @@ class EncodingOptions(BaseModel):
     """What a user may choose; ``None`` = what the model says, else the default in brackets.
 
     Attributes:
+        activation: ``relu`` or ``log1p_relu``, of a checkpoint that does not say it.
+        pooling: ``max`` or ``sum``, of a checkpoint that does not say it.
         max_length: tokens after which a text is cut, at most the model's [the model's].
         max_active_dims: heaviest terms of the model kept per text [all].
         min_weight: keep ``w >= min_weight`` [0].
@@ -25,6 +27,8 @@ class EncodingOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    activation: Literal["relu", "log1p_relu"] | None = None
+    pooling: Literal["max", "sum"] | None = None
     max_length: int | None = Field(default=None, ge=1)
     max_active_dims: int | None = Field(default=None, ge=1)
     min_weight: float | None = Field(default=None, ge=0)

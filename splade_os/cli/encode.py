@@ -38,6 +38,7 @@ def encode(
     found = find_source(source)
     with busy(f"Loading the model {model}"):
         encoder = DocumentEncoder.load(model, **running, **options.model_dump())
+    click.echo(f"Encoding with {model}: {encoder.how}.", err=True)
     records = read_source(found, RecordReader(tuple(text.split(",")), id_field))
     skipped = 0
 

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _RUNNING = (
-    click.option("--device", help="Torch device.  [default: the first GPU, else cpu]"),
+    click.option(
+        "--device",
+        help="Torch device, several (cuda:0,cuda:1), or all.  [default: first GPU, else cpu]",
+    ),
     click.option(
         "--dtype",
-        type=click.Choice(["float32", "bfloat16", "float16", "int8"]),
-        default="float32",
-        help="Precision; int8 needs an ONNX export.  [default: float32]",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        default="auto",
+        help="Precision.  [default: auto, the fastest that keeps the quality on this machine]",
     ),
     click.option(
         "--backend",
@@ -27,6 +30,26 @@ _RUNNING = (
         help="auto: ONNX Runtime where the model has a graph and no GPU is used.",
     ),
     click.option("--batch-tokens", type=click.IntRange(1), help="Tokens per forward pass."),
+    click.option(
+        "--head",
+        type=click.Choice(["torch", "triton"]),
+        default="torch",
+        help="On a GPU: triton is one fused kernel.",
+    ),
+    click.option("--cuda-graphs", is_flag=True, help="On a GPU: for small models."),
+)
+_RUNNING_NAMES = ("device", "dtype", "backend", "batch_tokens", "head", "cuda_graphs")
+_STATING = (
+    click.option(
+        "--activation",
+        type=click.Choice(["relu", "log1p_relu"]),
+        help="Of a checkpoint that does not say it.",
+    ),
+    click.option(
+        "--pooling",
+        type=click.Choice(["max", "sum"]),
+        help="Of a checkpoint that does not say it.",
+    ),
 )
 _CHOICES = (
     click.option("--max-length", type=click.IntRange(1), help="Tokens after which a text is cut."),
@@ -43,7 +66,16 @@ _CHOICES = (
 
 def encoding_options(command: Command) -> Command:
     """What `DocumentEncoder.load` takes, as ``running`` and ``choices`` of `split_options`."""
-    for option in reversed((*_RUNNING, *_CHOICES)):
+    return _with(command, (*_RUNNING, *_STATING, *_CHOICES))
+
+
+def stating_options(command: Command) -> Command:
+    """What a plain checkpoint does not say about itself."""
+    return _with(command, _STATING)
+
+
+def _with(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -54,7 +86,7 @@ def split_options(flags: dict[str, Any]) -> tuple[dict[str, Any], EncodingOption
 
     from splade_os.identity import OPTION_NAMES, EncodingOptions
 
-    running = {name: flags.pop(name) for name in ("device", "dtype", "backend", "batch_tokens")}
+    running = {name: flags.pop(name) for name in _RUNNING_NAMES}
     chosen = {name: flags.pop(name) for name in OPTION_NAMES if name in flags}
     try:
         return running, EncodingOptions(**chosen), flags

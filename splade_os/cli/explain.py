@@ -30,6 +30,7 @@ def explain(text: str, model: str, terms: int, as_json: bool, **flags: Any) -> N
     running, options, _ = split_options(flags)
     with busy(f"Loading the model {model}"):
         encoder = DocumentEncoder.load(model, **running, **options.model_dump())
+    click.echo(f"Encoding with {model}: {encoder.how}.", err=True)
     own = set(encoder.tokenize([text])[0].tolist())
     ids, weights = encoder.encode([text]).row(0)
     order = weights.argsort()[::-1]

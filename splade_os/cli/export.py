@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from splade_os.cli.encoding import stating_options
 from splade_os.cli.options import connection_options, index_option, open_engine, settings_of
 from splade_os.cli.steps import busy
 
@@ -18,7 +19,16 @@ from splade_os.cli.steps import busy
 @click.option("--name", help="(opensearch-tokenizer) Of the query encoder.  [default: the model's]")
 @index_option
 @connection_options
-def export(model: str, form: str, out: Path, name: str | None, **flags: Any) -> None:
+@stating_options
+def export(
+    model: str,
+    form: str,
+    out: Path,
+    name: str | None,
+    activation: str | None,
+    pooling: str | None,
+    **flags: Any,
+) -> None:
     """Write MODEL in another form.
 
     onnx: a folder with fp32 and int8 graphs that hold the pooling head. It is loaded like any
@@ -34,17 +44,19 @@ def export(model: str, form: str, out: Path, name: str | None, **flags: Any) -> 
         ]
         if name or given:
             raise click.UsageError(f"{' '.join(given) or '--name'} is not for --to onnx.")
-        _onnx(model, out)
+        _onnx(model, out, activation=activation, pooling=pooling)
     else:
+        if activation or pooling:
+            raise click.UsageError("--activation and --pooling are for --to onnx.")
         _opensearch_tokenizer(model, out, name, **flags)
     click.echo(str(out))
 
 
-def _onnx(model: str, out: Path) -> None:
+def _onnx(model: str, out: Path, **stated: str | None) -> None:
     from splade_os.export.onnx import export_onnx
 
     with busy(f"Exporting {model}"):
-        checks = export_onnx(model, out)
+        checks = export_onnx(model, out, **stated)
     for check in checks:
         click.echo(
             f"{check.precision:<8} {check.bytes / 1e6:6.1f} MB, against torch: largest difference "

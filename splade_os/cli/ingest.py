@@ -82,8 +82,8 @@ def ingest(
         model = model or DEFAULT_MODEL
     with busy(f"Loading the model {model}"):
         encoder = DocumentEncoder.load(model, **running, **options.model_dump())
-    how = f"{encoder.device}, {encoder.precision}, {encoder.backend}"
-    click.echo(f"Ingesting {found.name} into {name} at {engine.url} ({how}).", err=True)
+    click.echo(f"Ingesting {found.name} into {name} at {engine.url}.", err=True)
+    click.echo(f"Encoding with {model}: {encoder.how}.", err=True)
     reading = Reading()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     with ingest_progress(found, reading) as on_progress:

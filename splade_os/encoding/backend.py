@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from splade_os.vectors import Ids, SparseBatch
@@ -12,8 +12,11 @@ class NonFiniteError(ArithmeticError):
     """The model returned NaN or infinity for a text."""
 
     def __init__(self, row: int) -> None:
-        super().__init__(f"NaN or infinity in row {row}")
+        super().__init__(row)
         self.row = row
+
+    def __str__(self) -> str:
+        return f"NaN or infinity in row {self.row}"
 
 
 class Backend(Protocol):
@@ -24,12 +27,14 @@ class Backend(Protocol):
         precision: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         vocabulary_size: V.
         batch_tokens: tokens of a forward pass, padding included, that suit it.
+        ahead: batches to `launch` before the first of them is waited for.
     """
 
     device: str
     precision: str
     vocabulary_size: int
     batch_tokens: int
+    ahead: int
 
     def encode(self, tokens: Sequence[Ids], max_active_dims: int | None) -> SparseBatch:
         """Encode texts given as token ids, none empty, in one forward pass.
@@ -37,3 +42,10 @@ class Backend(Protocol):
         Raises:
             NonFiniteError: naming the row.
         """
+
+    def launch(
+        self, tokens: Sequence[Ids], max_active_dims: int | None
+    ) -> Callable[[], SparseBatch]:
+        """Start `encode`; the returned function waits and gives its result, or raises its
+        error. On a GPU the host prepares the next batch meanwhile; on a CPU the work is done
+        in the returned function."""

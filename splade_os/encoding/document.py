@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,21 +13,21 @@ from pydantic import ValidationError
 
 from splade_os.encoding.backend import Backend, NonFiniteError
 from splade_os.encoding.batching import token_budget
+from splade_os.encoding.choice import BackendName, Choice, Precision, choose, torch_device
 from splade_os.encoding.layout import SpladePart, read_layout
 from splade_os.encoding.lexical import LexicalPrior, mean_weight
-from splade_os.encoding.onnx_backend import OnnxBackend, graph_file, is_installed
+from splade_os.encoding.onnx_backend import OnnxBackend
+from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.encoding.windows import split
-from splade_os.errors import EncodingError, MissingExtraError, ModelError, SettingsError
+from splade_os.errors import EncodingError, MissingExtraError, SettingsError
 from splade_os.identity import EncodingOptions, ModelIdentity
 from splade_os.vectors import Ids, SparseBatch
 from splade_os.vocabulary import Vocabulary
 
-Precision = Literal["float32", "bfloat16", "float16", "int8"]
-BackendName = Literal["auto", "torch", "onnx"]
-_WINDOW = 2048  # texts sorted by length at a time
+Head = Literal["torch", "triton"]
 
 
 class DocumentEncoder:
@@ -34,6 +37,7 @@ class DocumentEncoder:
         identity: what goes into an index, so that nothing else ever searches it.
         vocabulary: tokens of the output dimensions.
         device, precision, backend: where and how it runs.
+        how: the same in a line for people.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class DocumentEncoder:
         backend: Backend,
         tokenizer: TextTokenizer,
         identity: ModelIdentity,
+        choice: Choice,
         batch_tokens: int | None = None,
     ) -> None:
         self._backend = backend
@@ -48,8 +53,12 @@ class DocumentEncoder:
         self.identity = identity
         self.vocabulary: Vocabulary = tokenizer.vocabulary(backend.vocabulary_size)
         self.device, self.precision = backend.device, backend.precision
-        self.backend = "onnx" if isinstance(backend, OnnxBackend) else "torch"
+        self.backend = choice.backend
+        library = {"onnx": "ONNX Runtime", "torch": "torch"}[choice.backend]
+        self.how = f"{self.precision} on {self.device} with {library} ({choice.reason})"
         self._budget = batch_tokens or backend.batch_tokens
+        # texts sorted by length at a time: some batches for each device, of texts of any length
+        self._window = max(2048, backend.ahead * self._budget // 16)
         self._prior = LexicalPrior(
             identity.lexical_weight * identity.mean_weight,
             identity.average_length,
@@ -62,25 +71,31 @@ class DocumentEncoder:
         model: str,
         *,
         device: str | None = None,
-        dtype: Precision = "float32",
+        dtype: Precision | None = None,
         backend: BackendName = "auto",
         batch_tokens: int | None = None,
         side: Literal["document", "query"] = "document",
+        head: Head = "torch",
+        cuda_graphs: bool = False,
         **options: Any,
     ) -> DocumentEncoder:
         """Load a model.
 
         Args:
             model: ``starter``, a folder, or a name on the Hugging Face hub.
-            device: torch device; default the first GPU, else the CPU.
-            dtype: precision, default float32; ``int8`` needs an ONNX export.
+            device: torch device; default the first GPU, else the CPU. Several, separated by
+                commas, or ``all`` GPUs: a process each, batches go to whichever is free.
+            dtype: precision; default float32 on a CPU, bfloat16 on a GPU; ``auto`` takes the
+                fastest that keeps the quality on this machine
+                (`splade_os.encoding.choice.choose`); ``int8`` needs an ONNX export.
             backend: ``torch``, ``onnx``, or ``auto``: ONNX Runtime where the model has a graph,
-                it is installed and no GPU is asked for (it is the faster one on a CPU), else
-                torch.
+                it is installed and no GPU is used (it is the faster one on a CPU), else torch.
             batch_tokens: tokens per forward pass, padding included; default 1,024 on a CPU,
                 65,536 on a GPU.
             side: ``query`` loads the transformer of the query side, where it is another one;
                 queries get no lexical prior and no pruning.
+            head: (GPU) ``torch``, or ``triton``: one fused kernel.
+            cuda_graphs: (GPU) replay captured graphs; for small models.
             options: of `EncodingOptions`: ``max_active_dims=256`` ...
 
         Raises:
@@ -100,12 +115,23 @@ class DocumentEncoder:
         if side == "query":
             prompt = layout.query_prompt
             chosen = EncodingOptions(
-                max_length=chosen.max_length, max_active_dims=layout.options.max_active_dims
+                activation=chosen.activation,
+                pooling=chosen.pooling,
+                max_length=chosen.max_length,
+                max_active_dims=layout.options.max_active_dims,
             )
             if isinstance(layout.query, SpladePart):
                 part = layout.query
+        part = part.stated(chosen)
         length = min(chosen.max_length or part.max_length, part.max_length)
-        running = _start(part, device, dtype, backend)
+        devices = _devices(device)
+        choice = choose(part.folder, devices[0], dtype, backend)
+        start = partial(_start, part, choice, head, cuda_graphs)
+        running = (
+            start(choice.device)
+            if len(devices) == 1
+            else ParallelBackend(start, [str(each) for each in devices])
+        )
         chunk = chosen.long_texts == "chunk"
         tokenizer = TextTokenizer(
             part.folder,
@@ -121,8 +147,8 @@ class DocumentEncoder:
             name=found.name,
             revision=found.revision,
             content_hash=content_hash(part.folder),
-            activation=part.activation,
-            pooling=part.pooling,
+            activation=part.activation or "",
+            pooling=part.pooling or "",
             max_length=length,
             max_active_dims=chosen.max_active_dims,
             min_weight=chosen.min_weight or 0.0,
@@ -136,7 +162,12 @@ class DocumentEncoder:
             prompt=prompt,
             vocabulary_size=running.vocabulary_size,
         )
-        return cls(running, tokenizer, identity, batch_tokens)
+        return cls(running, tokenizer, identity, choice, batch_tokens)
+
+    def close(self) -> None:
+        """End the processes of several devices; with one there is nothing to end."""
+        if isinstance(self._backend, ParallelBackend):
+            self._backend.close()
 
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, prompt and special tokens included, cut at the maximum
@@ -153,16 +184,26 @@ class DocumentEncoder:
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Encode texts; row ``i`` belongs to ``texts[i]``.
 
-        Memory above the model is bounded by ``batch_tokens`` and the result.
+        Memory above the model is bounded by ``batch_tokens`` and the result. Texts are
+        tokenized in the background while those before them are encoded.
 
         Raises:
             EncodingError: a text is no valid Unicode, or the model returned NaN for it.
         """
-        windows = [
-            self.encode_tokens(self.tokenize(texts[start : start + _WINDOW]))
-            for start in range(0, len(texts), _WINDOW)
-        ]
-        return SparseBatch.concat(windows, self.identity.vocabulary_size)
+        starts = range(0, len(texts), self._window)
+        encoded = []
+        with ThreadPoolExecutor(1) as background:
+
+            def tokens(start: int) -> Future[list[Ids]]:
+                return background.submit(self.tokenize, texts[start : start + self._window])
+
+            coming = tokens(0)
+            for start in starts:
+                current = coming.result()
+                if start + self._window < len(texts):
+                    coming = tokens(start + self._window)
+                encoded.append(self.encode_tokens(current))
+        return SparseBatch.concat(encoded, self.identity.vocabulary_size)
 
     def encode_tokens(self, tokens: Sequence[Ids]) -> SparseBatch:
         """Encode texts given as token ids (see `tokenize`); order kept."""
@@ -188,19 +229,17 @@ class DocumentEncoder:
 
     def _passes(self, tokens: Sequence[Ids]) -> Iterator[tuple[list[int], SparseBatch]]:
         filled = [i for i, ids in enumerate(tokens) if len(ids)]
+        running: deque[tuple[list[int], Callable[[], SparseBatch]]] = deque()
         for batch in token_budget([len(tokens[i]) for i in filled], self._budget):
             positions = [filled[i] for i in batch]
-            try:
-                encoded = self._backend.encode(
-                    [tokens[i] for i in positions], self.identity.max_active_dims
-                )
-            except NonFiniteError as error:
-                raise EncodingError(
-                    f"The model returned NaN or infinity for text {positions[error.row]} of the "
-                    "batch.",
-                    hint="Try dtype float32; if it stays, the weights are damaged.",
-                ) from None
-            yield positions, encoded
+            started = self._backend.launch(
+                [tokens[i] for i in positions], self.identity.max_active_dims
+            )
+            running.append((positions, started))
+            if len(running) == self._backend.ahead:  # so that a GPU never waits for the host
+                yield _wait(*running.popleft())
+        while running:
+            yield _wait(*running.popleft())
         if len(filled) < len(tokens):
             bare = [i for i, ids in enumerate(tokens) if not len(ids)]
             yield bare, SparseBatch.empty(len(bare), self.identity.vocabulary_size)
@@ -235,27 +274,60 @@ class DocumentEncoder:
 _AVERAGE_LENGTH = 100.0
 
 
-def _start(
-    part: SpladePart, device: str | None, precision: Precision, name: BackendName
-) -> Backend:
-    graph = graph_file(part.folder, precision)
-    if name == "onnx" or (name == "auto" and graph and is_installed() and device in (None, "cpu")):
-        if graph is None:
-            raise ModelError(
-                f"{part.folder} has no ONNX graph of precision {precision}.",
-                hint="Make one: splade-os export MODEL --to onnx --out FOLDER.",
-            )
-        return OnnxBackend(graph, precision)
-    if precision == "int8":
+def _wait(positions: list[int], result: Callable[[], SparseBatch]) -> tuple[list[int], SparseBatch]:
+    try:
+        return positions, result()
+    except NonFiniteError as error:
+        raise EncodingError(
+            f"The model returned NaN or infinity for text {positions[error.row]} of the batch.",
+            hint="Try dtype float32; if it stays, the weights are damaged.",
+        ) from None
+
+
+def _devices(wish: str | None) -> list[str | None]:
+    """``None`` = whichever is best."""
+    if wish is None:
+        return [None]
+    if wish == "all":
+        try:
+            import torch
+        except ImportError:
+            raise MissingExtraError("Encoding on GPUs", "torch") from None
+        found: list[str | None] = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+        if not found:
+            raise SettingsError("torch sees no GPU, so there is no device to take all of.")
+        return found
+    names: list[str | None] = [name.strip() for name in wish.split(",")]
+    if "" in names or len({str(name).split(":")[0] for name in names}) > 1:
         raise SettingsError(
-            "int8 runs in ONNX Runtime only.",
-            hint="Export the model: splade-os export MODEL --to onnx --out FOLDER.",
+            f"Device {wish!r}: give one, several of one kind separated by commas, or all.",
+            hint="For example cpu, cuda:1, or cuda:0,cuda:1.",
         )
+    return names
+
+
+def _start(
+    part: SpladePart, choice: Choice, head: Head, cuda_graphs: bool, device_name: str
+) -> Backend:
+    if choice.graph is not None:
+        return OnnxBackend(choice.graph, choice.precision)
     try:
         import torch
 
         from splade_os.encoding.transformer import SpladeTransformer
     except ImportError:
         raise MissingExtraError("Encoding with torch", "torch") from None
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return SpladeTransformer(part, where, getattr(torch, precision))
+    device = torch_device(device_name)
+    dtype = getattr(torch, choice.precision)
+    if device.type == "cuda":
+        from splade_os.encoding.cuda import CudaTransformer
+
+        if not torch.cuda.is_available():
+            raise SettingsError(
+                f"torch sees no GPU, so nothing runs on {device}.",
+                hint="Check nvidia-smi and that torch was installed with CUDA; or --device cpu.",
+            )
+        return CudaTransformer(part, device, dtype, head=head, graphs=cuda_graphs)
+    if head != "torch" or cuda_graphs:
+        raise SettingsError("The Triton head and CUDA graphs need a GPU.")
+    return SpladeTransformer(part, device, dtype)

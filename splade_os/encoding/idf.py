@@ -52,13 +52,17 @@ class IdfTable:
         weights = np.zeros(len(vocabulary), np.float32)
         for token, weight in table.items():
             i = vocabulary.id(token)
-            if i is not None:
-                weights[i] = weight
+            if i is None:
+                continue
+            if isinstance(weight, bool) or not isinstance(weight, int | float):
+                raise ModelError(f"{origin}: the weight of token {token!r} is {weight!r}.")
+            weights[i] = weight
         return cls(_checked(weights, origin), origin)
 
     @classmethod
     def from_file(cls, file: Path, vocabulary: Vocabulary, origin: str = "model") -> IdfTable:
-        """``model.safetensors`` with a tensor ``weight`` ``(V,)``, or ``idf.json``.
+        """``model.safetensors`` with a tensor ``weight`` ``(V,)``, ``idf.json``, or lines of
+        token, tab and weight (``query_token_weights.txt``).
 
         Raises:
             ModelError: the file is damaged or does not fit the vocabulary.
@@ -71,6 +75,8 @@ class IdfTable:
             if not isinstance(table, dict):
                 raise ModelError(f"{file} is not a JSON object of token and weight.")
             return cls.from_tokens(table, vocabulary, origin)
+        if file.suffix == ".txt":
+            return cls.from_tokens(_read_lines(file), vocabulary, origin)
         try:
             weights = load_file(file)["weight"].astype(np.float32).reshape(-1)
         except (SafetensorError, OSError, KeyError) as error:
@@ -81,6 +87,20 @@ class IdfTable:
                 "table and tokenizer do not belong together."
             )
         return cls(_checked(weights, str(file)), origin)
+
+
+def _read_lines(file: Path) -> dict[str, float]:
+    table = {}
+    # only \n ends a line: some tokens are what str.splitlines takes for line ends
+    for number, line in enumerate(file.read_bytes().decode("utf-8", "replace").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            token, weight = line.rstrip("\r").rsplit("\t", 1)
+            table[token] = float(weight)
+        except ValueError:
+            raise ModelError(f"{file}:{number} is not a token, a tab and a weight.") from None
+    return table
 
 
 def _checked(weights: Weights, where: str) -> Weights:

@@ -1,4 +1,7 @@
-"""Reads what a sentence-transformers SparseEncoder folder says about itself.
+"""Reads what a model folder says about itself.
+
+That is a sentence-transformers SparseEncoder, or a plain masked-LM checkpoint, which does not
+say how it was trained: activation and pooling must then be given.
 
 All layouts since the first pre-releases of 5.0 are understood. Modules are recognised by the
 last part of their type string, because module paths moved with every era::
@@ -13,14 +16,14 @@ No code of the folder is ever run: a type outside ``sentence_transformers`` is r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
-from splade_os.errors import ModelError
+from splade_os.errors import ModelError, SettingsError
 from splade_os.identity import EncodingOptions
 
 _ALIASES = {"IDF": "SparseStaticEmbedding", "Asym": "Router", "MLMTransformer": "Transformer"}
@@ -28,6 +31,8 @@ ACTIVATIONS = ("relu", "log1p_relu")
 POOLINGS = ("max", "sum")
 OPTIONS_FILE = "splade_os.json"
 """Encoding options that belong to a model; sentence-transformers does not read it."""
+TABLES = ("idf.json", "query_token_weights.txt")
+"""Where OpenSearch's ``doc-v*`` models keep the weights of query tokens."""
 _NO_LIMIT = 1_000_000  # tokenizers without a limit say 1e30
 
 
@@ -40,16 +45,41 @@ class SpladePart:
         family: ``model_type`` of its config, e.g. ``bert``.
         max_length: tokens, special ones included, after which a text is cut.
         lowercase: put a lower-casing step before the tokenizer.
-        activation: ``relu`` or ``log1p_relu``.
-        pooling: ``max`` or ``sum``.
+        activation: ``relu`` or ``log1p_relu``; ``None`` = the folder does not say.
+        pooling: ``max`` or ``sum``; ``None`` = the folder does not say.
     """
 
     folder: Path
     family: str
     max_length: int
     lowercase: bool
-    activation: str
-    pooling: str
+    activation: str | None
+    pooling: str | None
+
+    def stated(self, options: EncodingOptions) -> SpladePart:
+        """This part with activation and pooling, as the folder or else the options state them.
+
+        Raises:
+            ModelError: neither does.
+            SettingsError: both do, and they differ.
+        """
+        for name in ("activation", "pooling"):
+            known, given = getattr(self, name), getattr(options, name)
+            if known and given and known != given:
+                raise SettingsError(
+                    f"{self.folder} says that its {name} is {known}, not {given}.",
+                    hint=f"Leave --{name} out.",
+                )
+        activation = self.activation or options.activation
+        pooling = self.pooling or options.pooling
+        if activation is None or pooling is None:
+            raise ModelError(
+                f"{self.folder} is a plain masked-LM checkpoint: nothing in it says which "
+                "activation and pooling it was trained with.",
+                hint="Name both, as its model card says: --activation relu (SPLADE, OpenSearch "
+                "doc-v1 and v2) or log1p_relu (OpenSearch doc-v3), and --pooling max.",
+            )
+        return replace(self, activation=activation, pooling=pooling)
 
 
 @dataclass(frozen=True)
@@ -58,8 +88,8 @@ class StaticPart:
 
     Attributes:
         folder: holds the tokenizer.
-        weights: ``model.safetensors`` with a tensor ``weight`` ``(V,)``, or a JSON object
-            token → weight.
+        weights: ``model.safetensors`` with a tensor ``weight`` ``(V,)``, a JSON object
+            token → weight, or lines of token, tab and weight.
         max_length: tokens after which a query is cut, or ``None``.
         lowercase: put a lower-casing step before the tokenizer.
     """
@@ -107,7 +137,7 @@ def read_layout(folder: str | Path) -> ModelLayout:
         raise ModelError(f"{root} is not a folder.", hint="Name a model folder or a hub name.")
     modules_file = root / "modules.json"
     if not modules_file.is_file():
-        raise _without_modules(root)
+        return _read_checkpoint(root)
     modules = _read_json(modules_file)
     if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
         raise ModelError(f"{modules_file} is not a list of modules.")
@@ -144,18 +174,21 @@ def _read_options(root: Path, config: Mapping[str, Any]) -> EncodingOptions:
         raise ModelError(f"{file}: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}.") from None
 
 
-def _without_modules(root: Path) -> ModelError:
+def _read_checkpoint(root: Path) -> ModelLayout:
+    """A plain ``*ForMaskedLM`` checkpoint, with an inference-free query side if there is a
+    table beside it, as in OpenSearch's ``doc-v*`` models."""
     architectures = _read_optional(root / "config.json").get("architectures") or ["none"]
-    if str(architectures[0]).endswith("ForMaskedLM"):
-        return ModelError(
-            f"{root} is a plain {architectures[0]} checkpoint: it has no modules.json that says "
-            "which activation and pooling it was trained with.",
-            hint="Save it once as a sentence-transformers SparseEncoder with the right "
-            "SpladePooling, then load that folder.",
+    if not str(architectures[0]).endswith("ForMaskedLM"):
+        raise ModelError(
+            f"{root} has no modules.json, and its config.json names no *ForMaskedLM "
+            f"architecture but {architectures[0]}: no SPLADE model.",
         )
-    return ModelError(
-        f"{root} has no modules.json: not a sentence-transformers SparseEncoder folder."
-    )
+    document = _read_transformer(root, activation=None, pooling=None)
+    tables = [root / name for name in TABLES if (root / name).is_file()]
+    query: SpladePart | StaticPart = document
+    if tables:
+        query = StaticPart(root, tables[0], document.max_length, document.lowercase)
+    return ModelLayout(root, document, query, "", "", _read_options(root, {}))
 
 
 def _kind(type_string: str, where: Path) -> str:
@@ -197,18 +230,27 @@ def _read_splade(chain: Sequence[tuple[str, Path]], where: Path) -> SpladePart:
             "Transformer + SpladePooling, alone or behind a Router with a "
             "SparseStaticEmbedding query side.",
         )
-    folder, pooling_folder = chain[0][1], chain[1][1]
-    config = _read_json(folder / "config.json")
-    pooling_file = pooling_folder / "config.json"
+    folder, pooling_file = chain[0][1], chain[1][1] / "config.json"
     pooling = _read_json(pooling_file)
-    length, lowercase = _length(folder, limit=config.get("max_position_embeddings"))
+    return _read_transformer(
+        folder,
+        activation=_one_of(pooling, "activation_function", "relu", ACTIVATIONS, pooling_file),
+        pooling=_one_of(pooling, "pooling_strategy", "max", POOLINGS, pooling_file),
+    )
+
+
+def _read_transformer(folder: Path, activation: str | None, pooling: str | None) -> SpladePart:
+    file = folder / "config.json"
+    config = _read_json(file)
+    positions = _count(config, "max_position_embeddings", file)
+    length, lowercase = _length(folder, limit=positions)
     return SpladePart(
         folder=folder,
         family=str(config.get("model_type", "unknown")),
-        max_length=length or int(config.get("max_position_embeddings", 512)),
+        max_length=length or positions or 512,
         lowercase=lowercase,
-        activation=_one_of(pooling, "activation_function", "relu", ACTIVATIONS, pooling_file),
-        pooling=_one_of(pooling, "pooling_strategy", "max", POOLINGS, pooling_file),
+        activation=activation,
+        pooling=pooling,
     )
 
 
@@ -230,12 +272,27 @@ def _read_static(folder: Path) -> StaticPart:
 def _length(folder: Path, limit: int | None) -> tuple[int | None, bool]:
     """Maximum length (sentence_bert_config, else tokenizer_config; never above the positions
     that the model has) and whether to lower-case first."""
-    sbert = _read_optional(folder / "sentence_bert_config.json")
-    length = sbert.get("max_seq_length")
+    file = folder / "sentence_bert_config.json"
+    sbert = _read_optional(file)
+    length = _count(sbert, "max_seq_length", file)
     if length is None:
-        length = _read_optional(folder / "tokenizer_config.json").get("model_max_length")
-    known = [int(n) for n in (length, limit) if n is not None and n < _NO_LIMIT]
+        file = folder / "tokenizer_config.json"
+        length = _count(_read_optional(file), "model_max_length", file)
+    known = [n for n in (length, limit) if n is not None and n < _NO_LIMIT]
     return (min(known) if known else None), bool(sbert.get("do_lower_case"))
+
+
+def _count(config: Mapping[str, Any], key: str, file: Path) -> int | None:
+    """A number of at least 1, or ``None``."""
+    value = config.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
+        raise ModelError(
+            f"{file}: {key} is {value!r}, not a number of at least 1.",
+            hint="Download or save the model again.",
+        )
+    return int(min(value, _NO_LIMIT))
 
 
 def _one_of(

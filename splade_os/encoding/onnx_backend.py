@@ -7,7 +7,8 @@ configuration, with a manifest that names the weights it was made from.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,6 @@ def graph_file(folder: Path, precision: str) -> Path | None:
     return file if file is not None and file.is_file() else None
 
 
-def is_installed() -> bool:
-    """Whether ONNX Runtime can be imported."""
-    from importlib.util import find_spec
-
-    return find_spec("onnxruntime") is not None
-
-
 class OnnxBackend:
     """Runs a graph ``input_ids, attention_mask (B, L) → weights (B, V)`` on the CPU.
 
@@ -49,6 +43,7 @@ class OnnxBackend:
 
     device = "cpu"
     batch_tokens = 1024
+    ahead = 1
 
     def __init__(self, file: Path, precision: str) -> None:
         try:
@@ -79,6 +74,12 @@ class OnnxBackend:
         feed = {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
         (weights,) = self._session.run(["weights"], feed)  # (B, V)
         return sparsify(weights, max_active_dims)
+
+    def launch(
+        self, tokens: Sequence[Ids], max_active_dims: int | None
+    ) -> Callable[[], SparseBatch]:
+        """See `Backend.launch`."""
+        return partial(self.encode, tokens, max_active_dims)
 
 
 def sparsify(weights: Weights, max_active_dims: int | None) -> SparseBatch:

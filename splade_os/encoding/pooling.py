@@ -19,6 +19,8 @@ from torch import Tensor
 
 TILE = 2048
 """Vocabulary entries per tile: on CPU 512 to 4096 are equally fast, 8192 is slower."""
+PADDED_TILE = 4096
+"""The same on a GPU: a product large enough to fill it, and logits of some 500 MB."""
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
@@ -68,6 +70,49 @@ def pool(
             rows = logits[first : first + length]
             out[i, start:stop] = rows.amax(0) if pooling == "max" else rows.sum(0)
             first += length
+    if pooling == "max":
+        if bias is not None:
+            out += bias.float()
+        out = apply(out)
+    return out
+
+
+def pool_padded(
+    hidden: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    activation_name: str,
+    pooling: str,
+    tile: int = PADDED_TILE,
+) -> Tensor:
+    """`pool` for a GPU: few large operations, no wait for the host, any shape known beforehand.
+
+    Every padded place gets the states of its text's first token, which no maximum notices, so
+    that logits are written once and read once, without a mask.
+
+    Args:
+        hidden: states ``(B, L, H)``; the first place of each row is real.
+        mask: real places, bool ``(B, L)``.
+        weight, bias, activation_name, pooling, tile: see `pool`.
+
+    Returns:
+        float32 ``(B, V)``, >= 0.
+    """
+    apply = activation(activation_name)
+    real = mask[:, :, None]  # (B, L, 1)
+    if pooling == "max":
+        hidden = torch.where(real, hidden, hidden[:, :1])
+    tiles = []
+    for start in range(0, weight.shape[0], tile):
+        part = weight[start : start + tile]
+        if pooling == "max":
+            tiles.append(F.linear(hidden, part).amax(1).float())  # (B, tile)
+        else:
+            shift = None if bias is None else bias[start : start + tile]
+            tiles.append((apply(F.linear(hidden, part, shift).float()) * real).sum(1))
+    out = torch.cat(tiles, 1)
     if pooling == "max":
         if bias is not None:
             out += bias.float()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -91,6 +91,7 @@ def load_query_encoder(
     *,
     statistics: TermStatistics | None = None,
     device: str | None = None,
+    **options: Any,
 ) -> QueryEncoder:
     """Load a query encoder.
 
@@ -100,6 +101,8 @@ def load_query_encoder(
             inference-free model the document side).
         statistics: (``idf``) of the searched corpus; ``None`` takes the model's own table.
         device: (``encoder``) torch device.
+        options: (``encoder``) of `DocumentEncoder.load`: ``dtype``; ``activation`` and
+            ``pooling`` of a checkpoint that does not say them.
 
     Raises:
         ModelError, MissingExtraError: see `DocumentEncoder.load` and `IdfQueryEncoder.load`.
@@ -108,11 +111,11 @@ def load_query_encoder(
         return IdfQueryEncoder.load(model, statistics)
     from splade_os.encoding.document import DocumentEncoder
 
-    return DocumentEncoder.load(model, device=device, side="query")
+    return DocumentEncoder.load(model, device=device, side="query", **options)
 
 
 def _no_table(layout: ModelLayout) -> ModelError:
     return ModelError(
-        f"{layout.folder} is a symmetric model: it has no IDF table of its own.",
+        f"{layout.folder} has no IDF table of its own: it is a symmetric model.",
         hint="Search with mode 'encoder', or an index whose statistics were counted at ingest.",
     )

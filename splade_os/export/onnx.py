@@ -10,16 +10,18 @@ import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 
 from splade_os import __version__
-from splade_os.encoding.layout import read_layout
+from splade_os.encoding.layout import OPTIONS_FILE, read_layout
 from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
+from splade_os.identity import EncodingOptions
 from splade_os.vectors import Ids, SparseBatch
 
 _TILE = 4096
@@ -46,12 +48,14 @@ class ExportCheck:
     bytes: int
 
 
-def export_onnx(model: str, out: str | Path) -> list[ExportCheck]:
+def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck]:
     """Write a folder with everything but the safetensors of the document side.
 
     Args:
         model: ``starter``, a folder, or a name on the hub.
         out: new folder; `DocumentEncoder.load` takes it like any other.
+        options: ``activation`` and ``pooling`` of a checkpoint that does not say them. The new
+            folder says them.
 
     Raises:
         ModelError: ``out`` exists, or the graph does not compute what torch computes.
@@ -69,7 +73,8 @@ def export_onnx(model: str, out: str | Path) -> list[ExportCheck]:
         raise MissingExtraError("Exporting to ONNX", "torch,onnx-export") from None
     source = resolve_model(model).folder
     layout = read_layout(source)
-    part = layout.document
+    chosen = EncodingOptions(**options).over(layout.options)
+    part = layout.document.stated(chosen)
     transformer = SpladeTransformer(part, torch.device("cpu"), torch.float32)
     unfinished = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -82,6 +87,9 @@ def export_onnx(model: str, out: str | Path) -> list[ExportCheck]:
 
     try:
         shutil.copytree(source, unfinished, ignore=heavy)
+        if layout.document.activation is None:
+            options_file = unfinished / OPTIONS_FILE
+            options_file.write_bytes(orjson.dumps(chosen.model_dump(exclude_none=True)))
         folder = unfinished / inside / "onnx"
         folder.mkdir(exist_ok=True)
         _write_graph(transformer, folder / GRAPHS["float32"])
@@ -116,6 +124,7 @@ def _write_graph(transformer: object, file: Path) -> None:
     assert isinstance(transformer, SpladeTransformer)
     body, weight, bias = transformer.model, transformer.weight, transformer.bias
     part = transformer.part
+    assert part.activation is not None
     apply = activation(part.activation)
 
     class Graph(nn.Module):  # type: ignore[misc]

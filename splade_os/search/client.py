@@ -113,8 +113,8 @@ class SearchClient:
             have = wanted.model_copy(
                 update={
                     "content_hash": content_hash(part.folder),
-                    "activation": part.activation,
-                    "pooling": part.pooling,
+                    "activation": part.activation or wanted.activation,
+                    "pooling": part.pooling or wanted.pooling,
                 }
             )
             difference = have.difference(wanted)
@@ -134,8 +134,12 @@ class SearchClient:
         """
         if mode not in self._encoders:
             statistics = self.engine.load_statistics(self.index) if mode == "idf" else None
+            name, wanted = self._model_name, self.meta.model
+            # a checkpoint that does not say these is told by the index
+            part = read_layout(resolve_model(name).folder).document
+            untold = {} if part.activation else wanted.model_dump(include={"activation", "pooling"})
             self._encoders[mode] = load_query_encoder(
-                self._model_name, mode, statistics=statistics, device=self._device
+                name, mode, statistics=statistics, device=self._device, **untold
             )
         return self._encoders[mode]
 

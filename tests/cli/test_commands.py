@@ -32,9 +32,8 @@ def docs(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", ["jsonl", "npz"])
 def test_encode(tiny: Path, tmp_path: Path, docs: Path, form: str) -> None:
     out = tmp_path / f"vectors.{form}"
-    done = run(
-        "encode", str(docs), "--model", str(tiny / "bert"), "-o", str(out), "--device", "cpu"
-    )
+    where = ("--model", str(tiny / "bert"), "-o", str(out), "--device", "cpu", "--dtype", "float32")
+    done = run("encode", str(docs), *where)
     assert done.exit_code == 3 and "docs.jsonl:3" in done.stderr  # the broken line
     encoder = DocumentEncoder.load(str(tiny / "bert"), device="cpu")
     dense = encoder.encode(["the cat", "red sun and moon", "", "fast search engine"]).to_dense()

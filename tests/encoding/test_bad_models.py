@@ -92,6 +92,31 @@ def test_unknown_activation(model: Path) -> None:
         read_layout(model)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("max_position_embeddings", "many", r"max_position_embeddings is 'many'"),
+        ("max_position_embeddings", -4, r"max_position_embeddings is -4"),
+        ("num_attention_heads", -1, r"config\.json"),
+        ("num_attention_heads", 7, r"config\.json|cannot be loaded"),
+        ("hidden_size", "wide", r"config\.json|cannot be loaded"),
+        ("hidden_act", "no-such-function", r"config\.json|cannot be loaded"),
+        ("model_type", "no-such-family", r"config\.json|cannot be loaded"),
+    ],
+)
+def test_damaged_configuration(model: Path, key: str, value: object, message: str) -> None:
+    """Shown when the model is loaded, not in the middle of a corpus."""
+    change(model / "config.json", **{key: value})
+    with pytest.raises(ModelError, match=message):
+        load(model)
+
+
+def test_damaged_length(model: Path) -> None:
+    change(model / "sentence_bert_config.json", max_seq_length="long")
+    with pytest.raises(ModelError, match=r"sentence_bert_config\.json: max_seq_length is 'long'"):
+        load(model)
+
+
 def test_damaged_json(model: Path) -> None:
     (model / "modules.json").write_text('[{"idx": 0,')
     with pytest.raises(ModelError, match=r"modules\.json cannot be read"):
@@ -128,3 +153,25 @@ def test_symmetric_model_has_no_table(tiny: Path) -> None:
 def test_text_that_is_none(tiny: Path, bad: object) -> None:
     with pytest.raises(EncodingError, match="Text 1 of the batch"):
         load(tiny / "bert").encode(["fine", bad])  # type: ignore[list-item]
+
+
+def test_a_megabyte_in_one_text(tiny: Path) -> None:
+    """Cut, or read in windows; beside it nothing changes."""
+    long = "river " * 170_000 + "moon"
+    cut = load(tiny / "bert")
+    (ids, weights), (other, _) = cut.encode([long, "cat"])
+    assert len(ids) and len(other)
+    assert weights.max() == cut.encode([long[:600]]).values.max()
+    whole = DocumentEncoder.load(str(tiny / "bert"), device="cpu", long_texts="chunk")
+    chunked = whole.encode([long, "cat"])
+    assert set(ids) <= set(chunked.row(0)[0])
+    assert list(chunked.row(1)[0]) == list(other)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n\t ", "\x00\x07", "\u200b" * 50, "\u0301" * 5000, "🙃" * 5000]
+)
+def test_texts_of_nothing_much(tiny: Path, text: str) -> None:
+    encoded = load(tiny / "bert").encode([text, "cat"])
+    assert len(encoded) == 2
+    assert len(encoded.row(1)[0])

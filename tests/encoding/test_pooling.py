@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from splade_os.encoding.pooling import activation, pool
+from splade_os.encoding.pooling import activation, pool, pool_padded
 from splade_os.encoding.pooling_grad import max_pool
 
 LENGTHS = [1, 7, 3, 12]
@@ -37,6 +37,11 @@ def test_values(name: str, pooling: str, tile: int) -> None:
     ours = pool(hidden, LENGTHS, weight, bias, activation_name=name, pooling=pooling, tile=tile)
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(ours > 0, expected > 0) and bool((ours > 0).any())
+    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    padded = torch.full((*mask.shape, 16), 7.0)  # what lies in the padding must not matter
+    padded[mask] = hidden.detach()
+    ours = pool_padded(padded, mask, weight, bias, activation_name=name, pooling=pooling, tile=tile)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["relu", "log1p_relu"])
