@@ -31,7 +31,7 @@ test-plugins: env-dev  ## query encoding in the engine, on OpenSearch with its p
 
 lint: env-dev  ## ruff, mypy, import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@rm -rf build/tree && $(BIN)/uv pip install -q --python $(PY) --no-deps --no-build-isolation --offline --target build/tree .
+	@rm -rf build && $(BIN)/uv pip install -q --python $(PY) --no-deps --no-build-isolation --offline --target build/tree .
 	@MYPYPATH=build/tree $(BIN)/mypy -p splade_os
 	@cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
