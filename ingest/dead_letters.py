@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -15,14 +18,30 @@ from splade_os.ingest.records import Record, Rejected
 class DeadLetters:
     """Appends to a JSONL file, one object a letter; the file is made with the first one.
 
-    Each has ``position``, ``where``, ``id``, ``status`` (of the engine, or null), ``reason``
-    and ``record`` (the document, or the raw text where it was no JSON object).
+    Each has ``position``, ``where``, ``index``, ``id``, ``status`` (of the engine, or null),
+    ``reason``, ``reader`` (how it was read) and ``record`` (what stood in the source: the
+    document, or the raw text where it was no JSON object). That is all that
+    `splade-os retry` needs.
+
+    Args:
+        file: where to.
+        index: that the documents were meant for.
+        length: bytes of the file that are known to be right (of an ingest that goes on); what
+            comes after them is written again.
     """
 
-    def __init__(self, file: str | Path) -> None:
+    def __init__(
+        self,
+        file: str | Path,
+        index: str = "",
+        length: int | None = None,
+    ) -> None:
         self.file = Path(file)
-        self.count = 0
+        self._index = index
         self._handle: IO[bytes] | None = None
+        if length is not None and self.file.is_file() and self.file.stat().st_size > length:
+            os.truncate(self.file, length)
+        self._new = False
 
     def __enter__(self) -> Self:
         return self
@@ -38,38 +57,57 @@ class DeadLetters:
 
     def reject(self, rejected: Rejected) -> None:
         """Something that was no document."""
-        self._write(rejected, rejected.id, None, rejected.reason, rejected.raw)
+        self._write(rejected, None, rejected.reason, rejected.raw)
 
     def fail(self, record: Record, reason: str, status: int | None = None) -> None:
         """A document that could not be encoded, or that the engine refused."""
-        document = {"_id": record.id, **record.source}
-        self._write(record, record.id, status, reason, document)
+        self._write(record, status, reason, record.original())
+
+    def save(self) -> int:
+        """Bring what was written onto the disk.
+
+        Returns:
+            The length of the file in bytes.
+        """
+        if self._handle is None:
+            return self.file.stat().st_size if self.file.is_file() else 0
+        if self._new:
+            try:
+                self._handle.flush()
+                os.fsync(self._handle.fileno())
+            except OSError as error:
+                raise self._failed("letters", error) from error
+            self._new = False
+        return self._handle.tell()
 
     def _write(
-        self,
-        item: Record | Rejected,
-        identifier: str | None,
-        status: int | None,
-        reason: str,
-        record: object,
+        self, item: Record | Rejected, status: int | None, reason: str, record: object
     ) -> None:
         letter = {
             "position": item.position,
             "where": item.where,
-            "id": identifier,
+            "index": self._index,
+            "id": item.id,
             "status": status,
             "reason": reason,
+            "reader": asdict(item.reader) if item.reader is not None else None,
             "record": record,
         }
+        try:
+            line = orjson.dumps(letter, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        except (TypeError, orjson.JSONEncodeError):  # half a surrogate pair: only as \\ud800
+            line = json.dumps(letter, default=str, skipkeys=True).encode() + b"\n"
         try:
             if self._handle is None:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
                 self._handle = self.file.open("ab")
-            self._handle.write(orjson.dumps(letter, option=orjson.OPT_APPEND_NEWLINE))
-            self._handle.flush()
+            self._handle.write(line)
         except OSError as error:
-            raise IngestError(
-                f"The dead letter of {item.where} cannot be written to {self.file}: {error}",
-                hint="Free some space or name another file with --dead-letters; then run again.",
-            ) from error
-        self.count += 1
+            raise self._failed(f"letter of {item.where}", error) from error
+        self._new = True
+
+    def _failed(self, what: str, error: OSError) -> IngestError:
+        return IngestError(
+            f"The dead {what} cannot be written to {self.file}: {error}",
+            hint="Free some space, or name another file with --dead-letters; then --resume.",
+        )

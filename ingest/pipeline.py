@@ -1,141 +1,44 @@
-"""The chain: records → windows → tokens → vectors → parcels → outcomes → report."""
+"""The chain: records → tokens → vectors → parcels → outcomes → report. Each stage runs in a
+thread of its own; bounded queues between them carry back-pressure up to the reader."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
+from types import FrameType
+from typing import Any
 
 from splade_os.encoding import DocumentEncoder
-from splade_os.engines import DocumentRenderer, Engine, Outcome
-from splade_os.errors import EncodingError, InputError
+from splade_os.engines import Engine
+from splade_os.errors import InputError, SpladeError
+from splade_os.ingest.accounts import Accounts
+from splade_os.ingest.channel import AbortedError, Channel, Flow
 from splade_os.ingest.dead_letters import DeadLetters
+from splade_os.ingest.digests import Digests
+from splade_os.ingest.flights import Flights
+from splade_os.ingest.ledger import Ledger
+from splade_os.ingest.load_settings import loading
+from splade_os.ingest.parcel import Bulk, Dead, Event
+from splade_os.ingest.patience import Patience
+from splade_os.ingest.preparing import Draft, Encoded, Preparation
 from splade_os.ingest.records import DEFAULT_TEXT_FIELDS, Record, Rejected
-from splade_os.ingest.sender import Parcel, Sender
+from splade_os.ingest.report import IngestOptions, IngestReport
+from splade_os.ingest.sending import Sender
+from splade_os.ingest.statistics import add_to_index, start_counting
+from splade_os.ingest.syncing import delete_absent
 from splade_os.ingest.target import ensure_index
-from splade_os.statistics import TermStatistics
-from splade_os.vectors import Ids
+from splade_os.ingest.throttle import Throttle
+from splade_os.ingest.verifying import check_sample
 
-_WINDOW = 512  # documents sorted by length at a time
+__all__ = ["IngestOptions", "IngestReport", "ingest_documents"]
 
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What became of every record of a source.
-
-    Attributes:
-        index: where they went.
-        read: records and damaged records read; = created + updated + dead.
-        encoded: documents that have their vector.
-        created, updated: documents acknowledged by the engine.
-        dead: records in the dead letters.
-        empty: documents indexed without any term (only BM25 finds them).
-        count_before, count_after: documents in the index.
-        encode_seconds, seconds: time spent encoding, and in all.
-        dead_letters: file, if there is one.
-    """
-
-    index: str
-    read: int = 0
-    encoded: int = 0
-    created: int = 0
-    updated: int = 0
-    dead: int = 0
-    empty: int = 0
-    count_before: int = 0
-    count_after: int = 0
-    encode_seconds: float = 0.0
-    seconds: float = 0.0
-    dead_letters: Path | None = None
-
-    @property
-    def indexed(self) -> int:
-        """Documents acknowledged by the engine."""
-        return self.created + self.updated
-
-    @property
-    def verified(self) -> bool:
-        """Whether the index holds what was acknowledged, and every record is accounted for."""
-        return (
-            self.count_after == self.count_before + self.created
-            and self.read == self.indexed + self.dead
-        )
-
-
-@dataclass
-class _Run:
-    """The moving parts of one ingest."""
-
-    encoder: DocumentEncoder
-    renderer: DocumentRenderer
-    letters: DeadLetters
-    report: IngestReport
-    all_documents: TermStatistics
-    new_documents: TermStatistics
-    special: np.ndarray[tuple[int], np.dtype[np.bool_]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.special = np.zeros(len(self.encoder.vocabulary), bool)
-        self.special[list(self.encoder.vocabulary.special_ids)] = True
-
-    def add(self, **counts: float) -> None:
-        report = self.report
-        self.report = replace(
-            report, **{name: getattr(report, name) + count for name, count in counts.items()}
-        )
-
-    def acknowledge(self, parcel: Parcel, outcome: Outcome) -> None:
-        if not outcome.ok:
-            self.letters.fail(parcel.record, outcome.reason or "refused", outcome.status)
-            self.add(dead=1)
-            return
-        created = outcome.result == "created"
-        self.add(created=int(created), updated=int(not created))
-        counts = [self.all_documents, self.new_documents] if created else [self.all_documents]
-        for statistics in counts:
-            statistics.count(parcel.tokens)
-
-    def parcels(self, records: list[Record]) -> Iterator[Parcel]:
-        """Encode one window; what cannot be encoded goes to the dead letters."""
-        for record, ids, vector in self._encoded(records):
-            try:
-                lines = self.renderer.render(record.id, record.source, *vector)
-            except (EncodingError, InputError) as error:
-                self._dead(record, error)
-                continue
-            if not len(vector[0]):
-                self.add(empty=1)
-            yield Parcel(record, lines, ids[~self.special[ids]])
-
-    def _encoded(
-        self, records: list[Record]
-    ) -> Iterator[tuple[Record, Ids, tuple[Ids, np.ndarray[tuple[int], np.dtype[np.float32]]]]]:
-        start = time.perf_counter()
-        todo = dict.fromkeys(range(len(records)))
-        try:
-            tokens = self.encoder.tokenize([record.text for record in records])
-            for positions, batch in self.encoder.encode_batches(tokens):
-                self.add(encode_seconds=time.perf_counter() - start)
-                for i, row in zip(positions, batch, strict=True):
-                    del todo[i]
-                    self.add(encoded=1)
-                    yield records[i], tokens[i], row
-                start = time.perf_counter()
-        except EncodingError as error:
-            if len(records) == 1:
-                self._dead(records[0], error)
-                return
-            # One of them is the culprit: the rest is encoded one by one, and goes on.
-            for i in todo:
-                yield from self._encoded([records[i]])
-
-    def _dead(self, record: Record, error: EncodingError | InputError) -> None:
-        self.letters.fail(record, error.message)
-        self.add(dead=1)
+_TICK = 0.2  # seconds between two looks at the threads, and two reports of progress
 
 
 def ingest_documents(
@@ -146,90 +49,248 @@ def ingest_documents(
     encoder: DocumentEncoder,
     dead_letters: str | Path,
     text_fields: Iterable[str] = DEFAULT_TEXT_FIELDS,
+    options: IngestOptions | None = None,
+    ledger: Ledger | None = None,
     on_progress: Callable[[IngestReport], None] | None = None,
-    max_bytes: int = 8_000_000,
     field_type: str | None = None,
 ) -> IngestReport:
     """Encode records and write them into an index, which is made if it is missing.
 
-    Streams: at most one window of 512 documents and two bulk requests are in memory. Ids are
-    explicit, so that running a source again overwrites and never duplicates. At the end the
-    index is refreshed, counted, and its term statistics (for IDF queries) are stored.
+    Streams: what is in memory at a time is bounded (a few windows of documents, and the bulk
+    requests under way). A document is indexed, or it stands in the dead letters. At the end
+    the index is refreshed and counted, a sample is read back and searched for, and the term
+    statistics (for IDF queries) are brought up to date.
+
+    On the main thread, the first Ctrl-C (or SIGTERM) finishes what is under way and returns a
+    report that is ``interrupted``; the second one raises KeyboardInterrupt.
 
     Args:
-        records: of a source (`splade_os.ingest.sources.read_source`).
+        records: of a source (`splade_os.ingest.sources.read_source`), their positions counting
+            up by one, from 1 or from where the ledger ends.
         engine, index: where to.
         encoder: what encodes them; an index made by another one is refused.
         dead_letters: file for what cannot be indexed.
-        text_fields: fields that were joined into the text of each record.
-        on_progress: called after every batch with the report so far.
-        max_bytes: size of a bulk request.
+        text_fields: fields of the index that hold the text.
+        options: how it runs.
+        ledger: by which it can be resumed; closed at the end.
+        on_progress: called several times a second with the report so far.
         field_type: of a new index: how vectors are stored; default the engine's first.
 
     Raises:
         ModelMismatchError, IndexFormatError: the index is not for this encoder.
-        EngineError: the engine failed as a whole; what was acknowledged is indexed.
+        IngestError: it was stopped (too many errors, no answer from the cluster, no writing
+            possible); what was acknowledged is in the ledger.
+        EngineError: the engine failed as a whole.
         InputError: the source broke off; what came before is indexed.
     """
-    start = time.perf_counter()
-    meta = ensure_index(engine, index, encoder.identity, tuple(text_fields), field_type)
-    engine.refresh(index)
-    width = encoder.identity.vocabulary_size
-    letters = DeadLetters(dead_letters)
-    run = _Run(
-        encoder,
-        DocumentRenderer(encoder.vocabulary, meta.field, meta.feature_naming),
-        letters,
-        IngestReport(index, count_before=engine.count(index)),
-        TermStatistics.empty(width),
-        TermStatistics.empty(width),
-    )
+    options = options or IngestOptions()
+    fields = tuple(text_fields)
+    if ledger is None:
+        ledger = Ledger()
+        ledger.begin(None, index, Path(dead_letters))
+    try:
+        engine.info()  # a wrong URL is told at once, not after the patience is spent
+        start = time.monotonic()
+        flow = Flow()
+        patience = Patience(engine, flow, options.patience)
+        meta = ensure_index(engine, index, encoder.identity, fields, field_type)
+        start_counting(engine, index, encoder.identity.vocabulary_size)
+        if ledger.fresh:
+            patience.call(lambda: engine.refresh(index))
+            ledger.set_count_before(patience.call(lambda: engine.count(index)))
+        progress = ledger.load(encoder.identity.vocabulary_size)
+        add_to_index(engine, index, progress, ledger)  # what a killed run had counted
+        letters = DeadLetters(dead_letters, ledger.index, progress.letters if ledger.done else None)
+        flights = Flights(flow)
+        accounts = Accounts(progress, ledger, letters, flights, options)
+        throttle = Throttle(options.concurrency, options.max_bytes)
+        preparation = Preparation(
+            encoder=encoder,
+            engine=engine,
+            index=index,
+            meta=meta,
+            options=options,
+            digests=Digests(encoder.identity, ledger.run),
+            flow=flow,
+            patience=patience,
+            throttle=throttle,
+            flights=flights,
+            look_up=ledger.count_before > 0,
+        )
+        sender = Sender(
+            engine,
+            index,
+            flow=flow,
+            throttle=throttle,
+            patience=patience,
+            run=ledger.run,
+            text_fields=fields,
+            tokens=preparation.plain_tokens,
+        )
+        run = _Run(preparation, sender, accounts, throttle, start, on_progress)
+        wanted = options.load_settings
+        load = wanted == "on" or (wanted == "auto" and not ledger.count_before)
+        with letters, _interruptible(flow):
+            with loading(engine, index) if load else nullcontext():
+                run.go(iter(records))
+                if flow.error is not None:
+                    if ledger.job is None:  # nobody will come back to it
+                        with suppress(SpladeError):
+                            add_to_index(engine, index, progress, ledger)
+                    raise flow.error
+                interrupted = flow.halted.is_set()
+                whole = not interrupted and flow.source_error is None
+                patience.call(lambda: engine.refresh(index))
+                if options.sync and whole:
+                    deleted = delete_absent(engine, index, ledger, accounts, preparation)
+                    progress.counters["deleted"] += deleted
+                    patience.call(lambda: engine.refresh(index))
+                accounts.save()
+                add_to_index(engine, index, progress, ledger)
+            report = run.report()
+            faults = check_sample(engine, index, accounts.sample, ledger.run, meta)
+            report = replace(
+                report,
+                count_after=patience.call(lambda: engine.count(index)),
+                checked=len(accounts.sample),
+                faults=tuple(faults),
+                interrupted=interrupted,
+                read=report.settled if interrupted else report.read,
+                seconds=time.monotonic() - start,
+            )
+        if flow.source_error is not None:
+            raise flow.source_error
+        if whole:
+            ledger.finish()
+        return report
+    finally:
+        ledger.close()
 
-    def progress() -> None:
-        if on_progress is not None:
-            on_progress(replace(run.report, seconds=time.perf_counter() - start))
 
-    with letters, Sender(engine, index, run.acknowledge, max_bytes=max_bytes) as sender:
+@contextmanager
+def _interruptible(flow: Flow) -> Iterator[None]:
+    """Ctrl-C and SIGTERM: once = finish what is under way; twice = stop at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if flow.halted.is_set():
+            flow.abort(KeyboardInterrupt())
+        flow.halted.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before: list[Any] = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@dataclass
+class _Run:
+    """The threads of one ingest, and the queues between them."""
+
+    preparation: Preparation
+    sender: Sender
+    accounts: Accounts
+    throttle: Throttle
+    start: float
+    on_progress: Callable[[IngestReport], None] | None
+    read: int = 0
+
+    def __post_init__(self) -> None:
+        flow, options = self.preparation.flow, self.preparation.options
+        self.events: Channel[Event] = Channel(flow, 1000)
+        self.windows: Channel[list[Record]] = Channel(flow, 2)
+        self.drafts: Channel[list[Draft]] = Channel(flow, 2)
+        self.encoded: Channel[Encoded] = Channel(flow, 32)
+        self.bulks: Channel[Bulk] = Channel(flow, 1, readers=options.concurrency)
+        self._known = sum(
+            self.accounts.progress.counters[name]
+            for name in ("created", "updated", "unchanged", "dead")
+        )
+
+    def go(self, records: Iterator[Record | Rejected]) -> None:
+        """Run until everything is settled, halted or aborted. Never raises: see the flow."""
+        flow, preparation = self.preparation.flow, self.preparation
+        stages: dict[str, Callable[[], None]] = {
+            "read": lambda: self._read(records),
+            "tokenise": lambda: preparation.tokenise(self.windows, self.drafts, self.events),
+            "encode": lambda: preparation.encode(self.drafts, self.encoded, self.events),
+            "render": lambda: preparation.render(self.encoded, self.bulks, self.events),
+        }
+        for number in range(preparation.options.concurrency):
+            stages[f"send-{number}"] = lambda: self.sender.work(self.bulks, self.events)
+        threads = [flow.start(name, work) for name, work in stages.items()]
+        reported = 0.0
         try:
-            for window in _windows(records, run):
-                for parcel in run.parcels(window):
-                    sender.put(parcel)
-                    progress()
-        finally:  # a source that broke off, or Ctrl-C: what is encoded is not thrown away
-            sender.flush()
-            sender.settle()
-            progress()
-    engine.refresh(index)
-    run.report = replace(run.report, count_after=engine.count(index))
-    _store_statistics(engine, index, run)
-    return replace(
-        run.report,
-        seconds=time.perf_counter() - start,
-        dead_letters=letters.file if letters.count else None,
-    )
+            while True:
+                alive = any(thread.is_alive() for thread in threads)
+                event = self.events.get(timeout=_TICK)
+                if event is not None:
+                    self.accounts.take(event)
+                elif not alive:
+                    break
+                if self.on_progress and time.monotonic() - reported > _TICK:
+                    reported = time.monotonic()
+                    self.on_progress(self.report())
+        except AbortedError:
+            pass
+        except BaseException as error:
+            flow.abort(error)
+        finally:
+            self._save()
+        if self.on_progress:
+            self.on_progress(self.report())
 
+    def _save(self) -> None:
+        try:
+            self.accounts.save()
+        except BaseException as error:
+            self.preparation.flow.abort(error)
 
-def _windows(records: Iterable[Record | Rejected], run: _Run) -> Iterator[list[Record]]:
-    stream = iter(records)
-    while items := list(islice(stream, _WINDOW)):
-        run.add(read=len(items))
-        window = []
-        for item in items:
-            if isinstance(item, Rejected):
-                run.letters.reject(item)
-                run.add(dead=1)
-            else:
-                window.append(item)
-        yield window
+    def _read(self, records: Iterator[Record | Rejected]) -> None:
+        flow, done = self.preparation.flow, self.accounts.progress.positions
+        size = self.preparation.options.window
+        known = set(done.above)  # settled by the run that this one goes on with
+        try:
+            while not flow.halted.is_set():
+                window = list(islice(records, size))
+                if not window:
+                    break
+                items = [item for item in window if item.position not in known]
+                for item in items:
+                    if isinstance(item, Rejected):
+                        self.events.put(Dead(item, item.reason))
+                self.read += len(items)
+                good = [item for item in items if isinstance(item, Record)]
+                if good:
+                    self.windows.put(good)
+        except InputError as error:
+            flow.source_error = error
+        self.windows.close()
 
-
-def _store_statistics(engine: Engine, index: str, run: _Run) -> None:
-    """A run that saw every document of the index counted them all; else its new ones are added
-    to what is stored."""
-    statistics = run.all_documents
-    if run.report.indexed < run.report.count_after:
-        stored = engine.load_statistics(index)
-        if stored is not None:
-            statistics = stored + run.new_documents
-    if statistics.documents:
-        engine.save_statistics(index, statistics)
+    def report(self) -> IngestReport:
+        """So far."""
+        accounts, preparation = self.accounts, self.preparation
+        counters: dict[str, Any] = dict(accounts.progress.counters)
+        counters["read"] = self._known + self.read
+        counters["encoded"] = self._known + preparation.encoded
+        counters["tokens"] = preparation.tokens
+        letters = accounts.letters.file
+        return IngestReport(
+            index=preparation.index,
+            count_before=accounts.ledger.count_before,
+            seconds=time.monotonic() - self.start,
+            queues={
+                "tokenise": len(self.windows),
+                "encode": len(self.drafts),
+                "render": len(self.encoded),
+                "send": len(self.bulks),
+            },
+            requests=self.throttle.under_way,
+            dead_letters=letters if counters["dead"] else None,
+            **counters,
+        )

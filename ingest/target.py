@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from splade_os import __version__
 from splade_os.engines import Engine, IndexMeta
-from splade_os.errors import IndexFormatError, IndexNotFoundError, ModelMismatchError
+from splade_os.errors import (
+    IndexExistsError,
+    IndexFormatError,
+    IndexNotFoundError,
+    ModelMismatchError,
+)
 from splade_os.identity import ModelIdentity
 
 
@@ -54,8 +59,12 @@ def ensure_index(
         meta = engine.index_meta(index)
     except IndexNotFoundError:
         meta = new_meta(engine, model, text_fields, field_type)
-        engine.create_index(index, meta)
-        return meta
+        try:
+            engine.create_index(index, meta)
+        except IndexExistsError:  # another process was faster
+            meta = engine.index_meta(index)
+        else:
+            return meta
     difference = model.difference(meta.model)
     if difference:
         raise ModelMismatchError(

@@ -36,6 +36,18 @@ def cache_dir() -> Path:
     return path
 
 
+def state_dir() -> Path:
+    """Folder for what must survive a restart: ledgers of unfinished ingests, settings to be put
+    back.
+
+    ``SPLADE_OS_STATE`` overrides the user's state folder. Created if missing.
+    """
+    override = os.environ.get("SPLADE_OS_STATE")
+    path = Path(override) if override else Path(platformdirs.user_state_dir("splade-os"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 class Settings(BaseSettings):
     """Connection and model settings shared by every command.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 for name in [name for name in os.environ if name.startswith("SPLADE_OS_")]:
     if name != "SPLADE_OS_CACHE" and not name.startswith("SPLADE_OS_TEST_"):
         del os.environ[name]  # a developer's own settings
+_STATE = tempfile.TemporaryDirectory(prefix="splade-os-state-")
+os.environ["SPLADE_OS_STATE"] = _STATE.name
 
 from splade_os.engines import Engine, connect  # noqa: E402
 from splade_os.engines.cluster import ClusterEngine  # noqa: E402

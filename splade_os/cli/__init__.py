@@ -20,10 +20,11 @@ _COMMANDS = {
     "evaluate": ("evaluate", "Measure how well queries find what they should."),
     "explain": ("explain", "Show the vector of a text as bars."),
     "export": ("export", "Write a model in another form, e.g. for ONNX Runtime."),
-    "index": ("index", "Create, show and delete indices."),
+    "index": ("index", "Create, show and delete indices; undo loads and swaps."),
     "ingest": ("ingest", "Encode documents and write them into an index."),
     "list": ("deploy", "Show the query encoders deployed in a cluster."),
     "model": ("model", "Show what is understood of a model."),
+    "retry": ("retry", "Ingest the dead letters of an earlier ingest again."),
     "search": ("search", "Search an index in plain words."),
     "undeploy": ("deploy", "Remove a query encoder from a cluster."),
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from splade_os.cli.ingest import ingest_progress, summarise
+from splade_os.cli.progress import ingest_progress, summarise
 from splade_os.cli.search import EXPANSION_STYLE, OWN_STYLE, matched
 from splade_os.cli.steps import busy
 
@@ -72,12 +72,12 @@ def _fill(engine: Engine, fresh: bool) -> None:
     from splade_os.encoding import DocumentEncoder
     from splade_os.errors import IndexFormatError, IndexNotFoundError
     from splade_os.ingest.pipeline import ingest_documents
-    from splade_os.ingest.records import RecordReader, Rejected
-    from splade_os.ingest.sources import Reading, Source, find_source, read_source
+    from splade_os.ingest.records import RecordReader
+    from splade_os.ingest.sources import find_source, read_source
 
     found = find_source(SOURCE)
     with busy("Collecting the docstrings of the Python standard library"):
-        records = [r for r in read_source(found, RecordReader()) if not isinstance(r, Rejected)]
+        records = list(read_source(found, RecordReader()))
     with busy("Loading the starter model (the first time it is built)"):
         encoder = DocumentEncoder.load("starter")
     try:
@@ -91,16 +91,10 @@ def _fill(engine: Engine, fresh: bool) -> None:
     _step(
         f"Encoding {len(records):,} documents on {encoder.device} and writing them to {INDEX} ..."
     )
-    reading = Reading()
-
-    def read() -> Any:
-        for reading.done, record in enumerate(records, 1):
-            yield record
-
-    source = Source(found.name, None, len(records), "documents")
-    with ingest_progress(source, reading) as on_progress:
+    found.total = len(records)
+    with ingest_progress(found) as on_progress:
         report = ingest_documents(
-            read(),
+            iter(records),
             engine=engine,
             index=INDEX,
             encoder=encoder,

@@ -17,11 +17,12 @@ from splade_os.cli.options import (
     print_json,
     settings_of,
 )
+from splade_os.cli.steps import busy
 
 
 @click.group()
 def index() -> None:
-    """Create, show and delete indices."""
+    """Create, show and delete indices; undo loads and swaps."""
 
 
 @index.command()
@@ -108,3 +109,51 @@ def delete(yes: bool, **flags: Any) -> None:
         click.confirm(f"Delete {name} with {count:,} documents?", abort=True, err=True)
     engine.delete_index(name)
     click.echo(f"Deleted {name}.", err=True)
+
+
+@index.command("restore-settings")
+@connection_options
+@index_option
+def restore(**flags: Any) -> None:
+    """Put back the settings that a killed ingest had changed for loading."""
+    from splade_os.ingest.load_settings import restore_settings
+
+    settings = settings_of(**flags)
+    name = need_index(settings)
+    if restore_settings(open_engine(settings), name):
+        click.echo(f"The settings of {name} are as before the load.", err=True)
+    else:
+        click.echo(f"No ingest from this machine has left {name} set for loading.", err=True)
+
+
+@index.command()
+@connection_options
+@click.option("--alias", required=True, help="Name of the alias.")
+def rollback(alias: str, **flags: Any) -> None:
+    """Point an alias to the index that it stood for before."""
+    from splade_os.ingest.aliases import roll_back
+
+    before, now = roll_back(open_engine(settings_of(**flags)), alias)
+    click.echo(f"{alias} stands for {now} now, no longer for {before} (which is kept).", err=True)
+
+
+@index.command()
+@connection_options
+@index_option
+def recount(**flags: Any) -> None:
+    """Count the terms of all documents anew, for IDF queries.
+
+    For an index that other tools write to; ingests count by themselves.
+    """
+    from splade_os.cli.ingest import load_encoder
+    from splade_os.identity import EncodingOptions
+    from splade_os.ingest import statistics
+
+    settings = settings_of(**flags)
+    name = need_index(settings)
+    engine = open_engine(settings)
+    meta = engine.index_meta(name)
+    encoder = load_encoder(engine, name, settings.model, {}, EncodingOptions())
+    with busy(f"Counting the terms of {name}"):
+        counted = statistics.recount(engine, name, encoder, meta.text_fields)
+    click.echo(f"Counted {counted.documents:,} documents of {name}.", err=True)

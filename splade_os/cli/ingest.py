@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from splade_os.cli.encoding import encoding_options, split_options
+from splade_os.cli.ingest_options import (
+    reading_options,
+    running_options,
+    split_reading,
+    split_running,
+)
 from splade_os.cli.options import (
     connection_options,
     field_type_option,
@@ -23,174 +28,250 @@ from splade_os.cli.options import (
     print_json,
     settings_of,
 )
+from splade_os.cli.progress import ingest_progress, summarise
 from splade_os.cli.steps import busy
 
 if TYPE_CHECKING:
-    from splade_os.ingest.pipeline import IngestReport
-    from splade_os.ingest.sources import Reading, Source
+    from splade_os.encoding import DocumentEncoder
+    from splade_os.engines import Engine
+    from splade_os.identity import EncodingOptions
+    from splade_os.ingest.ledger import Job, Ledger
+    from splade_os.ingest.records import RecordReader
+    from splade_os.ingest.report import IngestOptions, IngestReport
+    from splade_os.ingest.sources import Selection, Source
 
 DEAD_LETTERS_EXIT = 3
+INTERRUPTED_EXIT = 130
 
 
 @click.command()
 @click.argument("source")
 @connection_options
 @index_option
+@click.option(
+    "--alias",
+    help="Build a new index NAME-<time> beside the one that the alias NAME stands for, verify it, "
+    "and swap the alias.",
+)
+@click.option(
+    "--keep-old", type=click.IntRange(0), default=1, show_default=True,
+    help="(--alias) Indices that stay for `splade-os index rollback`.",
+)  # fmt: skip
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: the index's, or starter]")
-@click.option("--text", default="title,text", show_default=True, help="Fields to encode.")
-@click.option("--id", "id_field", help="Field of the document id.  [default: _id, id, or a hash]")
+@reading_options
 @field_type_option
 @encoding_options
-@click.option("--dead-letters", type=click.Path(dir_okay=False, path_type=Path))
+@running_options
+@click.option("--resume", is_flag=True, help="Go on where this ingest was interrupted.")
+@click.option("--restart", is_flag=True, help="Begin anew, whatever was interrupted.")
+@click.option("--dry-run", is_flag=True, help="Encode one batch and tell; touch nothing.")
 @json_option
 def ingest(
     source: str,
-    text: str,
-    id_field: str | None,
+    alias: str | None,
+    keep_old: int,
+    resume: bool,
+    restart: bool,
+    dry_run: bool,
     field_type: str | None,
-    dead_letters: Path | None,
     as_json: bool,
     **flags: Any,
 ) -> None:
     """Encode the documents of SOURCE and write them into an index.
 
-    SOURCE is a .jsonl or .jsonl.gz file, a BEIR folder, python:stdlib, or - for standard
-    input. The index is made if it is missing. Exit codes: 0 all indexed, 1 failed, 2 wrong
-    use, 3 finished with dead letters.
+    SOURCE: a file (.jsonl .json .csv .tsv .parquet .trec, also .gz .zst .bz2 .xz), a folder, a
+    'glob*', a URL, - (standard input), hf:org/name[:config]/split, irds:ID, index:NAME,
+    python:stdlib.
+
+    Exit codes: 0 all indexed; 1 failed (--resume goes on); 2 wrong use; 3 finished, with dead
+    letters; 130 interrupted (--resume goes on). The first Ctrl-C finishes what is under way and
+    saves; the second stops at once.
     """
+    from splade_os.ingest.aliases import abandon, check_alias, new_index_name, swap
+    from splade_os.ingest.ledger import Job, Ledger
+    from splade_os.ingest.sources import SourceOptions, find_source
+
+    if resume and restart:
+        raise click.UsageError("Either --resume or --restart.")
+    reader, selection, form, flags = split_reading(flags)
+    running, chosen, flags = split_options(flags)
+    options, how, flags = split_running(flags, selection)
+    settings = settings_of(**flags)
+    target = alias or need_index(settings)
+    engine = open_engine(settings)
+    found = find_source(source, SourceOptions(form, engine))
+    if alias:
+        check_alias(engine, alias)
+    encoder = load_encoder(engine, target, settings.model, running, chosen)
+    if dry_run:
+        _dry_run(engine, found, reader, selection, encoder, field_type, as_json)
+        return
+    with busy(f"Looking at {found.name}"):
+        job = Job(
+            url=engine.url,
+            target=target,
+            source=source,
+            selection=asdict(selection),
+            fingerprint=found.fingerprint(),
+            reader=asdict(reader),
+            model=encoder.identity,
+        )
+    ledger = Ledger(job.file())
+    try:
+        if restart or not ledger.begun:
+            abandon(engine, ledger, alias is not None)
+            index = new_index_name(alias) if alias else target
+            letters = how["dead_letters"] or dead_letters_file(target)
+            ledger.begin(job, index, letters.absolute())
+        else:
+            _go_on(ledger, job, resume, found)
+        report = run_ingest(
+            found,
+            reader,
+            selection,
+            encoder,
+            engine,
+            ledger,
+            options,
+            how["metrics_port"],
+            field_type,
+        )
+    finally:
+        ledger.close()
+    if alias and report.verified and not report.interrupted:
+        deleted = swap(engine, alias, report.index, keep_old)
+        gone = f"; deleted {', '.join(deleted)}" if deleted else ""
+        click.secho(f"The alias {alias} stands for {report.index} now{gone}.", fg="green", err=True)
+    finish(report, as_json)
+
+
+def load_encoder(
+    engine: Engine, index: str, model: str | None, running: dict[str, Any], chosen: EncodingOptions
+) -> DocumentEncoder:
+    """The encoder that the user names, else the one that the index names."""
     from splade_os.encoding import DocumentEncoder
     from splade_os.errors import IndexNotFoundError
-    from splade_os.ingest.pipeline import ingest_documents
-    from splade_os.ingest.records import RecordReader
-    from splade_os.ingest.sources import Reading, find_source, read_source
     from splade_os.settings import DEFAULT_MODEL
 
-    running, options, flags = split_options(flags)
-    settings = settings_of(**flags)
-    name = need_index(settings)
-    fields = tuple(field.strip() for field in text.split(",") if field.strip())
-    if not fields:
-        raise click.UsageError("--text names no field.")
-    found = find_source(source)
-    engine = open_engine(settings)
-    model = settings.model
-    try:  # an index that is there says what encoded it
-        of_index = engine.index_meta(name).model
+    try:
+        of_index = engine.index_meta(index).model
         model = model or of_index.name
-        options = options.over(of_index.options())
+        chosen = chosen.over(of_index.options())
     except IndexNotFoundError:
         model = model or DEFAULT_MODEL
     with busy(f"Loading the model {model}"):
-        encoder = DocumentEncoder.load(model, **running, **options.model_dump())
-    click.echo(f"Ingesting {found.name} into {name} at {engine.url}.", err=True)
-    click.echo(f"Encoding with {model}: {encoder.how}.", err=True)
-    reading = Reading()
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    with ingest_progress(found, reading) as on_progress:
+        return DocumentEncoder.load(model, **running, **chosen.model_dump())
+
+
+def run_ingest(
+    source: Source,
+    reader: RecordReader,
+    selection: Selection,
+    encoder: DocumentEncoder,
+    engine: Engine,
+    ledger: Ledger,
+    options: IngestOptions,
+    metrics_port: int | None,
+    field_type: str | None = None,
+) -> IngestReport:
+    """Ingest what the ledger has begun, with progress on stderr."""
+    from splade_os.ingest.metrics import metrics_server
+    from splade_os.ingest.pipeline import ingest_documents
+    from splade_os.ingest.sources import read_source
+
+    click.echo(f"Ingesting {source.name} into {ledger.index} at {engine.url}.", err=True)
+    click.echo(f"Encoding with {encoder.identity.name}: {encoder.how}.", err=True)
+    with ExitStack() as stack:
+        updates = [stack.enter_context(ingest_progress(source))]
+        if metrics_port is not None:
+            updates.append(stack.enter_context(metrics_server(metrics_port, ledger.index)))
+
+        def update(report: IngestReport) -> None:
+            for each in updates:
+                each(report)
+
         report = ingest_documents(
-            read_source(found, RecordReader(fields, id_field), reading),
+            read_source(source, reader, selection, done=ledger.done),
             engine=engine,
-            index=name,
+            index=ledger.index,
             encoder=encoder,
-            dead_letters=dead_letters or Path(f"dead-letters-{name}-{stamp}.jsonl"),
-            text_fields=fields,
+            dead_letters=Path(str(ledger.dead_letters)),
+            text_fields=reader.stored_text_fields,
+            options=options,
+            ledger=ledger,
+            on_progress=update,
             field_type=field_type,
-            on_progress=on_progress,
         )
+        update(report)
+    return report
+
+
+def finish(report: IngestReport, as_json: bool) -> None:
+    """Say how it ended, and exit with the code for it."""
     if as_json:
         print_json({**asdict(report), "indexed": report.indexed, "verified": report.verified})
     summarise(report)
+    if report.interrupted:
+        sys.exit(INTERRUPTED_EXIT)
     if not report.verified:
         sys.exit(1)
     if report.dead:
         sys.exit(DEAD_LETTERS_EXIT)
 
 
-@contextmanager
-def ingest_progress(source: Source, reading: Reading) -> Iterator[Callable[[IngestReport], None]]:
-    """Rate and ETA on stderr: a bar on a terminal, a line every two seconds elsewhere."""
-    import time
+def dead_letters_file(index: str) -> Path:
+    """A file of its own for every ingest."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return Path(f"dead-letters-{index}-{stamp}.jsonl")
 
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    console = Console(stderr=True)
+def _go_on(ledger: Ledger, job: Job, resume: bool, source: Source) -> None:
+    from splade_os.errors import IngestError
 
-    def line(report: IngestReport) -> str:
-        rate = report.encoded / report.seconds if report.seconds else 0
-        dead = f", {report.dead:,} dead letters" if report.dead else ""
-        return f"{report.encoded:,} encoded, {report.indexed:,} indexed, {rate:,.0f} docs/s{dead}"
+    if not resume:
+        raise IngestError(
+            f"This ingest was interrupted: {ledger.describe()}.",
+            hint="Go on with --resume, or begin anew with --restart.",
+        )
+    if not source.repeatable:
+        raise IngestError(
+            f"{source.name} cannot be read from the middle: its order may be another one.",
+            hint="Begin anew with --restart --skip-unchanged.",
+        )
+    ledger.check(job)
+    click.echo(f"Going on with the ingest {ledger.describe()}.", err=True)
 
-    def fraction(report: IngestReport) -> float:
-        """How much of the source is through: what is read, less what waits to be encoded."""
-        if not source.total or not report.read:
-            return 0.0
-        return reading.done / source.total * (report.encoded + report.dead) / report.read
 
-    if not console.is_terminal:
-        last = time.monotonic()
+def _dry_run(
+    engine: Engine,
+    source: Source,
+    reader: RecordReader,
+    selection: Selection,
+    encoder: DocumentEncoder,
+    field_type: str | None,
+    as_json: bool,
+) -> None:
+    from splade_os.ingest.dry_run import dry_run
+    from splade_os.ingest.sources import read_source
+    from splade_os.ingest.target import new_meta
 
-        def plain(report: IngestReport) -> None:
-            nonlocal last
-            if time.monotonic() - last >= 2:
-                last = time.monotonic()
-                eta = ""
-                done = fraction(report)
-                if done:
-                    eta = (
-                        f", {done:.0%}, about {report.seconds / done - report.seconds:.0f} s to go"
-                    )
-                click.echo(line(report) + eta, err=True)
-
-        yield plain
+    meta = new_meta(engine, encoder.identity, reader.stored_text_fields, field_type)
+    records = read_source(source, reader, selection)
+    told = dry_run(records, source, encoder, meta)
+    if as_json:
+        print_json({**asdict(told), "meta": meta.model_dump(mode="json")})
         return
-    with Progress(
-        SpinnerColumn(),
-        BarColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("starting", total=1.0 if source.total else None)
-
-        def draw(report: IngestReport) -> None:
-            bar.update(task, completed=fraction(report), description=line(report))
-
-        yield draw
-
-
-def summarise(report: IngestReport) -> None:
-    """The last lines of an ingest, on stderr."""
-    rate = report.indexed / report.seconds if report.seconds else 0
+    click.echo(meta.model_dump_json(indent=2))
+    click.echo(told.action or "No document could be encoded.")
+    for reason in told.reasons:
+        click.secho(f"dead letter: {reason}", fg="yellow")
     click.echo(
-        f"{report.indexed:,} of {report.read:,} records indexed in {report.seconds:,.1f} s "
-        f"({rate:,.0f} docs/s): {report.created:,} new, {report.updated:,} overwritten.",
-        err=True,
+        f"{told.read:,} records read, {told.dead:,} of them dead letters; on average "
+        f"{told.terms:.0f} terms and {told.bytes:,.0f} bytes; {told.rate:,.0f} docs/s encoded."
     )
-    if report.empty:
-        click.echo(f"{report.empty:,} have no term at all: only BM25 finds them.", err=True)
-    if report.dead:
-        click.secho(
-            f"{report.dead:,} dead letters with their reasons: {report.dead_letters}",
-            fg="yellow",
-            err=True,
+    if told.documents is not None and told.total_bytes is not None and told.seconds is not None:
+        click.echo(
+            f"The whole source: about {told.documents:,} documents, "
+            f"{told.total_bytes / 1e9:,.2f} GB of bulk requests, {told.seconds / 60:,.0f} min."
         )
-    if report.verified:
-        click.secho(f"Verified: {report.index} holds {report.count_after:,}.", fg="green", err=True)
-    else:
-        click.secho(
-            f"NOT verified: {report.index} holds {report.count_after:,} documents, "
-            f"{report.count_before + report.created:,} were expected. Something else writes to it, "
-            "or documents were lost; run the same command again.",
-            fg="red",
-            err=True,
-        )
+    click.echo("Nothing was written.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from splade_os.errors import InputError, MissingExtraError
 from splade_os.evaluation.beir import Judged, judge, read_judged
 from splade_os.evaluation.trec import read_qrels, read_queries
-from splade_os.ingest.records import Record, RecordReader
+from splade_os.ingest.records import Item, Record, RecordReader
 from splade_os.ingest.sources import find_source, read_source
 
 _IR_DATASETS = "irds:"
@@ -104,7 +104,7 @@ def _from_ir_datasets(name: str, reader: RecordReader) -> Collection:
         for position, document in enumerate(dataset.docs_iter(), 1):
             where = f"irds:{name}:{position}"
             value = {"_id": document.doc_id, "text": document.default_text()}
-            item = reader.read(value, position, where, "")
+            item = reader.read(Item(where, value=value), position)
             if not isinstance(item, Record):
                 raise InputError(f"{where}: {item.reason}.")
             yield item

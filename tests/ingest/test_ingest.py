@@ -17,7 +17,7 @@ from splade_os.cli import cli
 from splade_os.encoding.backend import NonFiniteError
 from splade_os.engines import Engine, MatchQuery, SearchRequest
 from splade_os.errors import InputError
-from splade_os.ingest.records import Record, RecordReader, Rejected
+from splade_os.ingest.records import Item, Record, RecordReader, Rejected
 from splade_os.ingest.sources import find_source, read_source
 
 
@@ -194,7 +194,7 @@ def test_file_that_breaks_off(
     ("arguments", "code", "words"),
     [
         (["nowhere.jsonl"], 1, "There is no source"),
-        (["."], 1, "holds no corpus.jsonl"),
+        (["empty"], 1, "holds no corpus.jsonl"),
         (["notes.docx"], 1, "none of the formats"),
         ([], 2, "Missing argument"),
         (["docs.jsonl", "--dtype", "int3"], 2, "Invalid value"),
@@ -205,6 +205,7 @@ def test_file_that_breaks_off(
 )
 def test_wrong_use(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
     (tmp_path / "notes.docx").write_text("x")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "docs.jsonl").write_bytes(lines(DOCUMENTS))
     url = [] if "--url" in arguments else ["--url", "sqlite:///e.db"]
     done = run("ingest", *arguments, "--index", "x", *url, cwd=tmp_path)
@@ -215,15 +216,18 @@ def test_wrong_use(tmp_path: Path, arguments: list[str], code: int, words: str) 
 
 def test_records() -> None:
     reader = RecordReader(("title", "body"), "sku")
-    record = reader.read({"sku": 12, "title": None, "body": "red cat", "x": 1}, 3, "f:3", "")
+    value = {"sku": 12, "title": None, "body": "red cat", "x": 1}
+    record = reader.read(Item("f:3", value=value), 3)
     assert isinstance(record, Record)
     assert (record.id, record.text) == ("12", "red cat")
-    assert record.source == {"sku": 12, "title": None, "body": "red cat", "x": 1}
-    assert isinstance(reader.read({"body": "x"}, 1, "f:1", ""), Rejected)
+    assert record.source == value
+    assert isinstance(reader.read(Item("f:1", value={"body": "x"}), 1), Rejected)
     plain = RecordReader()
-    one, other = (plain.read({"text": t}, 1, "f", "") for t in ("a", "b"))
+    one, other = (plain.read(Item("f", value={"text": t}), 1) for t in ("a", "b"))
     assert isinstance(one, Record) and isinstance(other, Record)
-    assert one.id != other.id and one.id == plain.read({"text": "a"}, 9, "g", "").id  # type: ignore[union-attr]
+    again = plain.read(Item("g", value={"text": "a"}), 9)
+    assert isinstance(again, Record)
+    assert one.id != other.id and one.id == again.id
 
 
 def test_standard_library_is_a_source() -> None:

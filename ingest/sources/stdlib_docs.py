@@ -10,6 +10,11 @@ import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
+
+from splade_os.errors import InputError
+from splade_os.ingest.records import Item
+from splade_os.ingest.sources.base import SourceOptions
 
 _SKIPPED_FOLDERS = {
     "test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo",
@@ -21,6 +26,39 @@ _SHORTEST = 60  # characters; below, a docstring says no more than the name does
 _CUT = 500  # characters of text per document: the first paragraphs
 
 Document = dict[str, str]
+
+
+class StdlibSource:
+    """The documents of `stdlib_documents`."""
+
+    name = "python:stdlib"
+    unit: Literal["documents"] = "documents"
+    total: int | None = None
+    repeatable = True
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def fingerprint(self) -> str:
+        return f"{self.name} {sys.version}"
+
+    def items(self, skip: int = 0) -> Iterator[Item]:
+        for number, document in enumerate(stdlib_documents(), 1):
+            self.done = number
+            if number > skip:
+                yield Item(f"{self.name}:{number}", value=document)
+
+
+def open_stdlib(rest: str, options: SourceOptions) -> StdlibSource:
+    """``python:stdlib``; there is nothing else.
+
+    Raises:
+        InputError: something else.
+    """
+    del options
+    if rest != "stdlib":
+        raise InputError(f"There is no source python:{rest}.", hint="Only python:stdlib.")
+    return StdlibSource()
 
 
 def stdlib_documents() -> Iterator[Document]:

@@ -1,0 +1,97 @@
+"""An alias that always stands for a whole index: build beside it, swap, roll back."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from splade_os.engines import Engine
+from splade_os.errors import EngineError, IndexNotFoundError, SpladeError
+from splade_os.ingest.ledger import Ledger
+from splade_os.ingest.load_settings import memory_file
+from splade_os.ingest.statistics import add_to_index
+
+_STAMP = "%Y%m%d%H%M%S"
+
+
+def new_index_name(alias: str) -> str:
+    """``products-20260102030405``."""
+    return f"{alias}-{datetime.now(UTC).strftime(_STAMP)}"
+
+
+def generations(engine: Engine, alias: str) -> list[str]:
+    """The indices that were built for an alias, oldest first."""
+    pattern = re.compile(re.escape(alias) + r"-\d{14}")
+    return [name for name in engine.indices(f"{alias}-*") if pattern.fullmatch(name)]
+
+
+def check_alias(engine: Engine, alias: str) -> None:
+    """Whether the name can be an alias.
+
+    Raises:
+        EngineError: an index has it.
+    """
+    if alias in engine.indices(f"{alias}*"):
+        raise EngineError(
+            f"{alias} is an index, so it cannot be an alias.",
+            hint="Take another name for the alias, or delete that index first.",
+        )
+
+
+def swap(engine: Engine, alias: str, index: str, keep: int) -> list[str]:
+    """Point the alias to an index, and delete older generations.
+
+    Args:
+        keep: generations before this one that stay, for a rollback.
+
+    Returns:
+        The indices that were deleted.
+    """
+    engine.point_alias(alias, index)
+    older = [name for name in generations(engine, alias) if name < index]
+    deleted = older[: max(0, len(older) - keep)]
+    for name in deleted:
+        engine.delete_index(name)
+    return deleted
+
+
+def abandon(engine: Engine, ledger: Ledger, of_alias: bool) -> None:
+    """Give up the ingest of a ledger: what it wrote is counted; the unfinished index of an alias
+    is deleted."""
+    if ledger.job is None:
+        return
+    with suppress(IndexNotFoundError):
+        if of_alias and ledger.index not in engine.alias_targets(ledger.job.target):
+            engine.delete_index(ledger.index)
+            memory_file(engine, ledger.index).unlink(missing_ok=True)
+        else:
+            progress = ledger.load(ledger.job.model.vocabulary_size)
+            add_to_index(engine, ledger.index, progress, ledger)
+
+
+def roll_back(engine: Engine, alias: str) -> tuple[str, str]:
+    """Point the alias to the generation before the one that it stands for.
+
+    Returns:
+        The names of the index that it stood for, and of the one it stands for now.
+
+    Raises:
+        SpladeError: there is no such alias, or no generation before it.
+    """
+    targets = engine.alias_targets(alias)
+    if len(targets) != 1:
+        raise EngineError(
+            f"{alias} is no alias of one index, but of {len(targets)}."
+            if targets
+            else f"There is no alias {alias} at {engine.url}."
+        )
+    (now,) = targets
+    older = [name for name in generations(engine, alias) if name < now]
+    if not older:
+        raise SpladeError(
+            f"No index of the alias {alias} is older than {now}: there is nothing to go back to.",
+            hint="How many are kept: splade-os ingest --alias NAME --keep-old N.",
+        )
+    engine.point_alias(alias, older[-1])
+    return now, older[-1]

@@ -1,0 +1,94 @@
+"""The mark that each document carries: what was encoded, what is stored, and who wrote it.
+
+``<hash of text><hash of document>-<run>-<position>``, and ``u`` if it was there before. By the
+hashes an ingest knows unchanged documents; by run and position it knows its own writes again:
+after an answer that was lost, a kill, or an id that occurs twice.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from splade_os.engines import HASH_FIELD
+from splade_os.errors import InputError
+from splade_os.identity import ModelIdentity
+from splade_os.ingest.records import Record
+
+_BYTES = 9  # 72 bits, 12 characters: compared only with the same document's own
+_WIDTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The parts of a mark; ``update``: it replaces a document that was there before."""
+
+    text: str
+    document: str
+    run: str
+    position: int
+    update: bool = False
+
+    def __str__(self) -> str:
+        end = "u" if self.update else ""
+        return f"{self.text}{self.document}-{self.run}-{self.position}{end}"
+
+    def same_document(self, other: Digest) -> bool:
+        """Whether text, model and stored fields are the same."""
+        return self.text == other.text and self.document == other.document
+
+
+class Digests:
+    """Makes the marks of one run.
+
+    Args:
+        model: what encodes; the same text encoded otherwise has another hash.
+        run: name of the run, letters and digits.
+    """
+
+    def __init__(self, model: ModelIdentity, run: str) -> None:
+        self.run = run
+        identity = model.model_dump_json(exclude={"name", "revision"}).encode()
+        self._key = blake2b(identity, digest_size=16).digest()
+
+    def of(self, record: Record) -> Digest:
+        """The mark of a record.
+
+        Raises:
+            InputError: the record cannot be written as JSON.
+        """
+        if record.vector is not None and record.item is not None and record.item.raw:
+            # a pre-encoded line: it is the same document if it is the same line
+            line = _short(record.item.raw, self._key)
+            return Digest(line, line, self.run, record.position)
+        try:
+            encoded = record.text.encode()
+            if record.vector is not None:
+                encoded += b"\0" + orjson.dumps(record.vector)
+            stored = orjson.dumps(record.source, option=orjson.OPT_SORT_KEYS)
+        except (TypeError, UnicodeEncodeError, orjson.JSONEncodeError) as error:
+            raise InputError(f"Document {record.id} cannot be written as JSON: {error}") from None
+        return Digest(
+            _short(encoded, self._key), _short(stored, self._key), self.run, record.position
+        )
+
+
+def stored_digest(document: Mapping[str, Any]) -> Digest | None:
+    """The mark of a document as the engine returns it; ``None`` if it has none of ours."""
+    parts = str(document.get(HASH_FIELD, "")).rsplit("-", 2)
+    if len(parts) != 3 or len(parts[0]) != 2 * _WIDTH:
+        return None
+    hashes, run, position = parts
+    number = position.removesuffix("u")
+    if not number.isdigit():
+        return None
+    return Digest(hashes[:_WIDTH], hashes[_WIDTH:], run, int(number), number != position)
+
+
+def _short(data: bytes, key: bytes) -> str:
+    return urlsafe_b64encode(blake2b(data, digest_size=_BYTES, key=key).digest()).decode()

@@ -1,0 +1,114 @@
+"""What an ingest would do, without doing it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from splade_os.encoding import DocumentEncoder
+from splade_os.engines import HASH_FIELD, DocumentRenderer, IndexMeta
+from splade_os.errors import EncodingError, InputError, SpladeError
+from splade_os.ingest.digests import Digests
+from splade_os.ingest.preparing import vector_of
+from splade_os.ingest.records import Record, Rejected
+from splade_os.ingest.sources import Source
+from splade_os.vectors import SparseBatch
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What one batch tells.
+
+    Attributes:
+        read, dead: records read, and those that would become dead letters.
+        reasons: of the first of these, ``where: reason``.
+        action: the first bulk action, two lines.
+        bytes: mean size of an action.
+        terms: mean number of terms.
+        rate: documents encoded a second (one batch, without the engine).
+        documents: estimate for the whole source; ``None`` = its size is unknown.
+    """
+
+    read: int
+    dead: int
+    reasons: list[str]
+    action: str | None
+    bytes: float
+    terms: float
+    rate: float
+    documents: int | None
+
+    @property
+    def total_bytes(self) -> float | None:
+        """Estimate of all bulk bodies."""
+        return None if self.documents is None else self.documents * self.bytes
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimate of the time for encoding."""
+        return None if self.documents is None or not self.rate else self.documents / self.rate
+
+
+def dry_run(
+    records: Iterable[Record | Rejected],
+    source: Source,
+    encoder: DocumentEncoder,
+    meta: IndexMeta,
+    window: int = 512,
+) -> DryRun:
+    """Read and encode one window; touches neither engine nor disk."""
+    items = list(islice(records, window))
+    reasons = [f"{item.where}: {item.reason}" for item in items if isinstance(item, Rejected)]
+    good: list[Record] = []
+    digests = Digests(encoder.identity, "dryrun")
+    ids = {token: i for i, token in enumerate(encoder.vocabulary.tokens)}
+    batches: list[SparseBatch] = []
+    start = time.perf_counter()
+    for item in items:
+        if isinstance(item, Rejected):
+            continue
+        try:
+            digests.of(item)
+            if item.vector is not None:
+                rows = [vector_of(item.vector, ids)]
+                batches.append(SparseBatch.from_rows(rows, encoder.identity.vocabulary_size))
+            good.append(item)
+        except InputError as error:
+            reasons.append(f"{item.where}: {error.message}")
+    if not batches:
+        good, batches = _encode(good, encoder, reasons)
+    seconds = time.perf_counter() - start
+    batch = SparseBatch.concat(batches, encoder.identity.vocabulary_size)
+    renderer = DocumentRenderer(encoder.vocabulary, meta.field, meta.feature_naming)
+    documents = [(r.id, {**r.source, HASH_FIELD: str(digests.of(r))}) for r in good]
+    lines = renderer.render_many(documents, batch, operation="create")
+    sound = [line for line in lines if isinstance(line, bytes)]
+    reasons += [line.message for line in lines if isinstance(line, SpladeError)]
+    total = source.total
+    if total is not None and source.unit == "bytes":
+        total = round(total / source.done * len(items)) if source.done else None
+    return DryRun(
+        read=len(items),
+        dead=len(items) - len(sound),
+        reasons=reasons[:10],
+        action=sound[0].decode() if sound else None,
+        bytes=sum(map(len, sound)) / max(1, len(sound)),
+        terms=float(batch.active_dims().mean()) if len(batch) else 0.0,
+        rate=len(good) / seconds if seconds else 0.0,
+        documents=max(total, len(items)) if total is not None else None,
+    )
+
+
+def _encode(
+    records: list[Record], encoder: DocumentEncoder, reasons: list[str]
+) -> tuple[list[Record], list[SparseBatch]]:
+    try:
+        return records, [encoder.encode([record.text for record in records])]
+    except EncodingError as error:
+        if len(records) == 1:
+            reasons.append(f"{records[0].where}: {error.message}")
+            return [], []
+        found = [_encode([record], encoder, reasons) for record in records]
+        return [r for some, _ in found for r in some], [b for _, some in found for b in some]

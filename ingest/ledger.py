@@ -1,0 +1,262 @@
+"""The ledger of an ingest: how far it is, on disk, so that a killed one goes on."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from splade_os.errors import IngestError
+from splade_os.identity import ModelIdentity
+from splade_os.ingest.parcel import Positions
+from splade_os.ingest.report import COUNTERS
+from splade_os.settings import state_dir
+from splade_os.statistics import TermStatistics
+
+_FORMAT = 1
+
+
+class Job(BaseModel):
+    """What an ingest does: to go on with it, all of this must be the same.
+
+    Attributes:
+        url, target: cluster, and index or alias.
+        source: as the user named it.
+        selection: offset, limit and shard.
+        fingerprint: of the source's content.
+        reader: how records are made of it.
+        model: what encodes them.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    target: str
+    source: str
+    selection: dict[str, Any]
+    fingerprint: str
+    reader: dict[str, Any]
+    model: ModelIdentity
+
+    def file(self) -> Path:
+        """Where its ledger lies: one for each cluster, target, source and selection."""
+        selection = orjson.dumps(self.selection, option=orjson.OPT_SORT_KEYS).decode()
+        key = "\0".join((self.url, self.target, self.source, selection))
+        name = blake2b(key.encode(), digest_size=8).hexdigest()
+        return state_dir() / "ledgers" / f"{self.target[:60]}-{name}.sqlite"
+
+    def difference(self, other: Job) -> str | None:
+        """What has changed from this one to ``other``, in words."""
+        if self.fingerprint != other.fingerprint:
+            return f"the content of {self.source} has changed"
+        model = self.model.difference(other.model)
+        if model:
+            return f"another model: {model}"
+        for name, mine in self.reader.items():
+            theirs = other.reader.get(name)
+            if mine != theirs:
+                return f"{name.replace('_', ' ')} was {mine!r} and is {theirs!r}"
+        return None
+
+
+@dataclass
+class Progress:
+    """How far an ingest is.
+
+    Attributes:
+        positions: records of which it is known what became.
+        counters: of the report (`COUNTERS`).
+        statistics: of the documents written, as far as they are not yet added to those of the
+            index.
+        ticket: number of that addition.
+        letters: length of the dead letters, bytes.
+        nameless: records rejected without an id.
+    """
+
+    statistics: TermStatistics
+    positions: Positions = field(default_factory=Positions)
+    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
+    ticket: int = 0
+    letters: int = 0
+    nameless: int = 0
+
+
+class Ledger:
+    """An SQLite file; in memory if none is named (then the ingest cannot be resumed).
+
+    Args:
+        file: made if it is missing.
+
+    Attributes:
+        job: that it was begun for.
+        run: name of the run, in the mark of every document that it writes.
+        index: that is written to: behind the alias, if the target is one.
+        count_before: documents in it before the run.
+
+    Raises:
+        IngestError: another process has it open, or it is damaged.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.file = file
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(file or ":memory:", timeout=0.5, check_same_thread=False)
+            self._db.isolation_level = None  # transactions are ours
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # after a power cut the last commits may be gone, which costs only a look at what
+            # the index holds already
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("BEGIN EXCLUSIVE")
+            self._db.execute("CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value)")
+            self._db.execute("CREATE TABLE IF NOT EXISTS seen (id INTEGER PRIMARY KEY)")
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise IngestError(
+                    f"Another process is at this ingest: it holds the ledger {file}.",
+                    hint="Wait for it, or stop it first.",
+                ) from None
+            raise IngestError(f"The ledger {file} cannot be opened: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise IngestError(
+                f"The ledger {file} is damaged: {error}",
+                hint="Delete it, and ingest with --restart.",
+            ) from error
+        begun = self._get("job")
+        self.job = None if begun is None else Job.model_validate_json(begun)
+        self.run = str(self._get("run") or "")
+        self.index = str(self._get("index") or "")
+        self.count_before = int(self._get("count_before") or 0)
+        self.dead_letters = self._get("dead_letters")
+
+    @property
+    def begun(self) -> bool:
+        """Whether it holds an ingest that is not finished."""
+        return self.job is not None
+
+    @property
+    def done(self) -> int:
+        """Records at the beginning of the source that need not be read again."""
+        return int(self._get("mark") or 0)
+
+    def begin(self, job: Job | None, index: str, dead_letters: Path) -> None:
+        """A new run; whatever was there is forgotten.
+
+        Args:
+            job: ``None`` if it shall not be resumed.
+            index: that is written to (behind the alias, if the target is one).
+        """
+        self.job, self.index, self.dead_letters = job, index, str(dead_letters)
+        self.run = secrets.token_hex(4)
+        self.count_before = 0
+        self._db.execute("BEGIN")
+        self._db.execute("DELETE FROM state")
+        self._db.execute("DELETE FROM seen")
+        self._set("format", _FORMAT)
+        self._set("job", None if job is None else job.model_dump_json())
+        self._set("run", self.run)
+        self._set("index", index)
+        self._set("dead_letters", self.dead_letters)
+        self._set("begun", datetime.now(UTC).isoformat(timespec="seconds"))
+        self._db.execute("COMMIT")
+
+    def check(self, job: Job) -> None:
+        """Whether ``job`` may go on here.
+
+        Raises:
+            IngestError: saying what has changed.
+        """
+        assert self.job is not None
+        difference = self.job.difference(job)
+        if difference:
+            raise IngestError(
+                f"The ingest of {job.source} into {job.target} cannot go on: {difference}.",
+                hint="Begin anew with --restart.",
+            )
+
+    def describe(self) -> str:
+        """How far it is, for people."""
+        return f"begun {self._get('begun')}, {self.done:,} records are through"
+
+    def set_count_before(self, count: int) -> None:
+        """Documents in the index before the run."""
+        if self._get("count_before") is None:
+            self._set("count_before", count)
+            self.count_before = count
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing is known of the index yet."""
+        return self._get("count_before") is None
+
+    def load(self, width: int) -> Progress:
+        """How far it is; ``width`` is the size of the vocabulary."""
+        progress = Progress(TermStatistics.empty(width))
+        if self._get("mark") is None:
+            return progress
+        progress.positions = Positions.unpacked(int(self._get("mark")), self._get("above"))
+        progress.counters.update(orjson.loads(self._get("counters")))
+        documents, tokens = orjson.loads(self._get("counted"))
+        frequencies = np.frombuffer(self._get("frequencies"), "<i8").astype(np.int64)
+        progress.statistics = TermStatistics(documents, tokens, frequencies)
+        progress.ticket = int(self._get("ticket"))
+        progress.letters, progress.nameless = int(self._get("letters")), int(self._get("nameless"))
+        return progress
+
+    def save(self, progress: Progress, seen: Iterable[int] = ()) -> None:
+        """All in one transaction; ``seen``: hashes of ids that the source has."""
+        statistics = progress.statistics
+        try:
+            self._db.execute("BEGIN")
+            self._set("mark", progress.positions.mark)
+            self._set("above", progress.positions.packed())
+            self._set("counters", orjson.dumps(progress.counters))
+            self._set("counted", orjson.dumps([statistics.documents, statistics.tokens]))
+            self._set("frequencies", statistics.frequencies.astype("<i8").tobytes())
+            self._set("ticket", progress.ticket)
+            self._set("letters", progress.letters)
+            self._set("nameless", progress.nameless)
+            self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((i,) for i in seen))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise IngestError(
+                f"The ledger {self.file} cannot be written: {error}",
+                hint="Free some space; then run the same command with --resume.",
+            ) from error
+
+    def has_seen(self, ids: Iterable[int]) -> set[int]:
+        """Those of the hashes that were saved as seen."""
+        text = orjson.dumps(list(ids)).decode()
+        rows = self._db.execute(
+            "SELECT id FROM seen WHERE id IN (SELECT value FROM json_each(?))", (text,)
+        )
+        return {row[0] for row in rows}
+
+    def finish(self) -> None:
+        """The ingest is through: there is nothing to go on with."""
+        self.close()
+        if self.file is not None:
+            for end in ("", "-wal", "-shm"):
+                self.file.with_name(self.file.name + end).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _get(self, name: str) -> Any:
+        row = self._db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        return None if row is None else row[0]
+
+    def _set(self, name: str, value: Any) -> None:
+        self._db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))

@@ -1,0 +1,78 @@
+"""Index settings for a big load: no refresh, no replicas; put back in all cases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from splade_os.engines import Engine
+from splade_os.errors import IngestError
+from splade_os.settings import state_dir
+
+_LOADING = {"refresh_interval": "-1", "number_of_replicas": "0", "auto_expand_replicas": "false"}
+
+
+def memory_file(engine: Engine, index: str) -> Path:
+    """Where the settings from before a load are remembered while it lasts."""
+    name = blake2b(f"{engine.url}\0{index}".encode(), digest_size=6).hexdigest()
+    return state_dir() / "load-settings" / f"{index[:60]}-{name}.json"
+
+
+@contextmanager
+def loading(engine: Engine, index: str) -> Iterator[None]:
+    """Within it the index is set for loading. An index that somebody else has set so already is
+    left alone, for them to put back.
+
+    Raises:
+        IngestError: the settings could not be put back; says how.
+    """
+    file = memory_file(engine, index)
+    settings = engine.settings(index)
+    if not settings and not engine.url.startswith("http"):
+        yield  # an engine without settings
+        return
+    mine = file.is_file()  # of a run that was killed
+    if not mine and settings.get("refresh_interval") != _LOADING["refresh_interval"]:
+        before = {name: settings.get(name) for name in _LOADING}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".new")
+        unfinished.write_bytes(orjson.dumps({"url": engine.url, "index": index, "was": before}))
+        os.replace(unfinished, file)  # noqa: PTH105
+        mine = True
+        engine.update_settings(index, _LOADING)
+    try:
+        yield
+    finally:
+        if mine:
+            restore_settings(engine, index)
+
+
+def restore_settings(engine: Engine, index: str) -> bool:
+    """Put back what a load changed.
+
+    Returns:
+        Whether there was anything to put back.
+
+    Raises:
+        IngestError: the cluster refuses, or does not answer; nothing is forgotten.
+    """
+    file = memory_file(engine, index)
+    try:
+        before: dict[str, Any] = orjson.loads(file.read_bytes())["was"]
+    except FileNotFoundError:
+        return False
+    try:
+        engine.update_settings(index, before)
+    except Exception as error:
+        raise IngestError(
+            f"The settings of {index} from before the load could not be put back: {error}",
+            hint=f"When the cluster is well: splade-os index restore-settings --index {index}",
+        ) from error
+    file.unlink()
+    return True

@@ -1,0 +1,64 @@
+"""The index's own term statistics, from which IDF queries are weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from splade_os.encoding import DocumentEncoder
+from splade_os.engines import Engine
+from splade_os.ingest.ledger import Ledger, Progress
+from splade_os.ingest.sending import stored_text
+from splade_os.statistics import TermStatistics
+
+_PAGE = 500
+
+
+def start_counting(engine: Engine, index: str, width: int) -> None:
+    """Keep statistics for an index that is empty and has none yet."""
+    nothing = TermStatistics.empty(width)
+    if not engine.add_statistics(index, nothing, "begin") and not engine.count(index):
+        engine.save_statistics(index, nothing)
+
+
+def add_to_index(engine: Engine, index: str, progress: Progress, ledger: Ledger) -> None:
+    """Add what was counted since the last time.
+
+    The ledger has it, with the number of its ticket, before it is sent: after a kill the same
+    is sent with the same ticket, and is added only once.
+    """
+    delta = progress.statistics
+    if not delta.documents and not delta.frequencies.any():
+        return
+    ledger.save(progress)
+    engine.add_statistics(index, delta, f"{ledger.run}-{progress.ticket}")
+    progress.statistics = TermStatistics.empty(len(delta.frequencies))
+    progress.ticket += 1
+    ledger.save(progress)
+
+
+def recount(
+    engine: Engine, index: str, encoder: DocumentEncoder, text_fields: Sequence[str]
+) -> TermStatistics:
+    """Count all documents of an index anew, and store that."""
+    special = np.array(sorted(encoder.vocabulary.special_ids), np.int32)
+    statistics = TermStatistics.empty(encoder.identity.vocabulary_size)
+    texts: list[str] = []
+
+    def count() -> None:
+        tokens = encoder.tokenize(texts)
+        statistics.count_many([ids[~np.isin(ids, special)] for ids in tokens])
+        texts.clear()
+
+    engine.refresh(index)
+    for _, source in engine.scan(index, text_fields):
+        text = stored_text(source, text_fields)
+        if text:
+            texts.append(text)
+        if len(texts) >= _PAGE:
+            count()
+    if texts:
+        count()
+    engine.save_statistics(index, statistics)
+    return statistics

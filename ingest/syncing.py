@@ -1,0 +1,74 @@
+"""``--sync``: documents that the source has no more leave the index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from splade_os.engines import HASH_FIELD, Engine
+from splade_os.errors import IngestError
+from splade_os.ingest.accounts import Accounts, id_hash
+from splade_os.ingest.ledger import Ledger
+from splade_os.ingest.preparing import Preparation
+from splade_os.ingest.sending import stored_text
+
+_PAGE = 500
+
+
+def delete_absent(
+    engine: Engine, index: str, ledger: Ledger, accounts: Accounts, preparation: Preparation
+) -> int:
+    """Delete every document whose id the source did not have.
+
+    Ids are compared by 63 bits of a hash: a collision keeps a document that should go, and
+    never deletes one that should stay.
+
+    Returns:
+        How many were deleted.
+
+    Raises:
+        IngestError: a record without an id was rejected: its document may be one of those;
+            or the source had no document at all.
+    """
+    progress = accounts.progress
+    if progress.nameless:
+        raise IngestError(
+            f"--sync deletes nothing: {progress.nameless:,} records of the source were too damaged "
+            "to have an id, and their documents would be deleted.",
+            hint=f"All others are indexed. Mend those of {accounts.letters.file} in the source, "
+            "then run again.",
+        )
+    if not progress.positions.mark:
+        raise IngestError(
+            "--sync deletes nothing: the source is empty, and so would be the index.",
+            hint=f"If that is right: splade-os index delete --index {index}",
+        )
+    deleted = 0
+    fields = [HASH_FIELD, *preparation.meta.text_fields]
+    for page in _pages(engine.scan(index, fields, page=_PAGE)):
+        hashes = {id_hash(identifier): identifier for identifier in page}
+        gone = [page_id for h, page_id in hashes.items() if h not in ledger.has_seen(hashes)]
+        if not gone:
+            continue
+        lines = [orjson.dumps({"delete": {"_id": i}}) + b"\n" for i in gone]
+        outcomes = engine.bulk(index, b"".join(lines))
+        texts = []
+        for outcome in outcomes:
+            if outcome.ok:
+                deleted += 1
+                texts.append(stored_text(page[outcome.id], preparation.meta.text_fields))
+            elif outcome.status != 404:
+                raise IngestError(f"{outcome.id} could not be deleted: {outcome.reason}")
+        tokens = preparation.plain_tokens(texts)
+        accounts.count_again([ids for ids in tokens if ids is not None])
+    return deleted
+
+
+def _pages(
+    documents: Iterator[tuple[str, Mapping[str, Any]]],
+) -> Iterator[dict[str, Mapping[str, Any]]]:
+    while page := dict(islice(documents, _PAGE)):
+        yield page

@@ -1,0 +1,174 @@
+"""Options of the commands that read sources and write into an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from splade_os.ingest.records import RecordReader
+    from splade_os.ingest.report import IngestOptions
+    from splade_os.ingest.sources import Selection
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_READING = (
+    click.option("--text", default="title,text", show_default=True, help="Fields to encode."),
+    click.option(
+        "--join", default=" ", help="What stands between two of them.  [default: a space]"
+    ),
+    click.option(
+        "--id", "id_field", help="Field of the document id.  [default: _id, id, or a hash]"
+    ),
+    click.option("--keep", help="Fields to store.  [default: all]"),
+    click.option("--drop", help="Fields not to store."),
+    click.option(
+        "--rename", multiple=True, metavar="OLD=NEW", help="Store a field by another name."
+    ),
+    click.option("--vectors", is_flag=True, help="Documents bring vectors (`encode`, Anserini)."),
+    click.option("--format", "form", help="Of a file whose suffix does not tell: jsonl, csv ..."),
+    click.option("--offset", type=click.IntRange(0), default=0, help="Records to leave out."),
+    click.option("--limit", type=click.IntRange(1), help="Records to read at most."),
+    click.option("--shard", metavar="I/N", help="Every Nth record only, beginning with the Ith."),
+)
+_RUNNING = (
+    click.option(
+        "--max-bytes",
+        type=click.IntRange(1),
+        default=8_000_000,
+        show_default=True,
+        help="Of a bulk request.",
+    ),
+    click.option(
+        "--max-documents",
+        type=click.IntRange(1),
+        default=5_000,
+        show_default=True,
+        help="Of a bulk request.",
+    ),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(1, 64),
+        default=4,
+        show_default=True,
+        help="Bulk requests under way, at most; adapts to the cluster.",
+    ),
+    click.option(
+        "--patience",
+        type=click.FloatRange(0),
+        default=600,
+        show_default=True,
+        help="Seconds that a cluster may be away before the ingest stops.",
+    ),
+    click.option(
+        "--on-error",
+        type=click.Choice(["continue", "abort"]),
+        default="continue",
+        show_default=True,
+        help="After a document that cannot be indexed.",
+    ),
+    click.option("--max-errors", type=click.IntRange(0), help="Dead letters, before it stops."),
+    click.option("--skip-unchanged", is_flag=True, help="Leave alone what the index has already."),
+    click.option("--sync", is_flag=True, help="Delete what the source has no more."),
+    click.option(
+        "--load-settings",
+        type=click.Choice(["auto", "on", "off"]),
+        default="auto",
+        show_default=True,
+        help="No refresh and no replicas while loading; auto: where the index is empty.",
+    ),
+    click.option(
+        "--no-statistics",
+        "count_terms",
+        flag_value=False,
+        default=True,
+        help="Do not count terms for IDF queries.",
+    ),
+    click.option(
+        "--dead-letters",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="File for what cannot be indexed.",
+    ),
+    click.option(
+        "--metrics-port", type=click.IntRange(0, 65_535), help="Serve Prometheus metrics."
+    ),
+)
+
+
+def reading_options(command: Command) -> Command:
+    """How records are made of a source: for `split_reading`."""
+    for option in reversed(_READING):
+        command = option(command)
+    return command
+
+
+def running_options(command: Command) -> Command:
+    """How an ingest runs: for `split_running`."""
+    for option in reversed(_RUNNING):
+        command = option(command)
+    return command
+
+
+def split_reading(
+    flags: dict[str, Any],
+) -> tuple[RecordReader, Selection, str | None, dict[str, Any]]:
+    """Reader, selection and format, and the flags that are none of these."""
+    from splade_os.ingest.records import RecordReader
+    from splade_os.ingest.sources import Selection
+
+    fields = _names(flags.pop("text"))
+    if not fields:
+        raise click.UsageError("--text names no field.")
+    keep = flags.pop("keep")
+    rename = dict(_pair(text) for text in flags.pop("rename"))
+    reader = RecordReader(
+        text_fields=fields,
+        id_field=flags.pop("id_field"),
+        join=flags.pop("join").encode().decode("unicode_escape"),
+        keep=None if keep is None else _names(keep),
+        drop=_names(flags.pop("drop") or ""),
+        rename=rename,
+        vectors=flags.pop("vectors"),
+    )
+    shard, of = _shard(flags.pop("shard"))
+    selection = Selection(flags.pop("offset"), flags.pop("limit"), shard, of)
+    return reader, selection, flags.pop("form"), flags
+
+
+def split_running(
+    flags: dict[str, Any], selection: Selection
+) -> tuple[IngestOptions, dict[str, Any], dict[str, Any]]:
+    """Options, what only the command line has, and the flags that are neither."""
+    from dataclasses import fields
+
+    from splade_os.ingest.report import IngestOptions
+
+    if flags["sync"] and not selection.everything:
+        raise click.UsageError("--sync needs the whole source: no --limit, --offset or --shard.")
+    names = {field.name for field in fields(IngestOptions)}
+    options = IngestOptions(**{n: flags.pop(n) for n in list(flags) if n in names})
+    how = {name: flags.pop(name) for name in ("dead_letters", "metrics_port")}
+    return options, how, flags
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise click.UsageError(f"--rename {text}: write OLD=NEW.")
+    return old, new
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 1, 1
+    shard, _, of = text.partition("/")
+    if not (shard.isdigit() and of.isdigit() and 1 <= int(shard) <= int(of)):
+        raise click.UsageError(f"--shard {text}: write I/N, from 1/N to N/N.")
+    return int(shard), int(of)

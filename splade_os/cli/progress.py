@@ -1,0 +1,147 @@
+"""What an ingest shows while it runs, and at its end: on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from splade_os.ingest.report import IngestReport
+    from splade_os.ingest.sources import Source
+
+_EVERY = 10.0  # seconds between two lines where there is no terminal
+_FIRST = 2.0
+
+
+@contextmanager
+def ingest_progress(source: Source) -> Iterator[Callable[[IngestReport], None]]:
+    """Rates, queues and the time that is left: a bar on a terminal, elsewhere a line after two
+    seconds and then every ten."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    begin: IngestReport | None = None
+
+    def line(report: IngestReport) -> str:
+        nonlocal begin
+        begin = begin or report
+        return _line(report, begin, _fraction(source, report))
+
+    if not console.is_terminal:
+        due = time.monotonic() + _FIRST
+
+        def plain(report: IngestReport) -> None:
+            nonlocal due
+            text = line(report)
+            if time.monotonic() >= due:
+                due = time.monotonic() + _EVERY
+                click.echo(text, err=True)
+
+        yield plain
+        return
+    columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=1.0 if source.total else None)
+
+        def draw(report: IngestReport) -> None:
+            bar.update(task, completed=_fraction(source, report), description=line(report))
+
+        yield draw
+
+
+def _fraction(source: Source, report: IngestReport) -> float:
+    """How much of the source is through: what is read, less what is still under way."""
+    if not source.total or not report.read:
+        return 0.0
+    return min(1.0, source.done / source.total * report.settled / report.read)
+
+
+def _line(report: IngestReport, begin: IngestReport, done: float) -> str:
+    seconds = max(report.seconds, 1e-9)
+    settled = report.settled - begin.settled
+    parts = [
+        f"{report.encoded:,} encoded, {report.indexed:,} indexed",
+        f"{settled / seconds:,.0f} docs/s",
+        f"{report.tokens / seconds:,.0f} tokens/s",
+        f"{(report.bytes - begin.bytes) / seconds / 1e6:.1f} MB/s",
+    ]
+    if done:
+        parts.insert(0, f"{done:.0%}")
+        first = _share(begin, report) * done
+        if done > first and settled:
+            parts.append(f"about {_duration(seconds * (1 - done) / (done - first))} to go")
+    waiting = " ".join(f"{name} {count}" for name, count in report.queues.items())
+    parts.append(f"queues: {waiting} ({report.requests} requests)")
+    for name in ("unchanged", "retries", "dead"):
+        count = getattr(report, name)
+        if count:
+            parts.append(f"{count:,} {'dead letters' if name == 'dead' else name}")
+    return ", ".join(parts)
+
+
+def _share(begin: IngestReport, report: IngestReport) -> float:
+    """The part of what is through that an earlier run did."""
+    return begin.settled / report.settled if report.settled else 0.0
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def summarise(report: IngestReport) -> None:
+    """The last lines of an ingest."""
+    rate = report.indexed / report.seconds if report.seconds else 0
+    extra = "".join(
+        f", {getattr(report, name):,} {name}"
+        for name in ("unchanged", "duplicates", "deleted")
+        if getattr(report, name)
+    )
+    click.echo(
+        f"{report.indexed:,} of {report.read:,} records indexed in {report.seconds:,.1f} s "
+        f"({rate:,.0f} docs/s): {report.created:,} new, {report.updated:,} overwritten{extra}.",
+        err=True,
+    )
+    if report.empty:
+        click.echo(f"{report.empty:,} have no term at all: only BM25 finds them.", err=True)
+    if report.dead:
+        click.secho(
+            f"{report.dead:,} dead letters with their reasons: {report.dead_letters}\n"
+            f"When they are mended: splade-os retry {report.dead_letters}",
+            fg="yellow",
+            err=True,
+        )
+    if report.interrupted:
+        click.secho(
+            "Interrupted. What was under way is finished and saved; the same command with "
+            "--resume goes on.",
+            fg="yellow",
+            err=True,
+        )
+    elif report.verified:
+        click.secho(
+            f"Verified: {report.index} holds {report.count_after:,}; {report.checked:,} were read "
+            "back.",
+            fg="green",
+            err=True,
+        )
+    else:
+        faults = report.faults or (
+            f"{report.expected:,} documents were expected; something else deletes from it, or "
+            "documents were lost",
+        )
+        click.secho(
+            f"NOT verified: {report.index} holds {report.count_after:,} documents.\n"
+            + "\n".join(f"  {fault}" for fault in faults[:10])
+            + "\nRun the same command again.",
+            fg="red",
+            err=True,
+        )
