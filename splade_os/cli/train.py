@@ -74,8 +74,8 @@ def train(
         print_json(facts | {"metrics": done.metrics})
         return
     click.echo(f"{done.steps:,} steps, mean loss {done.loss:.4f}", err=True)
-    for name, value in done.metrics.items():
-        click.echo(f"{name:<40} {value:.4f}", err=True)
+    for name, number in done.metrics.items():
+        click.echo(f"{name:<40} {number:.4f}", err=True)
     click.echo(str(done.folder))
 
 

@@ -22,7 +22,7 @@ from splade_os.evaluation.measures import card_measures
 from splade_os.evaluation.nanobeir import HUB, open_nanobeir
 from splade_os.statistics import TermStatistics
 from splade_os.training.data import Rows
-from splade_os.training.model import SpladeModel, TextEncoder, dense
+from splade_os.training.model import Features, SpladeModel, TextEncoder, dense
 from splade_os.training.recipe import EvaluationPart
 from splade_os.vectors import Ids
 
@@ -144,7 +144,7 @@ def _queries(
     return torch.cat(parts)
 
 
-def _to(features: dict[str, object], device: torch.device) -> dict[str, object]:
+def _to(features: Features, device: torch.device) -> Features:
     return {
         name: value.to(device) if isinstance(value, Tensor) else value
         for name, value in features.items()

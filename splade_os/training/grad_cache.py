@@ -34,7 +34,7 @@ def set_random_state(state: RandomState) -> None:
 
 
 def _cuda() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_initialized()
+    return bool(torch.cuda.is_available() and torch.cuda.is_initialized())
 
 
 def cached_backward(
@@ -58,7 +58,8 @@ def cached_backward(
         (model.encode_queries, queries, _chunks(queries, texts)),
         (model.encode_documents, documents, _chunks(documents, texts)),
     ]
-    vectors, states = [], []
+    vectors: list[Tensor] = []
+    states: list[list[RandomState]] = []
     with torch.no_grad():
         for encode, features, chunks in sides:
             whole: Tensor | None = None

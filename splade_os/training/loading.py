@@ -142,6 +142,7 @@ def _splade(part: ModelPart) -> _Start:
         query_files = SideFiles(
             _stage(source.folder, query_length), query_length, source.lowercase, layout.query_prompt
         )
+    assert source.activation is not None and source.pooling is not None  # the layout says both
     side = DocumentSide(mlm, part.activation or source.activation, part.pooling or source.pooling)
     return side, files, query_files, table, options, dims
 

@@ -20,13 +20,10 @@ from splade_os.encoding.lexical import LexicalPrior
 from splade_os.encoding.pooling import pool
 from splade_os.encoding.pooling_grad import max_pool
 from splade_os.encoding.tokenization import TextTokenizer
-from splade_os.encoding.transformer import _Passthrough as Passthrough
+from splade_os.encoding.transformer import TRANSFORM, Passthrough
 from splade_os.training.query_table import QueryTable
 from splade_os.vectors import Ids, SparseBatch
 from splade_os.vocabulary import Vocabulary
-
-# in front of the decoder: BERT; DistilBERT; RoBERTa; ModernBERT
-_TRANSFORMS = ("transform.dense", "vocab_transform", "lm_head.dense", "head.dense")
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class DocumentSide(nn.Module):  # type: ignore[misc]
         mlm.set_output_embeddings(Passthrough())
         self.mlm = mlm
         for name, module in mlm.named_modules():
-            if name.endswith(_TRANSFORMS):
+            if name in TRANSFORM:
                 module.forward = _in_float32(module.forward)
         self.activation, self.pooling = activation, pooling
         self.vocabulary_size = int(self.decoder.weight.shape[0])
@@ -90,8 +87,7 @@ class DocumentSide(nn.Module):  # type: ignore[misc]
 
 
 def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Without autocast: of all layers, rounding weighs most in the one before the decoder, and it
-    costs about 1 % of the work."""
+    """Without autocast, as `SpladeTransformer` keeps it: rounding weighs most there."""
 
     def exact(hidden: Tensor) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):

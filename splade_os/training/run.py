@@ -100,7 +100,7 @@ def build_trainer(recipe: Recipe) -> Any:
         arguments,
         rows,
         losses=recipe.losses,
-        regularisers=dict(recipe.regularisers),
+        regularisers=recipe.regularisers,
         sampler=recipe.data.sampler,
         teacher=teacher,
         grad_cache=recipe.grad_cache,

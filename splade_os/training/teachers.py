@@ -7,7 +7,7 @@ which can therefore score a whole batch. What they said is kept on disk (`ScoreC
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -236,14 +236,17 @@ class SparseTeacher:
         return out.to(self._device)
 
 
-_KINDS = {"cross-encoder": CrossEncoder, "dense": DenseTeacher, "sparse": SparseTeacher}
+_KINDS: dict[str, Callable[[TeacherPart, torch.device], Teacher]] = {
+    "cross-encoder": CrossEncoder,
+    "dense": DenseTeacher,
+    "sparse": SparseTeacher,
+}
 
 
 def _load(part: TeacherPart, device: torch.device) -> Teacher:
     if part.model == STARTER_BASE:
         part = part.model_copy(update={"model": str(base_folder())})
-    teacher: Teacher = _KINDS[part.kind](part, device)  # type: ignore[abstract]
-    return teacher
+    return _KINDS[part.kind](part, device)
 
 
 def _pretrained(kind: Any, part: TeacherPart) -> tuple[Any, Any]:

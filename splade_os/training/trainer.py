@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         train_rows: Rows,
         *,
         losses: Sequence[LossPart] = (LossPart(),),
-        regularisers: dict[str, RegulariserPart] | None = None,
+        regularisers: Mapping[Any, RegulariserPart] | None = None,
         sampler: str = "no-duplicates",
         teacher: Teacher | None = None,
         grad_cache: int | None = None,
@@ -337,9 +337,8 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
             torch.distributed.broadcast_object_list(box, 0)
             metrics = box[0]
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
+        handler, control = self.callback_handler, self.control
+        self.control: Any = handler.on_evaluate(self.args, self.state, control, metrics)
         return metrics
 
     # --- files ---
