@@ -13,6 +13,7 @@ from splade_os.engines.base import (
     IndexMeta,
     IndexStats,
     Outcome,
+    QueryPipeline,
     SearchRequest,
     SearchResponse,
 )
@@ -141,6 +142,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     def count(self, index: str) -> int:
         return self._run(self._steps.count(index))
 
+    def query_pipeline(self, index: str) -> QueryPipeline:
+        return self._run(self._steps.query_pipeline(index))
+
     def search(self, index: str, request: SearchRequest) -> SearchResponse:
         return self._run(self._steps.search(index, request))
 
@@ -202,6 +206,9 @@ class AsyncClusterEngine:
 
     async def index_meta(self, index: str) -> IndexMeta:
         return await self._run(self._steps.index_meta(index))
+
+    async def query_pipeline(self, index: str) -> QueryPipeline:
+        return await self._run(self._steps.query_pipeline(index))
 
     async def search(self, index: str, request: SearchRequest) -> SearchResponse:
         return await self._run(self._steps.search(index, request))
