@@ -215,6 +215,7 @@ class SearchResponse:
         total: number of all hits, where it was asked for.
         following: where the next page begins; ``None`` after the last one, or where no
             cursor was asked for.
+        index: the index behind the name that was searched, where there are hits.
     """
 
     hits: Sequence[EngineHit]
@@ -222,6 +223,7 @@ class SearchResponse:
     body: bytes | None = field(default=None, repr=False)
     total: int | None = None
     following: Cursor | None = None
+    index: str | None = None
 
 
 @dataclass(frozen=True)

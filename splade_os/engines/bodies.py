@@ -238,6 +238,7 @@ def read_response(
         body,
         total=None if total is None else int(total["value"]),
         following=following,
+        index=found["hits"][0]["_index"] if found["hits"] else None,
     )
 
 

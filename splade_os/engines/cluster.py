@@ -159,6 +159,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     def close_cursor(self, cursor: Cursor) -> None:
         self._run(self._steps.close_cursor(cursor))
 
+    def alias_targets(self, alias: str) -> list[str]:
+        return self._run(self._steps.alias_targets(alias))
+
     def load_statistics(self, index: str) -> TermStatistics | None:
         return self._run(self._steps.load_statistics(index))
 
@@ -223,6 +226,9 @@ class AsyncClusterEngine:
 
     async def close_cursor(self, cursor: Cursor) -> None:
         await self._run(self._steps.close_cursor(cursor))
+
+    async def alias_targets(self, alias: str) -> list[str]:
+        return await self._run(self._steps.alias_targets(alias))
 
     async def load_statistics(self, index: str) -> TermStatistics | None:
         return await self._run(self._steps.load_statistics(index))

@@ -126,6 +126,13 @@ class SQLiteEngine(SQLiteUpkeep):
             )
         return int(row[0])
 
+    def _name(self, number: int) -> str:
+        with self._lock, self._translated():
+            (name,) = self._db.execute(
+                "SELECT name FROM indices WHERE number = ?", (number,)
+            ).fetchone()
+        return str(name)
+
     def info(self) -> EngineInfo:
         return EngineInfo("sqlite", sqlite3.sqlite_version)
 
@@ -233,7 +240,9 @@ class SQLiteEngine(SQLiteUpkeep):
             following = Cursor(after=(rows[-1][1], rows[-1][4]))
         total = (rows[0][5] if rows else 0) if request.total else None
         took = (time.perf_counter() - start) * 1000
-        return SearchResponse(hits, took, total=total, following=following)
+        return SearchResponse(
+            hits, took, total=total, following=following, index=self._name(number)
+        )
 
     def search_many(
         self, index: str, requests: Sequence[SearchRequest]

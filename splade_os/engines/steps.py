@@ -349,6 +349,10 @@ class ClusterSteps:
                 results.append(error)
         return results
 
+    def alias_targets(self, alias: str) -> Steps[list[str]]:
+        answer = yield from self._found(Call("GET", f"/_alias/{alias}", index=alias))
+        return sorted(answer or ())
+
     def load_statistics(self, index: str) -> Steps[TermStatistics | None]:
         path = f"/{STATISTICS_INDEX}/_doc/{yield from self._concrete(index)}"
         answer = yield from self._found(Call("GET", path, index=STATISTICS_INDEX))
