@@ -26,7 +26,11 @@ from splade_os.cli.options import json_option
     "--set", "changes", multiple=True, metavar="KEY=VALUE",
     help="Change one value of the recipe, e.g. training.max_steps=100; may be repeated."
 )  # fmt: skip
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from the last checkpoint in the output folder, or begin if there is none.",
+)
 @json_option
 def train(
     recipe: str | None,

@@ -115,10 +115,6 @@ def evaluate(collection: Collection, model: SpladeModel, encoder: TextEncoder) -
 def _encode(model: SpladeModel, encoder: TextEncoder, tokens: Sequence[Ids]) -> Tensor:
     features = _to(encoder.pad(tokens), model.device)
     vectors = model.encode_documents(features).float()
-    kept = model.max_active_dims
-    if kept is not None and kept < vectors.shape[1]:
-        top = vectors.topk(kept, 1)
-        vectors = torch.zeros_like(vectors).scatter_(1, top.indices, top.values)
     prior = encoder.prior_of(tokens)
     return vectors if prior is None else vectors + dense(prior, vectors.device)
 

@@ -67,6 +67,7 @@ def load_model(part: ModelPart, corpus_idf: CorpusIdf | None = None) -> SpladeMo
         query_files,
         options,
         part.max_active_dims or max_active_dims,
+        part.cut_in_training,
     )
 
 

@@ -105,6 +105,7 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
         document_files, query_files: tokenizers, lengths and prompts.
         options: what is written into ``splade_os.json`` (lexical prior and so on).
         max_active_dims: written into the model's configuration.
+        cut: in training as well, only the ``max_active_dims`` heaviest terms of a text count.
     """
 
     def __init__(
@@ -115,11 +116,13 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
         query_files: SideFiles,
         options: Mapping[str, Any] | None = None,
         max_active_dims: int | None = None,
+        cut: bool = False,
     ) -> None:
         super().__init__()
         self.document, self.query = document, query
         self.document_files, self.query_files = document_files, query_files
         self.options, self.max_active_dims = dict(options or {}), max_active_dims
+        self.cut = cut
 
     @property
     def vocabulary_size(self) -> int:
@@ -147,8 +150,14 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
         return self.query(features["input_ids"], features["attention_mask"])
 
     def encode_documents(self, features: Features) -> Tensor:
-        """Learned weights ``(B, V)``, without the lexical prior."""
-        return self.document(features["input_ids"], features["attention_mask"], features["lengths"])
+        """Learned weights ``(B, V)``, without the lexical prior; outside training cut to
+        ``max_active_dims``."""
+        weights = self.document(
+            features["input_ids"], features["attention_mask"], features["lengths"]
+        )
+        if self.cut or not self.training:
+            return heaviest(weights, self.max_active_dims)
+        return weights
 
     def forward(
         self, queries: Features | None = None, documents: Features | None = None
@@ -171,6 +180,14 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
         """What must hold after every optimiser step: query weights stay in (0, 64]."""
         if self.query is not None:
             self.query.clamp()
+
+
+def heaviest(weights: Tensor, count: int | None) -> Tensor:
+    """The ``count`` largest weights of each row, the others zero; ``None`` = all."""
+    if count is None or count >= weights.shape[1]:
+        return weights
+    top = weights.topk(count, 1)
+    return torch.zeros_like(weights).scatter(1, top.indices, top.values)
 
 
 Features = dict[str, Any]

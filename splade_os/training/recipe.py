@@ -79,6 +79,9 @@ class ModelPart(_Part):
     max_active_dims: int | None = Field(
         None, ge=1, description="Written into the model: heaviest terms that it keeps per text."
     )
+    cut_in_training: bool = Field(
+        False, description="Texts are cut to max_active_dims while training as well."
+    )
     lexical_prior: Literal["keep", "none"] | LexicalPart = Field(
         "keep",
         description="keep: that of the base (splade_os.json), if it has one; none; or weight and "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import orjson
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -12,7 +14,24 @@ from splade_os.errors import ModelError
 from splade_os.training.model import SpladeModel
 from splade_os.training.query_table import LinearTable, StaticTable
 
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_LAST_FILE = "trainer_state.json"  # what the Trainer writes last
 _EXTRA_FILE = "trainable.safetensors"
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end: a run that is killed while it writes one
+    goes on from the one before."""
+    found = []
+    for path in folder.glob("checkpoint-*") if folder.is_dir() else ():
+        number = _CHECKPOINT.fullmatch(path.name)
+        try:
+            orjson.loads((path / _LAST_FILE).read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            continue
+        if number:
+            found.append((int(number[1]), path))
+    return max(found)[1] if found else None
 
 
 def save_extra_weights(model: SpladeModel, folder: Path) -> None:

@@ -38,7 +38,8 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
 
     Args:
         recipe: see `load_recipe`.
-        resume: go on from the last checkpoint in the output folder.
+        resume: go on from the last whole checkpoint in the output folder, or begin if there is
+            none.
 
     Raises:
         SettingsError: the recipe is wrong, or the output folder holds a model already.
@@ -50,23 +51,24 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
         import datasets  # noqa: F401
         import torch  # noqa: F401
         from transformers import set_seed
-        from transformers.trainer_utils import get_last_checkpoint
     except ImportError:
         raise MissingExtraError("Training", "train") from None
+    from splade_os.training.restoring import last_checkpoint
+
     output = Path(recipe.output)
-    checkpoint = get_last_checkpoint(str(output)) if output.is_dir() else None
+    checkpoint = last_checkpoint(output)
     if not resume and output.is_dir() and any(output.iterdir()):
         raise SettingsError(
             f"The folder {output} is not empty.",
             hint="Name another one (--out), or go on with what is there (--resume).",
         )
     if resume and checkpoint is None:
-        raise SettingsError(f"{output} holds no checkpoint to go on from.")
+        _log.warning("%s holds no whole checkpoint: beginning at the beginning.", output)
     trainer = build_trainer(recipe)
     set_seed(trainer.args.seed)
-    if recipe.stop_if_below_start is not None and not resume:
+    if recipe.stop_if_below_start is not None and checkpoint is None:
         trainer.args.eval_on_start = True
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trainer.save_model(str(output))
     log = list(trainer.state.log_history)
     metrics = _kept_metrics(log, trainer.state.best_global_step)
@@ -134,6 +136,7 @@ def training_arguments(recipe: Recipe) -> Any:
         "report_to": "none",
         "logging_steps": 50,
         "save_total_limit": 2,
+        "restore_callback_states_from_checkpoint": True,
         "dataloader_drop_last": False,
     }
     if recipe.evaluation and "eval_strategy" not in given:

@@ -11,7 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from splade_os.training.batches import BatchSampler, Collator
 from splade_os.training.data import Rows
@@ -27,6 +33,7 @@ from splade_os.training.grad_cache import cached_backward, random_state, set_ran
 from splade_os.training.losses import ranking_losses
 from splade_os.training.model import SpladeModel, TextEncoder, dense
 from splade_os.training.monitor import CollapseWatch, StepView, look_at
+from splade_os.training.progress import Progress
 from splade_os.training.recipe import LossPart, RegulariserPart
 from splade_os.training.regularisers import Regulariser, column_means
 from splade_os.training.restoring import restore_weights, save_extra_weights
@@ -101,6 +108,10 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
             data_collator=Collator(self.encoder, keep_texts=teacher is not None),
             callbacks=[_AfterStep(), *(callbacks or [])],
         )
+        for kind in (PrinterCallback, ProgressCallback):
+            self.remove_callback(kind)
+        if not args.disable_tqdm:
+            self.add_callback(Progress())
         self.loss_is_scaled_for_ga = False  # a mean of the batch: divided by their number
 
     # --- data ---

@@ -30,6 +30,7 @@ def make_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
                 "negative_2": " ".join([*chooser.sample(others, 8), f"m{i}"]),
             }
         )
+        rows[-1]["negatives"] = [rows[-1]["negative_1"], rows[-1]["negative_2"]]
     return rows
 
 
