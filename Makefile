@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PY  := $(BIN)/python
 UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: help demo test test-matrix test-plugins lint bench env env-dev clean
+.PHONY: help demo test test-matrix test-faults test-plugins lint bench env env-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -25,6 +25,9 @@ test: env-dev lint  ## every test, against real OpenSearch and Elasticsearch nod
 
 test-matrix: env-dev  ## the tests of engines and search on six versions of the servers
 	@SPLADE_OS_TEST_MATRIX=1 $(PY) -m pytest tests/engines tests/search
+
+test-faults: env-dev  ## kills, lost answers and dead nodes, many rounds of each
+	@SPLADE_OS_TEST_FULL=1 $(PY) -m pytest tests/faults
 
 test-plugins: env-dev  ## query encoding in the engine, on OpenSearch with its plugins (570 MB)
 	@SPLADE_OS_TEST_PLUGINS=1 $(PY) -m pytest tests/export

@@ -26,21 +26,12 @@ class DeadLetters:
     Args:
         file: where to.
         index: that the documents were meant for.
-        length: bytes of the file that are known to be right (of an ingest that goes on); what
-            comes after them is written again.
     """
 
-    def __init__(
-        self,
-        file: str | Path,
-        index: str = "",
-        length: int | None = None,
-    ) -> None:
+    def __init__(self, file: str | Path, index: str = "") -> None:
         self.file = Path(file)
         self._index = index
         self._handle: IO[bytes] | None = None
-        if length is not None and self.file.is_file() and self.file.stat().st_size > length:
-            os.truncate(self.file, length)
         self._new = False
 
     def __enter__(self) -> Self:
@@ -54,6 +45,12 @@ class DeadLetters:
     ) -> None:
         if self._handle is not None:
             self._handle.close()
+
+    def forget_after(self, length: int) -> None:
+        """Cut the file to its first ``length`` bytes: what a killed run wrote after them is
+        written again."""
+        if self.file.is_file() and self.file.stat().st_size > length:
+            os.truncate(self.file, length)
 
     def reject(self, rejected: Rejected) -> None:
         """Something that was no document."""

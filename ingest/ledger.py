@@ -61,8 +61,10 @@ class Job(BaseModel):
         model = self.model.difference(other.model)
         if model:
             return f"another model: {model}"
-        for name, mine in self.reader.items():
-            theirs = other.reader.get(name)
+        # as JSON: a tuple comes back from the file as a list
+        readers = [orjson.loads(orjson.dumps(job.reader)) for job in (self, other)]
+        for name, mine in readers[0].items():
+            theirs = readers[1].get(name)
             if mine != theirs:
                 return f"{name.replace('_', ' ')} was {mine!r} and is {theirs!r}"
         return None
@@ -169,6 +171,7 @@ class Ledger:
         self._set("run", self.run)
         self._set("index", index)
         self._set("dead_letters", self.dead_letters)
+        self._set("letters", dead_letters.stat().st_size if dead_letters.is_file() else 0)
         self._set("begun", datetime.now(UTC).isoformat(timespec="seconds"))
         self._db.execute("COMMIT")
 
@@ -203,7 +206,7 @@ class Ledger:
 
     def load(self, width: int) -> Progress:
         """How far it is; ``width`` is the size of the vocabulary."""
-        progress = Progress(TermStatistics.empty(width))
+        progress = Progress(TermStatistics.empty(width), letters=int(self._get("letters")))
         if self._get("mark") is None:
             return progress
         progress.positions = Positions.unpacked(int(self._get("mark")), self._get("above"))
@@ -212,7 +215,7 @@ class Ledger:
         frequencies = np.frombuffer(self._get("frequencies"), "<i8").astype(np.int64)
         progress.statistics = TermStatistics(documents, tokens, frequencies)
         progress.ticket = int(self._get("ticket"))
-        progress.letters, progress.nameless = int(self._get("letters")), int(self._get("nameless"))
+        progress.nameless = int(self._get("nameless"))
         return progress
 
     def save(self, progress: Progress, seen: Iterable[int] = ()) -> None:

@@ -163,7 +163,7 @@ class Sender:
             mark = stored_digest(found)
             if mark is not None and mark.run == self._run:
                 if mark.position == parcel.digest.position:  # our own write; its answer was lost
-                    outcomes[i] = Outcome(identifier, 201, "created")
+                    outcomes[i], parcel.digest = Outcome(identifier, 201, "created"), mark
                     if mark.update:  # what it replaced is not known any more
                         parcel.tokens = None
                         outcomes[i] = Outcome(identifier, 200, "updated")

@@ -102,6 +102,8 @@ def ingest(
     found = find_source(source, SourceOptions(form, engine))
     if alias:
         check_alias(engine, alias)
+    if reader.vectors:
+        running.update(backend="none", device=None, dtype=None)
     encoder = load_encoder(engine, target, settings.model, running, chosen)
     if dry_run:
         _dry_run(engine, found, reader, selection, encoder, field_type, as_json)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
-BackendName = Literal["auto", "torch", "onnx"]
+BackendName = Literal["auto", "torch", "onnx", "none"]
 
 INT8_MEAN_ERROR = 0.02
 """Mean relative error of weights, measured at export, up to which int8 is chosen by itself."""
@@ -37,14 +37,14 @@ class Choice:
     """How a model runs.
 
     Attributes:
-        backend: ``torch`` or ``onnx``.
+        backend: ``torch``, ``onnx``, or ``none``: the model is not loaded.
         device: torch device, e.g. ``cuda``.
         precision: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         graph: (``onnx``) the graph.
         reason: why this precision, for people.
     """
 
-    backend: Literal["torch", "onnx"]
+    backend: Literal["torch", "onnx", "none"]
     device: str
     precision: str
     graph: Path | None
@@ -68,13 +68,16 @@ def choose(
             ``auto`` = the same on a GPU; on a CPU int8 where the model has such a graph
             and the export measured a mean error of at most `INT8_MEAN_ERROR`, else bfloat16
             where the processor computes it natively, else float32.
-        backend: ``auto`` = ONNX Runtime on a CPU where the model has a graph of the precision.
+        backend: ``auto`` = ONNX Runtime on a CPU where the model has a graph of the precision;
+            ``none`` = do not load it.
         flags: of the processor; default those of this one.
 
     Raises:
         ModelError: the model has no graph that was asked for.
         SettingsError: the wishes contradict one another.
     """
+    if backend == "none":
+        return Choice("none", "none", "none", None, "nothing is encoded")
     where = device or ("cuda" if _has_gpu() else "cpu")
     flags = processor_flags() if flags is None else flags
     if where != "cpu":

@@ -21,6 +21,7 @@ from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers
 from splade_os.encoding.tokenization import TextTokenizer
+from splade_os.encoding.unloaded import Unloaded
 from splade_os.encoding.windows import split
 from splade_os.errors import EncodingError, MissingExtraError, SettingsError
 from splade_os.identity import EncodingOptions, ModelIdentity
@@ -54,8 +55,10 @@ class DocumentEncoder:
         self.vocabulary: Vocabulary = tokenizer.vocabulary(backend.vocabulary_size)
         self.device, self.precision = backend.device, backend.precision
         self.backend = choice.backend
-        library = {"onnx": "ONNX Runtime", "torch": "torch"}[choice.backend]
-        self.how = f"{self.precision} on {self.device} with {library} ({choice.reason})"
+        self.how = "not loaded: the vectors are there already"
+        if choice.backend != "none":
+            library = {"onnx": "ONNX Runtime", "torch": "torch"}[choice.backend]
+            self.how = f"{self.precision} on {self.device} with {library} ({choice.reason})"
         self._budget = batch_tokens or backend.batch_tokens
         # texts sorted by length at a time: some batches for each device, of texts of any length
         self._window = max(2048, backend.ahead * self._budget // 16)
@@ -90,6 +93,8 @@ class DocumentEncoder:
                 (`splade_os.encoding.choice.choose`); ``int8`` needs an ONNX export.
             backend: ``torch``, ``onnx``, or ``auto``: ONNX Runtime where the model has a graph,
                 it is installed and no GPU is used (it is the faster one on a CPU), else torch.
+                ``none``: only vocabulary, tokenizer and identity are loaded, for documents
+                that bring their vectors; `encode` raises ModelError.
             batch_tokens: tokens per forward pass, padding included; default 1,024 on a CPU,
                 65,536 on a GPU.
             side: ``query`` loads the transformer of the query side, where it is another one;
@@ -309,6 +314,8 @@ def _devices(wish: str | None) -> list[str | None]:
 def _start(
     part: SpladePart, choice: Choice, head: Head, cuda_graphs: bool, device_name: str
 ) -> Backend:
+    if choice.backend == "none":
+        return Unloaded(part.folder)
     if choice.graph is not None:
         return OnnxBackend(choice.graph, choice.precision)
     try:

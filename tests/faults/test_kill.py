@@ -1,0 +1,97 @@
+"""The process of an ingest dies; the next one goes on; every document is there once."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from splade_os.engines import Engine, connect
+from tests.conftest import NEWEST, Nodes
+from tests.faults.loads import FULL, Load, check_index, make_load
+
+
+@pytest.fixture(params=["sqlite", *NEWEST] if FULL else ["sqlite", NEWEST[0]])
+def engine_url(request: pytest.FixtureRequest, tmp_path: Path, nodes: Nodes) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/engine.db"
+    return nodes.url(request.param)
+
+
+@pytest.fixture
+def engine(engine_url: str) -> Iterator[Engine]:
+    opened = connect(engine_url)
+    yield opened
+    opened.close()
+
+
+def kill_and_resume(load: Load, url: str, index: str, kills: int, *more: str) -> int:
+    """Kill it ``kills`` times at random moments, then let it finish; how often it was alive."""
+    draw = random.Random(5)
+    small = ("--max-bytes", "60000", *more)  # many requests, so that there is much to lose
+    hits = 0
+    for n in range(kills):
+        process = load.start(url, index, *small, *(["--resume"] if n else []))
+        assert process.stderr is not None
+        for line in process.stderr:  # until it has begun
+            if b"Encoding with" in line:
+                break
+        time.sleep(draw.uniform(0, 0.6))
+        hits += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    code, report, talk = load.run(url, index, *small, "--resume")
+    assert code == 0, talk
+    assert report["read"] == len(load.documents) and report["verified"], report
+    return hits
+
+
+def test_killed_while_loading(
+    engine: Engine, engine_url: str, index: str, tiny: Path, tmp_path: Path
+) -> None:
+    load = make_load(tiny / "router", tmp_path, 30_000 if FULL else 8_000)
+    hits = kill_and_resume(load, engine_url, index, 20 if FULL else 3)
+    assert hits >= (10 if FULL else 2)
+    check_index(engine, index, load)
+    assert engine.settings(index).get("refresh_interval") is None
+
+
+def test_killed_while_overwriting(
+    engine: Engine, engine_url: str, index: str, tiny: Path, tmp_path: Path
+) -> None:
+    """What a killed run had overwritten is not known any more: then the number of documents in
+    the statistics stays exact, their frequencies may be off by what was under way."""
+    old = make_load(tiny / "router", tmp_path, 6_000, seed=1, name="old.jsonl")
+    assert old.run(engine_url, index)[0] == 0
+    new = make_load(tiny / "router", tmp_path, 6_000, seed=2)
+    kill_and_resume(new, engine_url, index, 6 if FULL else 2)
+    check_index(engine, index, new, counted=False)
+    statistics = engine.load_statistics(index)
+    assert statistics is not None and statistics.documents == len(new.documents)
+
+
+def test_interrupted(
+    engine: Engine, engine_url: str, index: str, tiny: Path, tmp_path: Path
+) -> None:
+    number = signal.SIGTERM if engine_url.startswith("sqlite") else signal.SIGINT
+    load = make_load(tiny / "router", tmp_path, 8_000)
+    small = ("--max-bytes", "60000")
+    process = load.start(engine_url, index, *small)
+    while not engine.indices(f"{index}*"):
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 130, talk.decode()
+    assert b"--resume" in talk
+    engine.refresh(index)
+    assert engine.count(index) < len(load.documents)
+    code, _, talk_ = load.run(engine_url, index, *small)
+    assert code == 1 and "--resume" in talk_ and "--restart" in talk_
+    code, report, talk_ = load.run(engine_url, index, *small, "--resume")
+    assert code == 0 and report["created"] == len(load.documents), talk_
+    check_index(engine, index, load)
