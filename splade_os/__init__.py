@@ -15,26 +15,38 @@ if TYPE_CHECKING:
     from splade_os.encoding.document import DocumentEncoder as DocumentEncoder
     from splade_os.encoding.idf import IdfTable as IdfTable
     from splade_os.encoding.query import load_query_encoder as load_query_encoder
+    from splade_os.engines import Cursor as Cursor
+    from splade_os.engines import TwoPhase as TwoPhase
     from splade_os.engines import connect as connect
     from splade_os.errors import SpladeError as SpladeError
     from splade_os.identity import ModelIdentity as ModelIdentity
     from splade_os.ingest.pipeline import IngestReport as IngestReport
     from splade_os.ingest.pipeline import ingest_documents as ingest_documents
+    from splade_os.search.async_client import AsyncSearchClient as AsyncSearchClient
     from splade_os.search.client import SearchClient as SearchClient
+    from splade_os.search.options import EXACT as EXACT
+    from splade_os.search.options import Fusion as Fusion
+    from splade_os.search.options import QueryPruning as QueryPruning
     from splade_os.search.results import Hit as Hit
     from splade_os.search.results import Results as Results
     from splade_os.vectors import SparseBatch as SparseBatch
 
 _HOMES = {
+    "AsyncSearchClient": "splade_os.search.async_client:AsyncSearchClient",
+    "Cursor": "splade_os.engines:Cursor",
     "DocumentEncoder": "splade_os.encoding.document:DocumentEncoder",
+    "EXACT": "splade_os.search.options:EXACT",
+    "Fusion": "splade_os.search.options:Fusion",
     "Hit": "splade_os.search.results:Hit",
     "IdfTable": "splade_os.encoding.idf:IdfTable",
     "IngestReport": "splade_os.ingest.pipeline:IngestReport",
     "ModelIdentity": "splade_os.identity:ModelIdentity",
+    "QueryPruning": "splade_os.search.options:QueryPruning",
     "Results": "splade_os.search.results:Results",
     "SearchClient": "splade_os.search.client:SearchClient",
     "SparseBatch": "splade_os.vectors:SparseBatch",
     "SpladeError": "splade_os.errors:SpladeError",
+    "TwoPhase": "splade_os.engines:TwoPhase",
     "connect": "splade_os.engines:connect",
     "ingest_documents": "splade_os.ingest.pipeline:ingest_documents",
     "load_query_encoder": "splade_os.encoding.query:load_query_encoder",

@@ -18,6 +18,7 @@
     │   ├── IndexFormatError         an index without, or with damaged, splade-os metadata
     │   └── DeploymentError          a query encoder could not be put into the cluster
     ├── IngestError              an ingest stopped before its end
+    ├── TrainingError            a training run stopped before its end
     └── ClusterError             a local cluster could not be started or stopped
 
 A message says what happened, where, and what to do next; ``hint`` holds the last part.
@@ -140,6 +141,10 @@ class DeploymentError(EngineError):
 
 class IngestError(SpladeError):
     """An ingest stopped before its end."""
+
+
+class TrainingError(SpladeError):
+    """A training run stopped before its end: collapse, or losses that are not finite."""
 
 
 class ClusterError(SpladeError):

@@ -72,8 +72,8 @@ def opensearch_url(nodes: Nodes) -> str:
 
 @pytest.fixture(scope="session")
 def elasticsearch_url(nodes: Nodes) -> str:
-    """A real node on a free port."""
-    return nodes.url(NEWEST[1])
+    """A real node: SPLADE_OS_TEST_ELASTICSEARCH_URL, or one of its own on a free port."""
+    return os.environ.get("SPLADE_OS_TEST_ELASTICSEARCH_URL") or nodes.url(NEWEST[1])
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from splade_os.cli.steps import busy
 
 if TYPE_CHECKING:
     from splade_os.engines import Engine
-    from splade_os.search.client import SearchClient
+    from splade_os.search.client import Mode, SearchClient
 
 INDEX = "splade-os-demo"
 SOURCE = "python:stdlib"
@@ -109,19 +109,21 @@ def _show(client: SearchClient, questions: tuple[str, ...]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from splade_os.search.client import MODES
-
     console = Console()
     legend = Text("Matched terms: ")
     legend.append("in the text", style=OWN_STYLE)
     legend.append(", ").append("added by the model", style=EXPANSION_STYLE)
-    titles = {"idf": "IDF query (no model runs)", "encoder": "encoder query", "bm25": "BM25"}
+    titles: dict[Mode, str] = {
+        "idf": "IDF query (no model runs)",
+        "encoder": "encoder query",
+        "bm25": "BM25",
+    }
     for question in questions:
         table = Table(
             title=f"\n“{question}”", title_justify="left", title_style="bold", expand=True
         )
         columns = []
-        for mode in MODES:
+        for mode in titles:
             results = client.search(question, 3, mode, explain=True)
             table.add_column(f"{titles[mode]}, {results.took_ms:.0f} ms", ratio=1)
             columns.append(list(results))

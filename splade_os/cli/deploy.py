@@ -127,7 +127,9 @@ def list_(as_json: bool, **flags: Any) -> None:
     if not found:
         click.echo(f"No query encoder of splade-os is deployed at {engine.url}.", err=True)
         return
-    table = Table("name", "version", "model id", "model", "idf", "pipelines", "older", box=None)
+    table = Table("name", "version", box=None)
+    for column in ("model id", "model", "idf", "pipelines", "older"):
+        table.add_column(column, overflow="fold")  # ids are there to be copied
     for one in found:
         table.add_row(
             one.name,

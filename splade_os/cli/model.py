@@ -54,6 +54,8 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
+    if part.activation is None:
+        facts["activation"] = facts["pooling"] = "not stated: say --activation and --pooling"
     for label, value in facts.items():
         if value not in (None, ""):
             click.echo(f"{label.replace('_', ' '):<18} {value}")

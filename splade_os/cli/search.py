@@ -18,9 +18,11 @@ from splade_os.cli.options import (
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from splade_os.search.results import Hit
+    from splade_os.search.client import SearchClient
+    from splade_os.search.results import Hit, Results
 
 OWN_STYLE, EXPANSION_STYLE = "green", "magenta"
+_MODES = ["idf", "encoder", "bm25", "hybrid", "raw"]
 
 
 @click.command()
@@ -28,27 +30,145 @@ OWN_STYLE, EXPANSION_STYLE = "green", "magenta"
 @connection_options
 @index_option
 @click.option("--model", help="Where the index's model lies.  [default: as the index names it]")
-@click.option("--mode", type=click.Choice(["idf", "encoder", "bm25"]), default="idf")
+@click.option("--mode", type=click.Choice(_MODES), default="idf", show_default=True)
 @click.option("-k", "--size", "k", type=click.IntRange(1, 10_000), default=10, show_default=True)
+@click.option("--filter", "filters", multiple=True, help="Clause of the query language, as JSON.")
+@click.option("--fields", help="Fields to return, with commas.  [default: all but the vector]")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Hits to leave out.")
+@click.option("--min-score", type=float, help="Leave out hits below it.")
+@click.option("--search-timeout", type=float, help="Seconds that the engine may take.")
+@click.option("--count", is_flag=True, help="Also count all hits (costs time).")
+@click.option(
+    "--idf",
+    multiple=True,
+    help="Table of mode idf: index, model, a file, or a mix: --idf index=1 --idf model=2.",
+)
+@click.option("--top-terms", type=click.IntRange(1), help="Only the heaviest terms of the query.")
+@click.option("--max-ratio", type=click.FloatRange(0, 1), help="Only terms of that share of them.")
+@click.option(
+    "--two-phase",
+    help="FIRST,WINDOW: find with the heaviest terms, score the best with all.  "
+    "[default of mode encoder: 10,50]",
+)
+@click.option("--exact", is_flag=True, help="Score all documents with all terms.")
+@click.option("--fusion", type=click.Choice(["rrf", "min_max"]), default="rrf", show_default=True)
+@click.option("--fusion-weights", help="SPARSE,BM25 of mode hybrid.  [default: 1,1]")
+@click.option("--sparse", type=click.Choice(["idf", "encoder"]), default="idf", help="Of hybrid.")
+@click.option("--fuse-in-engine", is_flag=True, help="By OpenSearch's neural-search plugin.")
+@click.option(
+    "--shape",
+    type=click.Choice(["rank_feature", "term", "sparse_vector", "neural_sparse"]),
+    help="Spelling of the query.  [default: the field's first]",
+)
 @click.option("--explain", is_flag=True, help="Show which terms matched, and their shares.")
+@click.option("--curl", is_flag=True, help="Do not search: print the request for a shell.")
 @json_option
-def search(text: str, mode: Any, k: int, explain: bool, as_json: bool, **flags: Any) -> None:
-    """Search an index for TEXT, in plain words."""
-    from rich.console import Console
-    from rich.table import Table
-
+def search(text: str, mode: Any, k: int, curl: bool, as_json: bool, **flags: Any) -> None:
+    """Search an index for TEXT, in plain words (mode raw: a JSON object, token and weight)."""
     from splade_os.search.client import SearchClient
 
-    settings = settings_of(**flags)
-    need_index(settings)
-    with SearchClient(**flags) as client:
-        results = client.search(text, k, mode, explain=explain)
+    idf = _idf(flags.pop("idf"))
+    options, connection = _options(flags)
+    query: Any = _json(text, "TEXT of the mode raw") if mode == "raw" else text
+    need_index(settings_of(**connection))
+    with SearchClient(idf=idf, **connection) as client:
+        if curl:
+            _print_curl(client, client.build(query, k, mode, **options))
+            return
+        results = client.search(query, k, mode, **options)
     if as_json:
         print_json(results.to_dict())
         return
     if results.reason:
         click.echo(results.reason, err=True)
-        return
+    if len(results):
+        _table(results, options["explain"])
+    elif not results.reason:
+        click.echo("No document matches.", err=True)
+    _summary(results, options["explain"])
+
+
+def _print_curl(client: SearchClient, bodies: list[bytes]) -> None:
+    from splade_os.search.results import curl_command
+
+    if not bodies:
+        raise click.ClickException("There is nothing that curl could send for this query here.")
+    for body in bodies:
+        click.echo(curl_command(f"{client.engine.url}/{client.index}/_search", body))
+
+
+def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Flags → options of the search, and what is left: the connection."""
+    from splade_os.engines import TwoPhase
+    from splade_os.search.options import EXACT, Fusion, QueryPruning
+
+    filters = [_json(text, "--filter") for text in flags.pop("filters")]
+    fields, two = flags.pop("fields"), flags.pop("two_phase")
+    top, ratio, exact = flags.pop("top_terms"), flags.pop("max_ratio"), flags.pop("exact")
+    weights = _numbers(flags.pop("fusion_weights") or "1,1", "--fusion-weights")
+    pruning = EXACT if exact else None
+    if top or ratio or two:
+        if exact:
+            raise click.UsageError("--exact excludes --top-terms, --max-ratio and --two-phase.")
+        plan = TwoPhase(*map(int, _numbers(two, "--two-phase"))) if two else None
+        pruning = QueryPruning(top, ratio or 0.0, plan)
+    options = {
+        "filter": filters,
+        "source": fields.split(",") if fields else None,
+        "timeout": flags.pop("search_timeout"),
+        "total": flags.pop("count"),
+        "query_pruning": pruning,
+        "fusion": Fusion(
+            flags.pop("fusion"),
+            weights,
+            sparse=flags.pop("sparse"),
+            engine=flags.pop("fuse_in_engine"),
+        ),
+    }
+    for name in ("offset", "min_score", "shape", "explain"):
+        options[name] = flags.pop(name)
+    return options, flags
+
+
+def _json(text: str, what: str) -> dict[str, Any]:
+    import orjson
+
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise click.UsageError(f"{what} is no JSON: {error}: {text}") from None
+    if not isinstance(value, dict):
+        raise click.UsageError(f'{what} is a JSON object, like {{"term": ...}}; not {text}')
+    return value
+
+
+def _numbers(text: str, flag: str) -> tuple[float, float]:
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"{flag} takes two numbers with a comma, not {text!r}.") from None
+    return first, second
+
+
+def _idf(given: tuple[str, ...]) -> Any:
+    if len(given) == 1 and "=" not in given[0]:
+        return given[0]
+    mix = {}
+    for item in given:
+        source, _, share = item.rpartition("=")
+        try:
+            mix[source] = float(share)
+        except ValueError:
+            source = ""
+        if not source:
+            raise click.UsageError(f"In a mix, --idf takes SOURCE=SHARE, not {item!r}.")
+    return mix or None
+
+
+def _table(results: Results, explain: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for name, justify in (("rank", "right"), ("score", "right"), ("id", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
@@ -56,10 +176,20 @@ def search(text: str, mode: Any, k: int, explain: bool, as_json: bool, **flags: 
     if explain:
         table.add_column("matched", ratio=1)
     for hit in results:
-        cells: list[Any] = [str(hit.rank), f"{hit.score:.3f}", hit.id, headline(hit)]
+        cells: list[Any] = [str(hit.rank), f"{hit.score:.4g}", hit.id, headline(hit)]
         table.add_row(*cells, *([matched(hit)] if explain else []))
     Console().print(table)
-    click.echo(f"{len(results)} hits by {mode} in {results.took_ms:.0f} ms.", err=True)
+
+
+def _summary(results: Results, explain: bool) -> None:
+    """How the hits were found, on stderr."""
+    total = "" if results.total is None else f" of {results.total:,}"
+    click.echo(
+        f"{len(results)}{total} hits by {results.mode} in {results.took_ms:.0f} ms.", err=True
+    )
+    if explain and results.query:
+        terms = "  ".join(f"{token} {weight:.2f}" for token, weight in results.query.items())
+        click.echo(f"query, weights from {results.weights_from}: {terms}", err=True)
 
 
 def headline(hit: Hit) -> str:

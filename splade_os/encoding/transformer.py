@@ -18,7 +18,7 @@ from splade_os.errors import MissingExtraError, ModelError
 from splade_os.vectors import Ids, SparseBatch
 
 # The transform in front of the decoder: BERT; DistilBERT; RoBERTa; ModernBERT
-_TRANSFORM = (
+TRANSFORM = (
     "cls.predictions.transform.dense",
     "cls.predictions.transform.LayerNorm",
     "vocab_transform",
@@ -30,7 +30,7 @@ _TRANSFORM = (
 )
 
 
-class _Passthrough(nn.Module):  # type: ignore[misc]
+class Passthrough(nn.Module):  # type: ignore[misc]
     """Stands where the decoder was, so that the model returns what the decoder would get.
 
     That is all a new architecture needs: the transform in front of the decoder differs
@@ -74,7 +74,7 @@ class SpladeTransformer:
             raise ModelError(f"{part.folder}: a {part.family} model without a masked-LM decoder.")
         self.weight: Tensor = decoder.weight.detach()  # (V, H)
         self.bias: Tensor | None = None if decoder.bias is None else decoder.bias.detach()
-        model.set_output_embeddings(_Passthrough())
+        model.set_output_embeddings(Passthrough())
         if dtype in (torch.bfloat16, torch.float16):
             _keep_transform_exact(model)
         self.model = model
@@ -167,7 +167,7 @@ def _keep_transform_exact(model: nn.Module) -> None:
         return (arguments[0].float(), *arguments[1:])
 
     for name, module in model.named_modules():
-        if name in _TRANSFORM:
+        if name in TRANSFORM:
             module.float().register_forward_pre_hook(widen)
 
 

@@ -102,6 +102,19 @@ class MatchQuery:
 
 
 @dataclass(frozen=True)
+class TextQuery:
+    """Plain text that the engine encodes itself (OpenSearch with a deployed query encoder).
+
+    Attributes:
+        text: at least one character.
+        pipeline: the search pipeline that names the encoder (`Engine.query_pipeline`).
+    """
+
+    text: str
+    pipeline: str
+
+
+@dataclass(frozen=True)
 class HybridQuery:
     """Both, fused by the engine (OpenSearch with the neural-search plugin).
 
@@ -163,7 +176,7 @@ class SearchRequest:
         method_parameters: (OpenSearch's ``sparse_vector`` field) of SEISMIC.
     """
 
-    query: TermsQuery | MatchQuery | HybridQuery
+    query: TermsQuery | MatchQuery | TextQuery | HybridQuery
     k: int = 10
     source: Sequence[str] | None = None
     with_vector: bool = False
@@ -202,6 +215,7 @@ class SearchResponse:
         total: number of all hits, where it was asked for.
         following: where the next page begins; ``None`` after the last one, or where no
             cursor was asked for.
+        index: the index behind the name that was searched, where there are hits.
     """
 
     hits: Sequence[EngineHit]
@@ -209,6 +223,23 @@ class SearchResponse:
     body: bytes | None = field(default=None, repr=False)
     total: int | None = None
     following: Cursor | None = None
+    index: str | None = None
+
+
+@dataclass(frozen=True)
+class QueryPipeline:
+    """What encodes the queries of an index in the engine.
+
+    Attributes:
+        name: of the search pipeline.
+        model_id: of the query encoder that it names now.
+        content_hash: of the model whose documents the encoder is for; ``None`` where somebody
+            else deployed it.
+    """
+
+    name: str
+    model_id: str
+    content_hash: str | None = None
 
 
 class Engine(Protocol):
@@ -261,6 +292,9 @@ class Engine(Protocol):
 
     def search(self, index: str, request: SearchRequest) -> SearchResponse:
         """Run one search."""
+
+    def query_pipeline(self, index: str) -> QueryPipeline:
+        """What encodes queries of the index in the engine; `DeploymentError` if nothing does."""
 
     def documents(
         self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None

@@ -19,6 +19,7 @@ from splade_os.engines.base import (
     SearchRequest,
     SearchResponse,
     TermsQuery,
+    TextQuery,
 )
 from splade_os.engines.capabilities import Capabilities
 from splade_os.engines.shapes import Shape
@@ -95,6 +96,12 @@ def search_body(
         head["search_pipeline"] = query.pipeline
     elif isinstance(query, MatchQuery):
         body = _filtered(_match(query), request.filter)
+    elif isinstance(query, TextQuery):
+        clause: dict[str, Any] = {"query_text": query.text}
+        if meta.field_type == "sparse_vector":
+            clause["method_parameters"] = _seismic(request)
+        body = _filtered(orjson.dumps({"neural_sparse": {meta.field: clause}}), request.filter)
+        head["search_pipeline"] = query.pipeline
     else:
         features, weights = checked(query)
         shape = strategy.shape(request.shape, server)
@@ -133,11 +140,15 @@ def _terms(
     if request.token_pruning:
         options["prune"] = True
     if meta.field_type == "sparse_vector" and shape.name == "neural_sparse":
-        parameters = {"k": request.offset + request.k, **(request.method_parameters or {})}
-        if request.filter:
-            parameters["filter"] = _clauses(request.filter)
-        options["method_parameters"] = parameters
+        options["method_parameters"] = _seismic(request)
     return shape.render(meta.field, *terms, options)
+
+
+def _seismic(request: SearchRequest) -> dict[str, Any]:
+    parameters = {"k": request.offset + request.k, **(request.method_parameters or {})}
+    if request.filter:
+        parameters["filter"] = _clauses(request.filter)
+    return parameters
 
 
 def _match(query: MatchQuery) -> bytes:
@@ -227,6 +238,7 @@ def read_response(
         body,
         total=None if total is None else int(total["value"]),
         following=following,
+        index=found["hits"][0]["_index"] if found["hits"] else None,
     )
 
 

@@ -13,6 +13,7 @@ from splade_os.engines.base import (
     IndexMeta,
     IndexStats,
     Outcome,
+    QueryPipeline,
     SearchRequest,
     SearchResponse,
 )
@@ -141,6 +142,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     def count(self, index: str) -> int:
         return self._run(self._steps.count(index))
 
+    def query_pipeline(self, index: str) -> QueryPipeline:
+        return self._run(self._steps.query_pipeline(index))
+
     def search(self, index: str, request: SearchRequest) -> SearchResponse:
         return self._run(self._steps.search(index, request))
 
@@ -154,6 +158,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
 
     def close_cursor(self, cursor: Cursor) -> None:
         self._run(self._steps.close_cursor(cursor))
+
+    def alias_targets(self, alias: str) -> list[str]:
+        return self._run(self._steps.alias_targets(alias))
 
     def load_statistics(self, index: str) -> TermStatistics | None:
         return self._run(self._steps.load_statistics(index))
@@ -203,6 +210,9 @@ class AsyncClusterEngine:
     async def index_meta(self, index: str) -> IndexMeta:
         return await self._run(self._steps.index_meta(index))
 
+    async def query_pipeline(self, index: str) -> QueryPipeline:
+        return await self._run(self._steps.query_pipeline(index))
+
     async def search(self, index: str, request: SearchRequest) -> SearchResponse:
         return await self._run(self._steps.search(index, request))
 
@@ -216,6 +226,9 @@ class AsyncClusterEngine:
 
     async def close_cursor(self, cursor: Cursor) -> None:
         await self._run(self._steps.close_cursor(cursor))
+
+    async def alias_targets(self, alias: str) -> list[str]:
+        return await self._run(self._steps.alias_targets(alias))
 
     async def load_statistics(self, index: str) -> TermStatistics | None:
         return await self._run(self._steps.load_statistics(index))

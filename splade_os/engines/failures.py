@@ -95,6 +95,11 @@ def _hint(status: int, kind: str, reason: str) -> str | None:
         )
     if "No handler for type" in reason or "No mapper found for type" in reason:
         return "This server lacks the field type; name another with --field-type."
+    if "maxClauseCount" in reason or "too_many" in kind + reason:
+        return (
+            "The query has more words than the engine takes: shorten it, or raise its setting "
+            "indices.query.bool.max_clause_count."
+        )
     if "result window" in reason.lower():
         return "Page with search_after= or scan() instead of an offset."
     return None

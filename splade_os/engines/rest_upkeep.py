@@ -26,6 +26,9 @@ class RestUpkeep:
     ) -> Any:
         raise NotImplementedError
 
+    def alias_targets(self, alias: str) -> list[str]:
+        raise NotImplementedError
+
     def documents(
         self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
     ) -> dict[str, Mapping[str, Any]]:
@@ -84,10 +87,6 @@ class RestUpkeep:
 
     def indices(self, pattern: str) -> list[str]:
         return sorted(self._call("GET", f"/{pattern}/_settings/index.uuid"))
-
-    def alias_targets(self, alias: str) -> list[str]:
-        answer = self._call("GET", f"/_alias/{alias}", params={"ignore": 404})
-        return sorted(answer) if answer.get("status") != 404 else []
 
     def point_alias(self, alias: str, index: str) -> None:
         actions: list[dict[str, Any]] = [

@@ -13,13 +13,12 @@ from typing import Any
 
 from splade_os import mappings
 from splade_os.engines.ml_commons import Requests
-from splade_os.errors import DeploymentError
 
 _ENRICHER = "neural_query_enricher"
 _BY_FIELD = "neural_field_default_id"
 _DEFAULT = "default_model_id"
 _TWO_PHASE = "neural_sparse_two_phase_processor"
-_DEFAULT_PIPELINE = "index.search.default_pipeline"
+DEFAULT_PIPELINE = "index.search.default_pipeline"
 
 
 class SearchPipelines:
@@ -46,19 +45,20 @@ class SearchPipelines:
         params = {"flat_settings": "true"}
         answer = self._engine.request("GET", f"/{index}/_settings", params=params)
         return {
-            name: _named(body["settings"].get(_DEFAULT_PIPELINE)) for name, body in answer.items()
+            name: named(body["settings"].get(DEFAULT_PIPELINE)) for name, body in answer.items()
         }
 
     def set_default(self, index: str, name: str | None) -> None:
         """Make a pipeline the default of an index; ``None`` takes it back."""
-        self._engine.request("PUT", f"/{index}/_settings", {_DEFAULT_PIPELINE: name})
+        self._engine.request("PUT", f"/{index}/_settings", {DEFAULT_PIPELINE: name})
 
     def used_by(self, name: str) -> list[str]:
         """The indices whose default pipeline it is."""
         return sorted(index for index, default in self.of_index("*,-.*").items() if default == name)
 
 
-def _named(default: str | None) -> str | None:
+def named(default: str | None) -> str | None:
+    """The pipeline that the setting ``index.search.default_pipeline`` names, if any."""
     return None if default in (None, "_none") else default
 
 
@@ -108,25 +108,3 @@ def model_of(body: Mapping[str, Any], field: str) -> str | None:
             model = enricher.get(_BY_FIELD, {}).get(field) or enricher.get(_DEFAULT)
             return None if model is None else str(model)
     return None
-
-
-def model_of_index(pipelines: SearchPipelines, index: str, field: str) -> tuple[str, str]:
-    """Name of the default pipeline of an index, and the model that encodes queries there.
-
-    Raises:
-        DeploymentError: it has none. (A ``neural_sparse`` query without a model would be encoded
-            by the analyzer ``bert-uncased`` of OpenSearch 3: other weights, other names.)
-    """
-    hint = f"Deploy one: splade-os deploy PACKAGE --index {index}"
-    names = set(pipelines.of_index(index).values())
-    name = names.pop() if len(names) == 1 else None
-    if name is None:
-        raise DeploymentError(f"No query encoder is deployed for the index {index}.", hint=hint)
-    model = model_of(pipelines.all().get(name, {}), field)
-    if model is None:
-        raise DeploymentError(
-            f"The search pipeline {name} of the index {index} names no model for the field "
-            f"{field}.",
-            hint=hint,
-        )
-    return name, model

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import orjson
@@ -32,11 +32,13 @@ from splade_os.engines.base import (
     SearchRequest,
     SearchResponse,
     TermsQuery,
+    TextQuery,
 )
 from splade_os.engines.bodies import checked
 from splade_os.engines.sqlite_filter import compile_filter
 from splade_os.engines.sqlite_upkeep import SQLiteUpkeep
 from splade_os.errors import (
+    DeploymentError,
     EngineError,
     EngineUnavailableError,
     IndexExistsError,
@@ -124,6 +126,13 @@ class SQLiteEngine(SQLiteUpkeep):
             )
         return int(row[0])
 
+    def _name(self, number: int) -> str:
+        with self._lock, self._translated():
+            (name,) = self._db.execute(
+                "SELECT name FROM indices WHERE number = ?", (number,)
+            ).fetchone()
+        return str(name)
+
     def info(self) -> EngineInfo:
         return EngineInfo("sqlite", sqlite3.sqlite_version)
 
@@ -207,11 +216,18 @@ class SQLiteEngine(SQLiteUpkeep):
             )
         return FEATURE_NAMING
 
+    def query_pipeline(self, index: str) -> NoReturn:
+        raise DeploymentError(
+            "SQLite encodes no queries itself.", hint="Let the client encode them: mode idf."
+        )
+
     def search(self, index: str, request: SearchRequest) -> SearchResponse:
         start = time.perf_counter()
         number, field = self._number(index), self.index_meta(index).field
         if isinstance(request.query, HybridQuery):
             raise EngineError("SQLite has no hybrid query.", hint="Leave the fusion to the client.")
+        if isinstance(request.query, TextQuery):
+            self.query_pipeline(index)
         with self._lock, self._translated():
             conditions, values = self._conditions(request)
             if isinstance(request.query, MatchQuery):
@@ -224,7 +240,9 @@ class SQLiteEngine(SQLiteUpkeep):
             following = Cursor(after=(rows[-1][1], rows[-1][4]))
         total = (rows[0][5] if rows else 0) if request.total else None
         took = (time.perf_counter() - start) * 1000
-        return SearchResponse(hits, took, total=total, following=following)
+        return SearchResponse(
+            hits, took, total=total, following=following, index=self._name(number)
+        )
 
     def search_many(
         self, index: str, requests: Sequence[SearchRequest]

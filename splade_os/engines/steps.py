@@ -22,6 +22,7 @@ from splade_os.engines.base import (
     IndexMeta,
     IndexStats,
     Outcome,
+    QueryPipeline,
     SearchRequest,
     SearchResponse,
     TermsQuery,
@@ -29,11 +30,13 @@ from splade_os.engines.base import (
 from splade_os.engines.bodies import PIT_KEEP_ALIVE, heaviest, read_response, search_body
 from splade_os.engines.capabilities import Capabilities, clause_limit, read_modules
 from splade_os.engines.failures import refused
+from splade_os.engines.query_pipeline import query_pipeline
 from splade_os.engines.rest_statistics import STATISTICS_INDEX, statistics_of
 from splade_os.engines.strategies import FieldStrategy, strategy_for
 from splade_os.engines.wire import Call
 from splade_os.errors import (
     AuthenticationError,
+    DeploymentError,
     EngineError,
     EngineUnavailableError,
     IndexFormatError,
@@ -226,6 +229,19 @@ class ClusterSteps:
     def refresh(self, index: str) -> Steps[None]:
         yield Call("POST", f"/{index}/_refresh", index=index)
 
+    def query_pipeline(self, index: str) -> Steps[QueryPipeline]:
+        server = yield from self.capabilities()
+        if server.distribution != "opensearch" or (
+            server.modules is not None and not server.neural_search
+        ):
+            raise DeploymentError(
+                f"{self._url} ({server.distribution} {server.version}) encodes no queries itself: "
+                "only OpenSearch with the plugin neural-search does.",
+                hint="Let the client encode them: mode idf.",
+            )
+        meta = yield from self._meta(index)
+        return (yield from query_pipeline(index, meta.field))
+
     def count(self, index: str) -> Steps[int]:
         answer = yield Call("GET", f"/{index}/_count", index=index)
         return int(answer["count"])
@@ -332,6 +348,10 @@ class ClusterSteps:
             except EngineError as error:
                 results.append(error)
         return results
+
+    def alias_targets(self, alias: str) -> Steps[list[str]]:
+        answer = yield from self._found(Call("GET", f"/_alias/{alias}", index=alias))
+        return sorted(answer or ())
 
     def load_statistics(self, index: str) -> Steps[TermStatistics | None]:
         path = f"/{STATISTICS_INDEX}/_doc/{yield from self._concrete(index)}"

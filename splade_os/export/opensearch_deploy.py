@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from splade_os.engines import VECTOR_FIELD
@@ -17,18 +17,18 @@ from splade_os.engines.ml_commons import (
     ModelGroup,
     RegisteredModel,
 )
+from splade_os.engines.query_pipeline import read_description
 from splade_os.engines.search_pipelines import (
     SearchPipelines,
     new_pipeline,
     pointed_at,
     switched,
 )
-from splade_os.errors import DeploymentError, EngineError, ModelMismatchError
+from splade_os.errors import DeploymentError, EngineError, IndexFormatError, ModelMismatchError
 from splade_os.export.opensearch_deployed import DeployedEncoder
 from splade_os.export.opensearch_package import (
     QueryEncoderPackage,
     description,
-    read_description,
     register_body,
 )
 
@@ -100,14 +100,13 @@ def deploy_package(
     for index in indices:
         field = _check_index(engine, index, package)
         _check_default(pipelines, index, pipeline)
+    group = _group(ml, name)
+    before = [] if group is None else ml.models(group.id)
+    _check_users(engine, pipelines, {m.id for m in before}, package)
+    model = next((m for m in before if m.deployed and m.sha256 == package.manifest.sha256), None)
+    fresh = model is None
     with ExitStack() as undo, ExitStack() as always:
         try:
-            group = _group(ml, name)
-            before = [] if group is None else ml.models(group.id)
-            model = next(
-                (m for m in before if m.deployed and m.sha256 == package.manifest.sha256), None
-            )
-            fresh = model is None
             if group is None or model is None:
                 _settings(ml, allow, undo, always)
                 group = group or _new_group(ml, name, package, undo)
@@ -244,6 +243,18 @@ def _check_index(engine: ClusterEngine, index: str, package: QueryEncoderPackage
                 hint="Export the query encoder of the index's own model.",
             )
     return meta.field
+
+
+def _check_users(
+    engine: ClusterEngine, pipelines: SearchPipelines, old: set[str], package: QueryEncoderPackage
+) -> None:
+    """The indices whose pipelines are about to be switched are for this package as well."""
+    for name, body in pipelines.all().items():
+        if switched(body, old, "") is None:
+            continue
+        for index in pipelines.used_by(name):
+            with suppress(IndexFormatError):  # none of ours
+                _check_index(engine, index, package)
 
 
 def _check_default(pipelines: SearchPipelines, index: str, pipeline: str | None) -> None:

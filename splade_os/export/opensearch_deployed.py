@@ -8,9 +8,9 @@ from typing import Any
 
 from splade_os.engines.cluster import ClusterEngine
 from splade_os.engines.ml_commons import MlCommons
+from splade_os.engines.query_pipeline import read_description
 from splade_os.engines.search_pipelines import SearchPipelines, new_pipeline, switched
 from splade_os.errors import DeploymentError, EngineError
-from splade_os.export.opensearch_package import read_description
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from splade_os.engines.query_pipeline import describe
 from splade_os.errors import ModelError
 
 ZIP = "query-encoder.zip"
@@ -118,28 +119,14 @@ def register_body(manifest: PackageManifest) -> dict[str, Any]:
     }
 
 
-_MARK = "splade-os query encoder"
-
-
 def description(manifest: PackageManifest) -> str:
-    """What a cluster remembers about it, in the characters that ML Commons takes."""
-    fields = {
-        "model": manifest.model,
-        "content": manifest.content_hash,
-        "features": manifest.feature_naming,
-        "idf": manifest.idf_origin,
-        "documents": str(manifest.idf_documents or 0),
-    }
-    return f"{_MARK}, " + ", ".join(f"{k}: {_plain(v)}" for k, v in fields.items())
-
-
-def read_description(text: str) -> dict[str, str] | None:
-    """The fields of `description`, or ``None`` if it is none of ours."""
-    mark, *fields = text.split(", ")
-    if mark != _MARK:
-        return None
-    return dict(field.split(": ", 1) for field in fields if ": " in field)
-
-
-def _plain(value: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_./@" else "_" for c in value)
+    """What a cluster remembers about it."""
+    return describe(
+        {
+            "model": manifest.model,
+            "content": manifest.content_hash,
+            "features": manifest.feature_naming,
+            "idf": manifest.idf_origin,
+            "documents": str(manifest.idf_documents or 0),
+        }
+    )

@@ -218,7 +218,7 @@ def _ports(port: int, nodes: int) -> list[int]:
     if port == 0:
         return _free_ports(nodes)
     ports = list(range(port, port + nodes))
-    for one in ports:
+    for one in (p + offset for p in ports for offset in (0, node.TRANSPORT_OFFSET)):
         if is_taken(one):
             raise ClusterError(
                 f"Port {one} is taken by {who_listens(one)}.",
@@ -233,7 +233,7 @@ def _free_ports(nodes: int) -> list[int]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             first = int(probe.getsockname()[1])
-        wanted = [first + i + offset for i in range(nodes) for offset in (0, 100)]
+        wanted = [first + i + offset for i in range(nodes) for offset in (0, node.TRANSPORT_OFFSET)]
         if max(wanted) < 65_536 and not any(is_taken(one) for one in wanted):
             return [first + i for i in range(nodes)]
     raise ClusterError("No free ports were found.", hint="Name one: --port N.")

@@ -17,7 +17,8 @@ from splade_os.local.distribution import java_home
 from splade_os.local.places import hand_over, node_user
 from splade_os.local.state import NodeState
 
-_TRANSPORT_OFFSET = 100
+TRANSPORT_OFFSET = 100
+"""The port of the transport, counted from that of HTTP."""
 _PATIENCE = 30  # seconds between SIGTERM and SIGKILL
 
 
@@ -124,7 +125,7 @@ def _settings(plan: NodePlan) -> str:
         f"path.logs: {plan.folder / 'logs'}",
         "network.host: 127.0.0.1",
         f"http.port: {plan.port}",
-        f"transport.port: {plan.port + _TRANSPORT_OFFSET}",
+        f"transport.port: {plan.port + TRANSPORT_OFFSET}",
         # a nearly full disk of a developer must not make his indices read-only
         "cluster.routing.allocation.disk.threshold_enabled: false",
     ]
@@ -135,7 +136,7 @@ def _settings(plan: NodePlan) -> str:
     if len(plan.peers) == 1:
         lines.append("discovery.type: single-node")
     else:
-        hosts = ", ".join(f"127.0.0.1:{port + _TRANSPORT_OFFSET}" for port in plan.peers)
+        hosts = ", ".join(f"127.0.0.1:{port + TRANSPORT_OFFSET}" for port in plan.peers)
         names = ", ".join(f"node-{i}" for i in range(1, len(plan.peers) + 1))
         lines += [
             f"discovery.seed_hosts: [{hosts}]",

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
+
+from splade_os.engines import Cursor
+from splade_os.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,12 @@ class Hit:
     """A document that was found.
 
     Attributes:
-        id, score: as the engine has them.
+        id, score: as the engine has them; the score of a hybrid search is the fused one.
         rank: from 1.
         source: the stored fields, without the vector.
         terms: (``explain=True``) what matched, largest share first.
         matched_words: (``explain=True``, bm25) words of the text that matched.
+        scores: (hybrid, fused by the client) its score in each half that found it.
     """
 
     id: str
@@ -43,6 +49,11 @@ class Hit:
     source: Mapping[str, Any]
     terms: tuple[Term, ...] = ()
     matched_words: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def at_rank(self, rank: int) -> Hit:
+        """The same hit on another rank."""
+        return replace(self, rank=rank)
 
 
 @dataclass(frozen=True)
@@ -51,11 +62,16 @@ class Results(Sequence[Hit]):
 
     Attributes:
         hits: at most ``k``.
-        mode: ``idf``, ``encoder`` or ``bm25``.
-        query: (sparse modes) token → weight, as sent, heaviest first.
+        mode: ``idf``, ``encoder``, ``bm25``, ``hybrid`` or ``raw``.
+        query: (sparse modes) token → weight, after pruning, heaviest first.
         took_ms: the engine's own time, milliseconds.
         reason: why there are no hits, where no request was sent.
-        body: the request body (JSON), where the engine has one.
+        weights_from: where the weights of the query come from: ``index``, ``model`` ...
+        total: number of all hits, where it was asked for.
+        following: (searches with ``after``) where the next page begins; ``None`` = the end.
+        bodies: the request bodies (JSON), where the engine has any: two of a hybrid search
+            that the client fuses.
+        endpoint: the URL that they were posted to.
     """
 
     hits: tuple[Hit, ...]
@@ -63,7 +79,11 @@ class Results(Sequence[Hit]):
     query: Mapping[str, float]
     took_ms: float = 0.0
     reason: str | None = None
-    body: bytes | None = None
+    weights_from: str = ""
+    total: int | None = None
+    following: Cursor | None = None
+    bodies: tuple[bytes, ...] = field(default=(), repr=False)
+    endpoint: str = field(default="", repr=False)
 
     @overload
     def __getitem__(self, item: int) -> Hit: ...
@@ -84,6 +104,57 @@ class Results(Sequence[Hit]):
             "mode": self.mode,
             "took_ms": self.took_ms,
             "reason": self.reason,
+            "weights_from": self.weights_from,
+            "total": self.total,
             "query": dict(self.query),
-            "hits": [asdict(hit) for hit in self.hits],
+            "hits": self.to_dicts(),
         }
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The hits, ready for JSON."""
+        return [asdict(hit) for hit in self.hits]
+
+    def to_pandas(self) -> Any:
+        """A DataFrame: rank, id, score, and a column for each stored field."""
+        import pandas
+
+        rows = [{"rank": h.rank, "id": h.id, "score": h.score, **h.source} for h in self.hits]
+        columns = None if rows else ["rank", "id", "score"]
+        return pandas.DataFrame(rows, columns=columns)
+
+    def to_trec(self, query_id: str, tag: str = "splade-os") -> str:
+        """Lines of a TREC run file: ``query Q0 document rank score tag``."""
+        lines = [f"{query_id} Q0 {h.id} {h.rank} {h.score!r} {tag}\n" for h in self.hits]
+        return "".join(lines)
+
+    def curl(self) -> str:
+        """The same search as commands for a shell, one per request.
+
+        Raises:
+            SettingsError: nothing was sent, or the engine is none that curl can ask.
+        """
+        if not self.bodies:
+            raise SettingsError(self.reason or "SQLite takes no request that curl could send.")
+        return "\n".join(curl_command(self.endpoint, body) for body in self.bodies)
+
+    def _repr_html_(self) -> str:
+        """A table, in notebooks."""
+        rows = []
+        for hit in self.hits:
+            text = " · ".join(str(value) for value in hit.source.values() if value is not None)
+            terms = " ".join(f"{t.token} {t.share:.2f}" for t in hit.terms[:8])
+            cells = [str(hit.rank), f"{hit.score:.4g}", hit.id, text[:300]]
+            cells += [terms or " ".join(hit.matched_words)]
+            rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+        head = "".join(f"<th>{n}</th>" for n in ("rank", "score", "id", "document", "matched"))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        said = html.escape(self.reason or f"{len(self)} hits by {self.mode}, {self.took_ms:g} ms")
+        return f"<table><caption>{said}</caption><tr>{head}</tr>{body}</table>"
+
+
+def curl_command(url: str, body: bytes) -> str:
+    """A POST of JSON for a shell."""
+    return (
+        f"curl -sS -XPOST {shlex.quote(url)} -H 'Content-Type: application/json' "
+        f"-d {shlex.quote(body.decode())}"
+    )

@@ -14,6 +14,7 @@ from splade_os.cli import cli
 from splade_os.engines import Engine
 from splade_os.errors import SpladeError
 from splade_os.features import truncate
+from tests.tiny_models import masked_lm
 
 
 def run(*arguments: str) -> Result:
@@ -71,6 +72,12 @@ def test_model_show(tiny: Path, name: str) -> None:
     assert facts["family"] == ("bert" if name == "bert" else "distilbert")
     assert facts["max_length"] == 48 and facts["activation"] == "relu"
     assert ("inference-free" in facts["query_side"]) == (name == "router-pre")
+
+
+def test_model_show_of_what_says_nothing(tmp_path: Path) -> None:
+    folder = str(masked_lm("bert", tmp_path / "plain"))
+    assert json.loads(run("model", "show", folder, "--json").stdout)["activation"] is None
+    assert "not stated" in run("model", "show", folder).stdout
 
 
 def test_index_commands(engine: Engine, engine_url: str, index: str, tiny: Path) -> None:

@@ -37,15 +37,21 @@ def test_public_names() -> None:
     for name in splade_os.__all__:
         assert getattr(splade_os, name) is not None
     assert set(splade_os.__all__) == {
+        "AsyncSearchClient",
+        "Cursor",
         "DocumentEncoder",
+        "EXACT",
+        "Fusion",
         "Hit",
         "IdfTable",
         "IngestReport",
         "ModelIdentity",
+        "QueryPruning",
         "Results",
         "SearchClient",
         "SparseBatch",
         "SpladeError",
+        "TwoPhase",
         "__version__",
         "connect",
         "ingest_documents",

@@ -15,6 +15,6 @@ def engine_url(request: pytest.FixtureRequest, tmp_path: Path, nodes: Nodes) -> 
     """The URL of each engine in turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/engine.db"
-    if request.param == NEWEST[0]:
-        return str(request.getfixturevalue("opensearch_url"))
+    if request.param in NEWEST:
+        return str(request.getfixturevalue(f"{request.param.split('-')[0]}_url"))
     return nodes.url(request.param)

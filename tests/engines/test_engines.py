@@ -263,7 +263,8 @@ def test_too_many_terms(engine: Engine, index: str) -> None:
     limit = 1500
     if isinstance(engine, ClusterEngine):
         limit = engine.capabilities().max_clauses
-        assert limit == 1024  # of nodes with a small heap
+        if limit > 1500:
+            pytest.skip("a server with a large heap")
         with pytest.warns(SpladeWarning, match="heaviest are kept"):
             engine.search(index, request)
     hits = engine.search(index, request).hits  # without a second warning

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from splade_os import DocumentEncoder, SearchClient, ingest_documents
 from splade_os.cli import cli
 from splade_os.encoding.query import IdfQueryEncoder
+from splade_os.engines import QueryPipeline, SearchRequest, SearchResponse, TextQuery, connect
 from splade_os.engines.cluster import ClusterEngine
 from splade_os.engines.ml_commons import LOCAL_FILES, ONLY_ML_NODES, MlCommons
 from splade_os.engines.search_pipelines import SearchPipelines
@@ -174,6 +175,31 @@ def run(*arguments: str, input: str | None = None) -> Result:
     return CliRunner().invoke(cli, list(arguments), input=input)
 
 
+def test_text_queries_name_their_pipeline(
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path
+) -> None:
+    fill(cluster, tiny / "router")
+    with pytest.raises(DeploymentError, match="No query encoder is deployed") as caught:
+        cluster.query_pipeline("docs")
+    assert "--index docs" in str(caught.value)
+    deployed = deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
+    found = cluster.query_pipeline("docs")
+    assert found == QueryPipeline("tiny", deployed.model_id, package.manifest.content_hash)
+    query = TextQuery("the cat and the search engine", "tiny")
+    request = SearchRequest(query, 80, source=())
+    hits = [(hit.id, hit.score) for hit in cluster.search("docs", request).hits]
+    assert hits and sorted(hits) == sorted(search(cluster, query.text))
+    only = SearchRequest(query, 80, filter=[{"ids": {"values": [hits[3][0]]}}])
+    [hit] = cluster.search("docs", only).hits
+    assert (hit.id, hit.score) == hits[3] and hit.source["text"]
+    [first, second] = cluster.search_many("docs", [request, only])
+    assert isinstance(first, SearchResponse) and isinstance(second, SearchResponse)
+    assert [h.id for h in first.hits] == [i for i, _ in hits] and len(second.hits) == 1
+    SearchPipelines(cluster).put("tiny", {"request_processors": []})
+    with pytest.raises(DeploymentError, match="names no model for the field splade"):
+        cluster.query_pipeline("docs")
+
+
 def test_queries_without_a_term_find_nothing(
     cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
 ) -> None:
@@ -319,6 +345,25 @@ def test_failed_redeployment_changes_nothing(
     assert len(deployed_encoders(cluster)) == 1 and not deployed_encoders(cluster)[0].older
 
 
+def test_name_of_another_models_encoder(
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
+) -> None:
+    """A name stands for one model, as long as an index is searched by it."""
+    fill(cluster, tiny / "router", count=5)
+    deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
+    width = len(tiny_models.vocabulary())
+    other = export_opensearch_tokenizer(
+        str(tiny / "bert"),
+        tmp_path / "other",
+        name="tiny",
+        statistics=TermStatistics(40, 400, np.arange(width) % 40),
+    )
+    with pytest.raises(ModelMismatchError, match="The index docs was encoded with"):
+        deploy_package(other, cluster, pipeline="tiny", allow=yes)
+    [left] = deployed_encoders(cluster)
+    assert left.sha256 == package.manifest.sha256 and not left.older
+
+
 def test_what_is_refused_before_anything_is_sent(
     cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path
 ) -> None:
@@ -327,6 +372,8 @@ def test_what_is_refused_before_anything_is_sent(
         deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
     with pytest.raises(DeploymentError, match=f"{ONLY_ML_NODES}=false"):
         deploy_package(package, cluster)
+    with pytest.raises(DeploymentError, match="SQLite encodes no queries"):
+        connect(f"sqlite:///{tiny}/x.db").query_pipeline("docs")
     ml = MlCommons(cluster)
     group = ml.create_group("tiny", "of somebody else")
     with pytest.raises(DeploymentError, match="splade-os did not make"):

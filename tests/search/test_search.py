@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SparseEncoder
 
-from splade_os import DocumentEncoder, SearchClient, ingest_documents
+from splade_os import EXACT, DocumentEncoder, SearchClient, ingest_documents
 from splade_os.engines import Engine
 from splade_os.errors import IndexNotFoundError, ModelMismatchError, SettingsError
 from splade_os.features import truncate
@@ -54,7 +54,7 @@ def test_scores_are_the_product(
     for text in (" ".join(WORDS), "the search engine", "cat and dog in the red sun"):
         query = client.encoder(mode).encode([text]).to_dense()[0]  # type: ignore[arg-type]
         expected = stored @ query.astype(np.float64)
-        results = client.search(text, 60, mode, explain=True)  # type: ignore[arg-type]
+        results = client.search(text, 60, mode, explain=True, query_pruning=EXACT)  # type: ignore[arg-type]
         assert len(results) == (expected > 0).sum()
         found += len(results)
         for hit in results:

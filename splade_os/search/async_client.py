@@ -1,0 +1,148 @@
+"""`AsyncSearchClient`: `SearchClient` for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from splade_os.encoding.idf_source import IdfSource
+from splade_os.engines import Cursor, IndexMeta
+from splade_os.engines.cluster import AsyncClusterEngine
+from splade_os.errors import EngineError, SettingsError
+from splade_os.search.options import Mode, SearchKeywords, SearchOptions
+from splade_os.search.results import Hit, Results
+from splade_os.search.steps import SearchSteps, Steps, Text, Work
+from splade_os.settings import load_settings
+
+Result = TypeVar("Result")
+_PAGE = 1000
+
+
+class AsyncSearchClient:
+    """Searches one index of a cluster, for asyncio. Models load and run in a thread.
+
+    Arguments and errors are those of `SearchClient`; ``client`` is an ``AsyncOpenSearch`` or an
+    ``AsyncElasticsearch``. SQLite has no asynchronous engine.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        index: str | None = None,
+        *,
+        client: Any = None,
+        engine: AsyncClusterEngine | None = None,
+        model: str | None = None,
+        device: str | None = None,
+        idf: IdfSource | None = None,
+        check_model: bool = True,
+        **auth: Any,
+    ) -> None:
+        settings = load_settings(url=url, index=index, model=model, **auth)
+        if settings.index is None:
+            raise SettingsError("Which index? None is given.", hint="Set index= or --index.")
+        self.index = settings.index
+        self._own = engine is None
+        if engine is None and client is not None:
+            engine = AsyncClusterEngine(client=client)
+        elif engine is None:
+            if not settings.url.startswith(("http://", "https://")):
+                raise SettingsError(
+                    f"{settings.url!r} is not the URL of a cluster.",
+                    hint="SQLite has no asynchronous engine: use SearchClient.",
+                )
+            engine = AsyncClusterEngine(settings.url, **settings.connection())
+        self.engine = engine
+        self._steps = SearchSteps(
+            self.index,
+            self.engine.url,
+            model=settings.model,
+            device=device,
+            idf=idf,
+            check_model=check_model,
+        )
+
+    async def close(self) -> None:
+        """Close the engine, if the client opened it."""
+        if self._own:
+            await self.engine.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _run(self, steps: Steps[Result]) -> Result:
+        answer: Any = None
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    if isinstance(step, Work):
+                        answer = await asyncio.to_thread(step.do)
+                    else:
+                        answer = await step(self.engine)
+                except Exception as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+    async def meta(self) -> IndexMeta:
+        """What the index remembers; read once."""
+        return await self._run(self._steps.meta())
+
+    async def search(
+        self, text: Text, k: int = 10, mode: Mode = "idf", **options: Unpack[SearchKeywords]
+    ) -> Results:
+        """`SearchClient.search`."""
+        return await self._run(self._steps.search(text, SearchOptions(k, mode, **options)))
+
+    async def search_many(
+        self,
+        texts: Sequence[Text],
+        k: int = 10,
+        mode: Mode = "idf",
+        **options: Unpack[SearchKeywords],
+    ) -> list[Results | EngineError]:
+        """`SearchClient.search_many`."""
+        return await self._run(self._steps.search_many(texts, SearchOptions(k, mode, **options)))
+
+    async def scan(
+        self,
+        text: Text,
+        mode: Mode = "idf",
+        *,
+        page: int = _PAGE,
+        **options: Unpack[SearchKeywords],
+    ) -> AsyncIterator[Hit]:
+        """`SearchClient.scan`."""
+        after: Cursor | None = Cursor()
+        rank = 0
+        try:
+            while after is not None:
+                options["after"] = after
+                results = await self.search(text, page, mode, **options)
+                after = results.following
+                for hit in results:
+                    rank += 1
+                    yield hit.at_rank(rank)
+        finally:
+            if after is not None and after.pit:
+                await self.engine.close_cursor(after)
+
+    async def build(
+        self, text: Text, k: int = 10, mode: Mode = "idf", **options: Unpack[SearchKeywords]
+    ) -> list[bytes]:
+        """`SearchClient.build`."""
+        return await self._run(self._steps.build(text, SearchOptions(k, mode, **options)))

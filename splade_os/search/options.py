@@ -1,0 +1,201 @@
+"""What a search can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+
+from splade_os.engines import Cursor, TwoPhase
+from splade_os.errors import SettingsError
+from splade_os.vectors import Ids, Weights
+
+Mode = Literal["idf", "encoder", "bm25", "hybrid", "raw"]
+MODES: tuple[Mode, ...] = ("idf", "encoder", "bm25", "hybrid", "raw")
+MAX_K = 10_000
+"""Hits of one page: ``index.max_result_window`` of an index that does not say otherwise."""
+
+
+@dataclass(frozen=True)
+class QueryPruning:
+    """How a sparse query spares work. ``QueryPruning()`` spares none: all documents are scored
+    with all terms.
+
+    Attributes:
+        top: only that many terms, the heaviest; ``None`` = all.
+        max_ratio: only terms of at least this share of the heaviest's weight, 0 to 1.
+        two_phase: find with the heavy terms, then score what came out on top with all terms.
+            The scores of the hits stay exact; a hit with light terms alone is missed.
+
+    Raises:
+        SettingsError: a value that makes no sense.
+    """
+
+    top: int | None = None
+    max_ratio: float = 0.0
+    two_phase: TwoPhase | None = None
+
+    def __post_init__(self) -> None:
+        if self.top is not None and self.top < 1:
+            raise SettingsError(f"A query of the {self.top} heaviest terms finds nothing.")
+        if not 0 <= self.max_ratio <= 1:
+            raise SettingsError(f"max_ratio is {self.max_ratio}; it must be 0 to 1.")
+        plan = self.two_phase
+        if plan is not None and (plan.first < 1 or plan.window < 1):
+            raise SettingsError("Two-phase search needs at least 1 first term and a window of 1.")
+
+    def apply(self, ids: Ids, weights: Weights) -> tuple[Ids, Weights]:
+        """The terms that are left of those, heaviest first."""
+        order = np.argsort(-weights, kind="stable")[: self.top]
+        ids, weights = ids[order], weights[order]
+        if self.max_ratio and len(weights):
+            kept = weights >= weights[0] * np.float32(self.max_ratio)
+            return ids[kept], weights[kept]
+        return ids, weights
+
+
+EXACT = QueryPruning()
+DEFAULT_PRUNING: Mapping[str, QueryPruning] = {
+    # chosen by measurement: docs/search.md, "What a query costs"
+    "encoder": QueryPruning(two_phase=TwoPhase(first=10, window=50)),
+}
+"""By mode; a mode that is not here is exact."""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How a hybrid search makes one ranking of two.
+
+    Attributes:
+        method: ``rrf``: reciprocal rank fusion (Cormack et al., SIGIR 2009), score =
+            Σ weight / (rank_constant + rank); ``min_max``: scores scaled to 0..1 within each
+            list, then their weighted mean.
+        weights: of the sparse and of the BM25 list.
+        rank_constant: of RRF.
+        depth: hits of each list, at least ``offset + k``.
+        sparse: mode of the sparse half, ``idf`` or ``encoder``.
+        engine: let OpenSearch do it, with its ``hybrid`` query and a search pipeline (needs the
+            plugin neural-search); else the client does, on any engine.
+
+    Raises:
+        SettingsError: a value that makes no sense.
+    """
+
+    method: Literal["rrf", "min_max"] = "rrf"
+    weights: tuple[float, float] = (1.0, 1.0)
+    rank_constant: int = 60
+    depth: int = 100
+    sparse: Literal["idf", "encoder"] = "idf"
+    engine: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in ("rrf", "min_max"):
+            raise SettingsError(f"There is no fusion {self.method!r}.", hint="rrf or min_max.")
+        if len(self.weights) != 2 or min(self.weights) < 0 or sum(self.weights) <= 0:
+            raise SettingsError(
+                f"The weights of a fusion are {self.weights}.",
+                hint="Two numbers, none negative, not both 0: of the sparse and the BM25 list.",
+            )
+        if self.rank_constant < 1 or self.depth < 1:
+            raise SettingsError("rank_constant and depth of a fusion must be at least 1.")
+        if self.sparse not in ("idf", "encoder"):
+            raise SettingsError(f"The sparse half is 'idf' or 'encoder', not {self.sparse!r}.")
+
+
+class SearchKeywords(TypedDict, total=False):
+    """Keywords of every search; what they mean stands at `SearchOptions`."""
+
+    source: Sequence[str] | None
+    filter: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    offset: int
+    after: Cursor | None
+    min_score: float | None
+    timeout: float | None
+    total: bool | int
+    explain: bool
+    query_pruning: QueryPruning | None
+    fusion: Fusion
+    shape: str | None
+    token_pruning: bool
+    method_parameters: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Everything about a search but its text.
+
+    Attributes:
+        k: number of hits, 1 to 10,000.
+        mode: ``idf`` (a table; no model runs), ``encoder`` (the full model), ``bm25``,
+            ``hybrid`` (BM25 and a sparse half) or ``raw`` (weights instead of a text).
+        source: fields to return; ``None`` = all but the vector, ``()`` = none.
+        filter: one or several clauses of the engine's query language that every hit fulfils;
+            they add nothing to the score.
+        offset: hits to leave out at the beginning; ``offset + k`` is at most 10,000.
+        after: the page after this cursor (`Results.following`); ``Cursor()`` = the first one.
+            Every page is of the same view of the index, and exact.
+        min_score: leave out hits with a lower score.
+        timeout: seconds that the search may take; over it, an `EngineTimeoutError`.
+        total: count all hits: ``True``, ``False``, or up to a number. Costs time.
+        explain: which terms matched, and what each adds to the score.
+        query_pruning: ``None`` = the mode's default (`DEFAULT_PRUNING`); ``EXACT`` = none.
+        fusion: of a hybrid search.
+        shape: spelling of the query, of those that the index's field has; ``None`` = default.
+        token_pruning: let Elasticsearch's ``sparse_vector`` query drop frequent tokens.
+        method_parameters: of SEISMIC (OpenSearch's ``sparse_vector``): ``top_n``,
+            ``heap_factor`` ...
+
+    Raises:
+        SettingsError: a value that makes no sense, or two that exclude each other.
+    """
+
+    k: int = 10
+    mode: Mode = "idf"
+    source: Sequence[str] | None = None
+    filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] = ()
+    offset: int = 0
+    after: Cursor | None = None
+    min_score: float | None = None
+    timeout: float | None = None
+    total: bool | int = False
+    explain: bool = False
+    query_pruning: QueryPruning | None = None
+    fusion: Fusion = Fusion()
+    shape: str | None = None
+    token_pruning: bool = False
+    method_parameters: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise SettingsError(
+                f"There is no mode {self.mode!r}.", hint=f"One of {', '.join(MODES)}."
+            )
+        if not 1 <= self.k <= MAX_K:
+            raise SettingsError(f"k is {self.k}; it must be 1 to {MAX_K:,}.")
+        if self.offset < 0 or self.offset + self.k > MAX_K:
+            raise SettingsError(
+                f"offset + k is {self.offset + self.k:,}; an engine gives at most {MAX_K:,}.",
+                hint="Page with after=results.following, or take scan(), to go deeper.",
+            )
+        if self.timeout is not None and self.timeout <= 0:
+            raise SettingsError(f"timeout is {self.timeout} s; it must be more than 0.")
+        if self.after is not None and (self.offset or self.mode == "hybrid"):
+            raise SettingsError(
+                "A page after a cursor takes no offset, and a fused ranking has no cursor.",
+                hint="Leave after= out, or the other.",
+            )
+        if isinstance(self.source, str):
+            raise SettingsError(f"source is a list of fields, like [{self.source!r}].")
+
+    @property
+    def filters(self) -> tuple[Mapping[str, Any], ...]:
+        """The filter as a sequence of clauses."""
+        return (self.filter,) if isinstance(self.filter, Mapping) else tuple(self.filter)
+
+    def pruning(self, mode: str) -> QueryPruning:
+        """What is asked for, or the default of a mode."""
+        if self.query_pruning is not None:
+            return self.query_pruning
+        return DEFAULT_PRUNING.get(mode, EXACT)

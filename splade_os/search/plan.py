@@ -1,0 +1,241 @@
+"""Encoded queries → requests of an engine, and the engine's answers → `Results`. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from splade_os.engines import (
+    EngineHit,
+    HybridQuery,
+    IndexMeta,
+    MatchQuery,
+    SearchRequest,
+    SearchResponse,
+    TermsQuery,
+    explain_terms,
+)
+from splade_os.search.fusion import fuse, pipeline
+from splade_os.search.options import SearchOptions
+from splade_os.search.results import Hit, Results, Term
+from splade_os.vectors import Ids, Weights
+from splade_os.vocabulary import TOKEN_IDS
+
+NO_TERM = "The query has no term with a weight: nothing to look for."
+EMPTY = "The query is empty."
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """The sparse query of a text: its terms for the engine, and its tokens for people."""
+
+    query: TermsQuery
+    tokens: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is sent for one query.
+
+    Attributes:
+        mode: of the search.
+        requests: to send, in this order; none for a query without terms.
+        sparse: the sparse query among them, or half of one.
+        weights_from: where its weights come from.
+        reason: why nothing is sent, or only half of a hybrid query.
+    """
+
+    mode: str
+    requests: tuple[SearchRequest, ...] = ()
+    sparse: Sparse | None = None
+    weights_from: str = ""
+    reason: str | None = None
+
+
+def sparse_query(
+    ids: Ids,
+    weights: Weights,
+    names: Sequence[str],
+    tokens: Sequence[str],
+    options: SearchOptions,
+    mode: str,
+) -> Sparse | None:
+    """One encoded row as a query, pruned, heaviest term first; ``None`` without any term.
+
+    Args:
+        ids, weights: of the row.
+        names, tokens: feature name and token of every id.
+        options, mode: say how it is pruned.
+    """
+    if not len(ids):
+        return None
+    ids, weights = options.pruning(mode).apply(ids, weights)
+    kept = ids.tolist()
+    return Sparse(
+        TermsQuery([names[i] for i in kept], weights),
+        dict(zip([tokens[i] for i in kept], weights.tolist(), strict=True)),
+    )
+
+
+def plan_sparse(
+    sparse: Sparse | None, meta: IndexMeta, options: SearchOptions, weights_from: str
+) -> Plan:
+    """The plan of the modes ``idf``, ``encoder`` and ``raw``."""
+    if sparse is None:
+        return Plan(options.mode, reason=NO_TERM, weights_from=weights_from)
+    request = _terms_request(sparse, meta, options, options.mode, options.k, options.offset)
+    return Plan(options.mode, (request,), sparse, weights_from)
+
+
+def plan_bm25(text: str, options: SearchOptions) -> Plan:
+    """The plan of the mode ``bm25``."""
+    return Plan(options.mode, (_match_request(text, options, options.k, options.offset),))
+
+
+def plan_hybrid(
+    text: str, sparse: Sparse | None, meta: IndexMeta, options: SearchOptions, weights_from: str
+) -> Plan:
+    """Both halves; BM25 alone where the sparse one has no terms."""
+    fusion = options.fusion
+    if sparse is None:
+        reason = "The sparse half has no term with a weight: BM25 alone answered."
+        request = _match_request(text, options, options.k, options.offset)
+        return Plan(options.mode, (request,), None, weights_from, reason)
+    if fusion.engine:
+        request = _terms_request(sparse, meta, options, fusion.sparse, options.k, options.offset)
+        query = HybridQuery(sparse.query, MatchQuery(text), pipeline(fusion))
+        request = replace(request, query=query, two_phase=None, min_score=None)
+        return Plan(options.mode, (request,), sparse, weights_from)
+    depth = max(fusion.depth, options.offset + options.k)
+    requests = (
+        _terms_request(sparse, meta, options, fusion.sparse, depth, 0),
+        _match_request(text, options, depth, 0),
+    )
+    return Plan(options.mode, requests, sparse, weights_from)
+
+
+def _terms_request(
+    sparse: Sparse, meta: IndexMeta, options: SearchOptions, mode: str, k: int, offset: int
+) -> SearchRequest:
+    two_phase = options.pruning(mode).two_phase
+    if meta.feature_naming == TOKEN_IDS and options.query_pruning is None:
+        two_phase = None  # SEISMIC spares work by itself
+    return SearchRequest(
+        sparse.query,
+        k,
+        options.source,
+        with_vector=options.explain,
+        filter=options.filters,
+        offset=offset,
+        after=options.after,
+        min_score=None if options.mode == "hybrid" else options.min_score,
+        timeout=options.timeout,
+        total=options.total,
+        two_phase=two_phase,
+        shape=options.shape,
+        token_pruning=options.token_pruning,
+        method_parameters=options.method_parameters,
+    )
+
+
+def _match_request(text: str, options: SearchOptions, k: int, offset: int) -> SearchRequest:
+    return SearchRequest(
+        MatchQuery(text),
+        k,
+        options.source,
+        highlight=options.explain,
+        filter=options.filters,
+        offset=offset,
+        after=options.after,
+        min_score=None if options.mode == "hybrid" else options.min_score,
+        timeout=options.timeout,
+        total=options.total,
+    )
+
+
+class ResultBuilder:
+    """Answers → `Results`.
+
+    Args:
+        endpoint: URL that searches are posted to, for `Results.curl`.
+        token_of: feature name → token.
+        own_tokens: (explained searches) the tokens of the text that was encoded, from the
+            stored fields of a document.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        token_of: Callable[[str], str],
+        own_tokens: Callable[[Mapping[str, Any]], set[str]],
+    ) -> None:
+        self._endpoint, self._token_of, self._own_tokens = endpoint, token_of, own_tokens
+
+    def build(
+        self, plan: Plan, responses: Sequence[SearchResponse], options: SearchOptions
+    ) -> Results:
+        """The results of a plan from the answers to its requests, in their order."""
+        if len(responses) == 2:
+            hits = self._fused(plan, responses, options)
+        else:
+            hits = [
+                self._hit(hit, rank, plan)
+                for response in responses
+                for rank, hit in enumerate(response.hits, options.offset + 1)
+            ]
+            if plan.mode == "hybrid" and options.min_score is not None:
+                hits = [hit for hit in hits if hit.score >= options.min_score]
+        single = responses[0] if len(responses) == 1 else None
+        return Results(
+            tuple(hits),
+            plan.mode,
+            plan.sparse.tokens if plan.sparse else {},
+            took_ms=max((response.took_ms for response in responses), default=0.0),
+            reason=plan.reason,
+            weights_from=plan.weights_from,
+            total=single.total if single else None,
+            following=single.following if single else None,
+            bodies=tuple(r.body for r in responses if r.body is not None),
+            endpoint=self._endpoint,
+        )
+
+    def _hit(self, hit: EngineHit, rank: int, plan: Plan) -> Hit:
+        return Hit(
+            hit.id, hit.score, rank, hit.source, self._terms(hit, plan.sparse), hit.matched_words
+        )
+
+    def _fused(
+        self, plan: Plan, responses: Sequence[SearchResponse], options: SearchOptions
+    ) -> list[Hit]:
+        sparse, match = ({hit.id: hit for hit in response.hits} for response in responses)
+        ranking = fuse([response.hits for response in responses], options.fusion)
+        if options.min_score is not None:
+            ranking = [(i, score) for i, score in ranking if score >= options.min_score]
+        page = ranking[options.offset : options.offset + options.k]
+        hits = []
+        for rank, (identifier, score) in enumerate(page, options.offset + 1):
+            one, other = sparse.get(identifier), match.get(identifier)
+            parts = {options.fusion.sparse: one, "bm25": other}
+            hits.append(
+                Hit(
+                    identifier,
+                    score,
+                    rank,
+                    (one or match[identifier]).source,
+                    self._terms(one, plan.sparse) if one else (),
+                    other.matched_words if other else (),
+                    {name: hit.score for name, hit in parts.items() if hit is not None},
+                )
+            )
+        return hits
+
+    def _terms(self, hit: EngineHit, sparse: Sparse | None) -> tuple[Term, ...]:
+        if sparse is None or hit.vector is None:
+            return ()
+        own = self._own_tokens(hit.source)
+        terms = []
+        for feature, query_weight, stored_weight, share in explain_terms(sparse.query, hit.vector):
+            token = self._token_of(feature)
+            terms.append(Term(token, query_weight, stored_weight, share, token not in own))
+        return tuple(terms)

@@ -1,0 +1,361 @@
+"""What a search does, without knowing how it waits.
+
+Each method is a generator: it yields functions of an engine, and `Work` for the processor, is
+sent what they return, and returns its result. `SearchClient` and `AsyncSearchClient` drive
+them, so that both do exactly the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from splade_os.encoding.idf_source import IdfSource
+from splade_os.encoding.layout import read_layout
+from splade_os.encoding.query import IdfQueryEncoder, QueryEncoder, load_query_encoder
+from splade_os.encoding.resolve import content_hash, resolve_model
+from splade_os.engines import IndexMeta, SearchRequest, SearchResponse
+from splade_os.errors import (
+    EngineError,
+    IndexFormatError,
+    InputError,
+    ModelMismatchError,
+)
+from splade_os.search.options import SearchOptions
+from splade_os.search.plan import (
+    Plan,
+    ResultBuilder,
+    Sparse,
+    plan_bm25,
+    plan_hybrid,
+    plan_sparse,
+    sparse_query,
+)
+from splade_os.search.results import Results
+from splade_os.vocabulary import FEATURE_NAMING, TOKEN_IDS, feature_name, token_of
+
+Text = str | Mapping[str, float]
+"""What is searched for; in the mode ``raw`` token → weight."""
+EncoderMode = Literal["idf", "encoder"]
+_EMPTY = "The query is empty."
+_EMPTY_FILTERED = "The query is empty, and a filter alone has no score: nothing to rank."
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something slow for the processor: to load a model, or to run one."""
+
+    do: Callable[[], Any]
+
+
+Result = TypeVar("Result")
+Steps = Generator[Callable[[Any], Any] | Work, Any, Result]
+
+
+class SearchSteps:
+    """The steps of searches in one index, and what is remembered between them.
+
+    Args:
+        index: name or alias.
+        url: of the engine.
+        model: where the model lies; ``None`` = as the index names it.
+        device: (``encoder``) torch device.
+        idf: (``idf``) which table weights the terms.
+        check_model: compare the model with the index.
+    """
+
+    def __init__(
+        self,
+        index: str,
+        url: str,
+        *,
+        model: str | None = None,
+        device: str | None = None,
+        idf: IdfSource | None = None,
+        check_model: bool = True,
+    ) -> None:
+        self._index = index
+        self._url = url
+        self._model, self._device, self._idf, self._check = model, device, idf, check_model
+        self._meta: IndexMeta | None = None
+        self._encoders: dict[str, QueryEncoder] = {}
+        self._names: dict[str, list[str]] = {}
+        self._tokenizer: IdfQueryEncoder | None = None
+        self._behind: frozenset[str] = frozenset()
+
+    @property
+    def endpoint(self) -> str:
+        """URL that searches are posted to."""
+        return f"{self._url}/{self._index}/_search"
+
+    def meta(self) -> Steps[IndexMeta]:
+        """What the index remembers; read once.
+
+        Raises:
+            IndexNotFoundError, IndexFormatError: there is no such index, or none of ours.
+        """
+        if self._meta is None:
+            meta = yield lambda engine: engine.index_meta(self._index)
+            if meta.feature_naming not in (FEATURE_NAMING, TOKEN_IDS):
+                raise IndexFormatError(
+                    f"The index {self._index} names its features by the rule "
+                    f"{meta.feature_naming}, which this version does not know.",
+                    hint=f"Use splade-os {meta.splade_os}, or ingest again.",
+                )
+            self._meta = meta
+        return self._meta
+
+    def encoder(self, mode: EncoderMode) -> Steps[QueryEncoder]:
+        """The query encoder of a mode; loaded on first use.
+
+        Raises:
+            ModelMismatchError: the model at hand is not the one that encoded the index.
+        """
+        if mode not in self._encoders:
+            meta = yield from self.meta()
+            name = yield Work(lambda: self._checked_model(meta))
+            if mode == "idf":
+                statistics = yield lambda engine: engine.load_statistics(self._index)
+                table = yield Work(lambda: IdfQueryEncoder.load(name, statistics, source=self._idf))
+                self._encoders[mode] = table
+            else:
+                self._encoders[mode] = yield Work(lambda: self._full_encoder(name, meta))
+        return self._encoders[mode]
+
+    def _full_encoder(self, name: str, meta: IndexMeta) -> QueryEncoder:
+        part = read_layout(resolve_model(name).folder).document
+        # a checkpoint that does not say these is told by the index
+        told = {"activation", "pooling"} if part.activation is None else set()
+        options = meta.model.model_dump(include=told)
+        return load_query_encoder(name, "encoder", device=self._device, **options)
+
+    def _checked_model(self, meta: IndexMeta) -> str:
+        """Where the model lies, once it is known to be the one that encoded the index."""
+        wanted = meta.model
+        name = self._model or wanted.name
+        if self._check:
+            part = read_layout(resolve_model(name).folder).document
+            have = wanted.model_copy(
+                update={
+                    "content_hash": content_hash(part.folder),
+                    # a checkpoint that does not say these is told by the index
+                    "activation": part.activation or wanted.activation,
+                    "pooling": part.pooling or wanted.pooling,
+                }
+            )
+            difference = have.difference(wanted)
+            if difference:
+                raise ModelMismatchError(
+                    f"The index {self._index} was encoded with the model {wanted.name}, and "
+                    f"{name} is not the same: {difference}.",
+                    hint="Name the model of the index with model= or --model.",
+                )
+        return name
+
+    def plans(self, texts: Sequence[Text], options: SearchOptions) -> Steps[list[Plan]]:
+        """What to send for each text."""
+        mode = options.mode
+        meta = yield from self.meta()
+        _check_texts(texts, mode)
+        if mode == "bm25":
+            return [plan_bm25(t, options) if t.strip() else _nothing(options) for t in texts]  # type: ignore[union-attr,arg-type]
+        if mode == "raw":
+            raw = yield from self._raw(texts, meta, options)
+            return [
+                plan_sparse(sparse, meta, options, "the caller") if text else _nothing(options)
+                for text, sparse in zip(texts, raw, strict=True)
+            ]
+        half: EncoderMode = options.fusion.sparse if mode == "hybrid" else mode
+        encoder = yield from self.encoder(half)
+        if half == "idf":
+            batch = encoder.encode(texts)  # type: ignore[arg-type]
+        else:
+            batch = yield Work(lambda: encoder.encode(texts))  # type: ignore[arg-type]
+        origin = encoder.table.origin if isinstance(encoder, IdfQueryEncoder) else "encoder"
+        tokens = encoder.vocabulary.tokens
+        if half not in self._names:
+            self._names[half] = encoder.vocabulary.named(meta.feature_naming)
+        names = self._names[half]
+        plans = []
+        for text, (ids, weights) in zip(texts, batch, strict=True):
+            if not text.strip():  # type: ignore[union-attr]
+                plans.append(_nothing(options))
+                continue
+            sparse = sparse_query(ids, weights, names, tokens, options, half)
+            if mode == "hybrid":
+                plans.append(plan_hybrid(text, sparse, meta, options, origin))  # type: ignore[arg-type]
+            else:
+                plans.append(plan_sparse(sparse, meta, options, origin))
+        return plans
+
+    def _raw(
+        self, texts: Sequence[Text], meta: IndexMeta, options: SearchOptions
+    ) -> Steps[list[Sparse | None]]:
+        """Given weights as queries; ids of tokens only where the index names features by them."""
+        name_of = feature_name
+        if meta.feature_naming == TOKEN_IDS:
+            vocabulary = (yield from self._plain()).vocabulary
+
+            def name_of(token: str) -> str:
+                i = vocabulary.id(token)
+                if i is None:
+                    raise InputError(f"The vocabulary of the index has no token {token!r}.")
+                return str(i)
+
+        found = []
+        for text in texts:
+            assert isinstance(text, Mapping)
+            tokens = list(text)
+            try:
+                weights = np.array([text[token] for token in tokens], np.float32)
+            except (TypeError, ValueError):
+                raise InputError("A weight of the query is no number.") from None
+            for token, weight in zip(tokens, weights.tolist(), strict=True):
+                if not 0 < weight < np.inf:
+                    raise InputError(
+                        f"The weight of {token!r} in the query is {weight}: an engine takes none "
+                        "that is not finite and greater than zero.",
+                        hint="Leave out the tokens that shall not count.",
+                    )
+            names = [name_of(token) for token in tokens]
+            ids = np.arange(len(tokens), dtype=np.int32)
+            found.append(sparse_query(ids, weights, names, tokens, options, "raw"))
+        return found
+
+    def _plain(self) -> Steps[IdfQueryEncoder]:
+        """The index's tokenizer."""
+        encoder = self._encoders.get("idf") or self._tokenizer
+        if not isinstance(encoder, IdfQueryEncoder):
+            meta = yield from self.meta()
+            name = yield Work(lambda: self._checked_model(meta))
+            encoder = self._tokenizer = yield Work(lambda: IdfQueryEncoder.unweighted(name))
+        return encoder
+
+    def _builder(self, plans: Sequence[Plan], options: SearchOptions) -> Steps[ResultBuilder]:
+        meta = yield from self.meta()
+        # a point in time knows its index
+        endpoint = f"{self._url}/_search" if options.after else self.endpoint
+        if not options.explain or not any(plan.sparse for plan in plans):
+            return ResultBuilder(endpoint, str, lambda source: set())
+        plain = yield from self._plain()
+        tokens = plain.vocabulary.tokens
+
+        def own_tokens(source: Mapping[str, Any]) -> set[str]:
+            text = " ".join(str(source[f]) for f in meta.text_fields if source.get(f))
+            return {tokens[i] for i in plain.tokenize([text])[0].tolist()}
+
+        by_id = meta.feature_naming == TOKEN_IDS
+        name = (lambda feature: tokens[int(feature)]) if by_id else token_of
+        return ResultBuilder(endpoint, name, own_tokens)
+
+    def search(self, text: Text, options: SearchOptions) -> Steps[Results]:
+        """One search."""
+        results = yield from self._search(text, options)
+        if results is None:
+            results = yield from self._search(text, options, last=True)
+            assert results is not None
+        return results
+
+    def _search(
+        self, text: Text, options: SearchOptions, last: bool = False
+    ) -> Steps[Results | None]:
+        (plan,) = yield from self.plans([text], options)
+        builder = yield from self._builder([plan], options)
+        responses: list[SearchResponse] = []
+        if len(plan.requests) == 1:
+            (request,) = plan.requests
+            responses = [(yield lambda engine: engine.search(self._index, request))]
+        elif plan.requests:
+            answers = yield lambda engine: engine.search_many(self._index, plan.requests)
+            responses = [_ok(answer) for answer in answers]
+        changed = yield from self._changed(responses)
+        return builder.build(plan, responses, options) if last or not changed else None
+
+    def _changed(self, responses: Sequence[SearchResponse]) -> Steps[bool]:
+        """Whether an alias was pointed at another index since its record, its model and its
+        statistics were read; then they are forgotten. Costs nothing while it was not."""
+        found = next((r.index for r in responses if r.index is not None), None)
+        if found is None or found in self._behind:
+            return False
+        first = not self._behind
+        targets = yield lambda engine: engine.alias_targets(self._index)
+        self._behind = frozenset([*targets, found])
+        meta = yield lambda engine: engine.index_meta(self._index)
+        if first and meta == self._meta:
+            return False
+        if meta != self._meta:
+            self._meta, self._tokenizer = None, None
+            self._encoders.clear()
+            self._names.clear()
+        self._encoders.pop("idf", None)
+        return True
+
+    def search_many(
+        self, texts: Sequence[Text], options: SearchOptions
+    ) -> Steps[list[Results | EngineError]]:
+        """Several searches in one request; what failed is in its place."""
+        results = yield from self._search_many(texts, options)
+        if results is None:
+            results = yield from self._search_many(texts, options, last=True)
+            assert results is not None
+        return results
+
+    def _search_many(
+        self, texts: Sequence[Text], options: SearchOptions, last: bool = False
+    ) -> Steps[list[Results | EngineError] | None]:
+        plans = yield from self.plans(texts, options)
+        builder = yield from self._builder(plans, options)
+        requests = [request for plan in plans for request in plan.requests]
+        answers: list[SearchResponse | EngineError] = []
+        if requests:
+            answers = yield lambda engine: engine.search_many(self._index, requests)
+        changed = yield from self._changed([a for a in answers if not isinstance(a, EngineError)])
+        if changed and not last:
+            return None
+        results: list[Results | EngineError] = []
+        start = 0
+        for plan in plans:
+            mine = answers[start : start + len(plan.requests)]
+            start += len(plan.requests)
+            try:
+                results.append(builder.build(plan, [_ok(answer) for answer in mine], options))
+            except EngineError as error:
+                results.append(error)
+        return results
+
+    def build(self, text: Text, options: SearchOptions) -> Steps[list[bytes]]:
+        """The bodies that `search` would send."""
+        (plan,) = yield from self.plans([text], options)
+        bodies = []
+        for request in plan.requests:
+            body = yield partial(_render, self._index, request)
+            bodies.append(body)
+        return [body for body in bodies if body is not None]
+
+
+def _render(index: str, request: SearchRequest, engine: Any) -> Any:
+    return engine.render(index, request)
+
+
+def _ok(answer: SearchResponse | EngineError) -> SearchResponse:
+    if isinstance(answer, EngineError):
+        raise answer
+    return answer
+
+
+def _nothing(options: SearchOptions) -> Plan:
+    return Plan(options.mode, reason=_EMPTY_FILTERED if options.filters else _EMPTY)
+
+
+def _check_texts(texts: Sequence[Text], mode: str) -> None:
+    wanted = Mapping if mode == "raw" else str
+    for text in texts:
+        if not isinstance(text, wanted):
+            says = "token → weight" if mode == "raw" else "a text"
+            raise InputError(
+                f"A query of the mode {mode!r} is {says}, not a {type(text).__name__}."
+            )

@@ -1,0 +1,337 @@
+"""Training data: rows of a query, its documents and the teacher's scores.
+
+Whatever the file holds (pairs, triplets, columns of negatives, lists, ids into a corpus) becomes a
+`Row` with one number of documents, the relevant one first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splade_os.errors import InputError, MissingExtraError, SettingsError
+from splade_os.training.recipe import DataPart
+
+_log = logging.getLogger(__name__)
+_JSON = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz", ".jsonl.zst")
+_PARQUET = (".parquet",)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training example.
+
+    Attributes:
+        query: text.
+        documents: texts, the relevant one first.
+        scores: of the teacher, one for each document, or margins, one for each negative; empty
+            where the data has none.
+    """
+
+    query: str
+    documents: list[str]
+    scores: list[float]
+
+
+class Texts:
+    """Id → text, read from a file of records; memory holds the ids, not the texts."""
+
+    def __init__(self, table: Any, id_column: str, text_columns: Sequence[str], name: str) -> None:
+        missing = [c for c in (id_column,) if c not in table.column_names]
+        columns = [c for c in text_columns if c in table.column_names]
+        if missing or not columns:
+            raise InputError(
+                f"{name} has the columns {', '.join(table.column_names)}; needed are "
+                f"{id_column} and one of {', '.join(text_columns)}.",
+                hint="Set data.corpus_id and data.corpus_text.",
+            )
+        self._table, self._columns, self._name = table, columns, name
+        self._rows = {str(value): i for i, value in enumerate(table[id_column])}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, identifier: Any) -> str:
+        place = self._rows.get(str(identifier))
+        if place is None:
+            raise InputError(f"{self._name} has no text with the id {identifier!r}.")
+        record = self._table[place]
+        return " ".join(str(record[c]) for c in self._columns if record[c])
+
+    def __iter__(self) -> Iterator[str]:
+        for record in self._table:
+            yield " ".join(str(record[c]) for c in self._columns if record[c])
+
+
+class Rows:
+    """Training rows by position.
+
+    Args:
+        part: the recipe's ``data``.
+        table: a ``datasets.Dataset``.
+        corpus, queries: texts of ids, where the columns hold ids.
+
+    Attributes:
+        columns: documents per row.
+    """
+
+    def __init__(
+        self, part: DataPart, table: Any, corpus: Texts | None, queries: Texts | None
+    ) -> None:
+        scores = [part.scores] if isinstance(part.scores, str) else (part.scores or [])
+        needed = [part.query, *part.documents, *scores]
+        missing = [name for name in needed if name not in table.column_names]
+        if missing:
+            raise InputError(
+                f"The training data has no column {', '.join(missing)}; it has "
+                f"{', '.join(table.column_names)}.",
+                hint="Name its columns in data.query, data.documents and data.scores.",
+            )
+        if not len(table):
+            raise InputError("The training data holds no row.")
+        self._part, self._scores = part, scores
+        self._table = table.select_columns(list(dict.fromkeys(needed)))
+        self._corpus, self._queries = corpus, queries
+        self._epoch = 0
+        counts = self._counts()
+        available = int(counts.min()) - 1
+        if available < 0:
+            raise InputError(
+                f"Row {int(counts.argmin())} of the training data has no document.",
+            )
+        wanted = available if part.negatives is None else part.negatives
+        if wanted > available:
+            self._leave_out(counts <= wanted, wanted)
+        self.columns = 1 + wanted
+
+    def _leave_out(self, short: npt.NDArray[np.bool_], wanted: int) -> None:
+        if short.all():
+            raise InputError(
+                f"No row of the training data has the {wanted} negatives that data.negatives asks "
+                "for.",
+                hint="Lower data.negatives, or leave it out.",
+            )
+        _log.warning(
+            "%s of %s rows have fewer than %d negatives and are left out (data.negatives).",
+            f"{int(short.sum()):,}", f"{len(short):,}", wanted,
+        )  # fmt: skip
+        self._table = self._table.select(np.flatnonzero(~short))
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose other negatives (``negatives_pick: spread``)."""
+        self._epoch = epoch
+
+    def __getitem__(self, position: int) -> Row:
+        record = self._table[int(position)]
+        values = self._documents(record)
+        scores = self._row_scores(record, position)
+        kept = [0, *self._pick(len(values) - 1, int(position))]
+        if scores and len(scores) == len(values):
+            scores = [scores[i] for i in kept]
+        elif scores and len(scores) == len(values) - 1:
+            scores = [scores[i - 1] for i in kept[1:]]
+        elif scores:
+            raise InputError(
+                f"Row {position} has {len(scores)} scores for {len(values)} documents.",
+                hint="data.scores holds one for each document, or one margin for each negative.",
+            )
+        documents = [self._text(values[i], self._corpus, position) for i in kept]
+        query = self._text(record[self._part.query], self._queries, position)
+        return Row(query, documents, scores)
+
+    def keys(self) -> npt.NDArray[np.int64]:
+        """A hash of every text (or id) that a row may show, ``(N, columns)``.
+
+        Unlike rows have unlike hashes but for chance (64 bits).
+        """
+        counts = self._counts()
+        out = np.zeros((len(self), 1 + int(counts.max())), np.int64)
+        for start in range(0, len(self), 10_000):
+            batch = self._table[start : start + 10_000]
+            for i in range(len(batch[self._part.query])):
+                record = {name: column[i] for name, column in batch.items()}
+                values = [record[self._part.query], *self._documents(record)]
+                hashes = [hash(str(value)) for value in values]
+                # a shorter row repeats its query, which never clashes with itself
+                out[start + i] = (hashes + [hashes[0]] * out.shape[1])[: out.shape[1]]
+        return out
+
+    def texts(self) -> Iterator[str]:
+        """Every document once: the corpus, or the documents of all rows."""
+        if self._corpus is not None:
+            yield from self._corpus
+            return
+        seen: set[int] = set()
+        for record in self._table:
+            for text in self._documents(record):
+                key = hash(text)
+                if key not in seen:
+                    seen.add(key)
+                    yield str(text)
+
+    def _documents(self, record: dict[str, Any]) -> list[Any]:
+        values: list[Any] = []
+        for name in self._part.documents:
+            value = record[name]
+            values += value if isinstance(value, list) else [value]
+        return values
+
+    def _row_scores(self, record: dict[str, Any], position: int) -> list[float]:
+        values: list[Any] = []
+        for name in self._scores:
+            value = record[name]
+            values += value if isinstance(value, list) else [value]
+        try:
+            return [float(value) for value in values]
+        except (TypeError, ValueError):
+            raise InputError(f"Row {position} has a score that is no number: {values}.") from None
+
+    def _pick(self, available: int, position: int) -> list[int]:
+        wanted = self.columns - 1
+        if not wanted:
+            return []
+        if self._part.negatives_pick == "first":
+            return list(range(1, wanted + 1))
+        step = available // wanted
+        return [1 + j * step + (self._epoch + position) % step for j in range(wanted)]
+
+    def _text(self, value: Any, texts: Texts | None, position: int) -> str:
+        if texts is not None:
+            return texts[value]
+        if not isinstance(value, str):
+            raise InputError(
+                f"Row {position} of the training data holds {type(value).__name__}, not text.",
+                hint="If it holds ids, name data.corpus (and data.queries).",
+            )
+        return value
+
+    def _counts(self) -> npt.NDArray[np.int64]:
+        total = np.zeros(len(self._table), np.int64)
+        for name in self._part.documents:
+            feature = self._table.features[name]
+            if hasattr(feature, "feature") or isinstance(feature, list):
+                lengths = [len(v or []) for v in self._table[name]]
+                total += np.array(lengths, np.int64)
+            else:
+                total += 1
+        return total
+
+
+def load_rows(part: DataPart) -> tuple[Rows, Rows | None]:
+    """Training rows, and the held-out ones (or ``None``).
+
+    Raises:
+        InputError: a file, column, id or text is missing or wrong.
+        MissingExtraError: the package `datasets` is not installed.
+    """
+    try:
+        from datasets import concatenate_datasets
+    except ImportError:
+        raise MissingExtraError("Reading training data", "train") from None
+    names = [part.train] if isinstance(part.train, str) else part.train
+    tables = [load_table(name, part.subset, part.split) for name in names]
+    try:
+        table = tables[0] if len(tables) == 1 else concatenate_datasets(tables)
+    except ValueError as error:
+        raise InputError(f"The training files do not fit together: {error}") from None
+    for column, values in part.leave_out.items():
+        if column not in table.column_names:
+            raise InputError(
+                f"data.leave_out: the training data has no column {column}; it has "
+                f"{', '.join(table.column_names)}."
+            )
+        kept = [i for i, value in enumerate(table[column]) if str(value) not in values]
+        table = table.select(kept)
+    if part.shuffle_seed is not None:
+        table = table.shuffle(seed=part.shuffle_seed)
+    if part.limit is not None:
+        table = table.select(range(min(part.limit, len(table))))
+    corpus = _texts(part, part.corpus)
+    queries = _texts(part, part.queries)
+    if not part.held_out:
+        return Rows(part, table, corpus, queries), None
+    if part.held_out >= len(table):
+        raise SettingsError(
+            f"data.held_out {part.held_out} leaves nothing of {len(table)} rows to train on."
+        )
+    border = len(table) - part.held_out
+    return (
+        Rows(part, table.select(range(border)), corpus, queries),
+        Rows(part, table.select(range(border, len(table))), corpus, queries),
+    )
+
+
+def load_table(name: str, subset: str | None = None, split: str = "train") -> Any:
+    """A ``datasets.Dataset`` from a file, a folder or the hub.
+
+    Raises:
+        InputError: it is not there, or cannot be read.
+    """
+    from datasets import Dataset, load_dataset, load_from_disk
+    from datasets.exceptions import DatasetGenerationError
+
+    path = Path(name).expanduser()
+    try:
+        if path.is_file():
+            kind = next(
+                (k for k, ends in (("json", _JSON), ("parquet", _PARQUET)) if name.endswith(ends)),
+                None,
+            )
+            if kind is None:
+                raise InputError(
+                    f"{path} is none of the formats that can be read: JSONL (.gz, .zst), Parquet."
+                )
+            return load_dataset(kind, data_files=str(path), split="train")
+        if path.is_dir():
+            found = load_from_disk(str(path))
+            return found if isinstance(found, Dataset) else found[split]
+        if name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith(_JSON):
+            raise InputError(f"There is no file {name}.")
+        return load_dataset(name, subset, split=split)
+    except InputError:
+        raise
+    except DatasetGenerationError as error:
+        reason = error.__cause__ or error
+        raise InputError(f"{name} cannot be read: {reason}") from None
+    except Exception as error:  # datasets, the hub's client and pyarrow raise their own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{name} is neither a file nor to be had from the Hugging Face hub: {reason}",
+            hint="Check the name and the network.",
+        ) from error
+
+
+def count_idf(rows: Rows) -> Callable[[Any, Any], npt.NDArray[np.float32]]:
+    """IDF over all training documents, for a tokenizer and its vocabulary."""
+    from splade_os.encoding.idf import IdfTable
+    from splade_os.statistics import TermStatistics
+
+    def count(tokenizer: Any, vocabulary: Any) -> npt.NDArray[np.float32]:
+        statistics = TermStatistics.empty(len(vocabulary))
+        batch: list[str] = []
+        for text in rows.texts():
+            batch.append(text)
+            if len(batch) == 1000:
+                for ids in tokenizer(batch):
+                    statistics.count(ids)
+                batch = []
+        for ids in tokenizer(batch):
+            statistics.count(ids)
+        return IdfTable.from_statistics(statistics, vocabulary, "training documents").weights
+
+    return count
+
+
+def _texts(part: DataPart, name: str | None) -> Texts | None:
+    if name is None:
+        return None
+    return Texts(load_table(name), part.corpus_id, part.corpus_text, name)

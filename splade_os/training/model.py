@@ -1,0 +1,286 @@
+"""The model while it is trained: a document side, a query side, and how texts become their input.
+
+Both sides map token ids to weights ``(B, V)``. The document side is a masked-LM transformer under
+the pooling head of the encoder that keeps no logits (`splade_os.encoding.pooling_grad`). The query
+side is the same transformer, or a table (`splade_os.training.query_table`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from splade_os.encoding.lexical import LexicalPrior
+from splade_os.encoding.pooling import pool
+from splade_os.encoding.pooling_grad import max_pool
+from splade_os.encoding.tokenization import TextTokenizer
+from splade_os.encoding.transformer import TRANSFORM, Passthrough
+from splade_os.training.query_table import QueryTable
+from splade_os.vectors import Ids, SparseBatch
+from splade_os.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class SideFiles:
+    """What a side is saved with beside its weights.
+
+    Attributes:
+        folder: tokenizer files (``tokenizer.json``, ``tokenizer_config.json``).
+        max_length: tokens of a text; ``None`` = no limit (tables only).
+        lowercase: lower-case before the tokenizer.
+        prompt: put before every text.
+    """
+
+    folder: Path
+    max_length: int | None
+    lowercase: bool = False
+    prompt: str = ""
+
+
+class DocumentSide(nn.Module):  # type: ignore[misc]
+    """Transformer, decoder and pooling head.
+
+    Args:
+        mlm: a transformers masked-LM model; its decoder is taken out and its states are pooled
+            with the decoder's weights tile by tile.
+        activation: ``relu`` or ``log1p_relu``; pooling: ``max`` or ``sum``.
+    """
+
+    def __init__(self, mlm: Any, activation: str, pooling: str) -> None:
+        super().__init__()
+        self.decoder = mlm.get_output_embeddings()
+        mlm.set_output_embeddings(Passthrough())
+        self.mlm = mlm
+        for name, module in mlm.named_modules():
+            if name in TRANSFORM:
+                module.forward = _in_float32(module.forward)
+        self.activation, self.pooling = activation, pooling
+        self.vocabulary_size = int(self.decoder.weight.shape[0])
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Weights ``(B, V)`` float32 of padded ids ``(B, L)``; ``lengths`` as in the mask."""
+        hidden = self.mlm(input_ids=input_ids, attention_mask=attention_mask).logits  # (B, L, H)
+        hidden = hidden[attention_mask.bool()]  # (T, H)
+        weight, bias = self.decoder.weight, self.decoder.bias
+        if bias is None:
+            bias = torch.zeros(len(weight), device=weight.device)
+        if self.pooling == "max":
+            return max_pool(hidden, lengths, weight, bias, self.activation)
+        return pool(
+            hidden, lengths, weight, bias, activation_name=self.activation, pooling=self.pooling
+        )
+
+    def whole(self) -> Any:
+        """The masked-LM model with its decoder back in place, to be saved; call `detach` after."""
+        self.mlm.set_output_embeddings(self.decoder)
+        return self.mlm
+
+    def detach_decoder(self) -> None:
+        """Undo `whole`."""
+        self.mlm.set_output_embeddings(Passthrough())
+
+
+def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Without autocast, as `SpladeTransformer` keeps it: rounding weighs most there."""
+
+    def exact(hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return forward(hidden.float())
+
+    return exact
+
+
+class SpladeModel(nn.Module):  # type: ignore[misc]
+    """A SPLADE model in training.
+
+    Args:
+        document: the document side.
+        query: a table, or ``None``: queries go through the document side.
+        document_files, query_files: tokenizers, lengths and prompts.
+        options: what is written into ``splade_os.json`` (lexical prior and so on).
+        max_active_dims: written into the model's configuration.
+        cut: in training as well, only the ``max_active_dims`` heaviest terms of a text count.
+    """
+
+    def __init__(
+        self,
+        document: DocumentSide,
+        query: QueryTable | None,
+        document_files: SideFiles,
+        query_files: SideFiles,
+        options: Mapping[str, Any] | None = None,
+        max_active_dims: int | None = None,
+        cut: bool = False,
+    ) -> None:
+        super().__init__()
+        self.document, self.query = document, query
+        self.document_files, self.query_files = document_files, query_files
+        self.options, self.max_active_dims = dict(options or {}), max_active_dims
+        self.cut = cut
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return self.document.vocabulary_size
+
+    @property
+    def inference_free(self) -> bool:
+        """Whether queries need no transformer."""
+        return self.query is not None
+
+    @property
+    def device(self) -> torch.device:
+        """Of the weights."""
+        return self.document.decoder.weight.device
+
+    def encode_queries(self, features: Features) -> Tensor:
+        """Weights ``(B, V)``."""
+        if self.query is None:
+            return self.encode_documents(features)
+        if self.query.needs_embeddings:
+            return self.query(
+                features["input_ids"], features["attention_mask"], self.document.decoder.weight
+            )
+        return self.query(features["input_ids"], features["attention_mask"])
+
+    def encode_documents(self, features: Features) -> Tensor:
+        """Learned weights ``(B, V)``, without the lexical prior; outside training cut to
+        ``max_active_dims``."""
+        weights = self.document(
+            features["input_ids"], features["attention_mask"], features["lengths"]
+        )
+        if self.cut or not self.training:
+            return heaviest(weights, self.max_active_dims)
+        return weights
+
+    def forward(
+        self, queries: Features | None = None, documents: Features | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Both sides of a batch; ``None`` for a side that is not given."""
+        return (
+            None if queries is None else self.encode_queries(queries),
+            None if documents is None else self.encode_documents(documents),
+        )
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Called by the Trainer: the body recomputes its activations in the backward pass."""
+        self.document.mlm.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs=gradient_checkpointing_kwargs or {"use_reentrant": False}
+        )
+
+    def after_step(self) -> None:
+        """What must hold after every optimiser step: query weights stay in (0, 64]."""
+        if self.query is not None:
+            self.query.clamp()
+
+
+def heaviest(weights: Tensor, count: int | None) -> Tensor:
+    """The ``count`` largest weights of each row, the others zero; ``None`` = all."""
+    if count is None or count >= weights.shape[1]:
+        return weights
+    top = weights.topk(count, 1)
+    return torch.zeros_like(weights).scatter(1, top.indices, top.values)
+
+
+Features = dict[str, Any]
+"""``input_ids``, ``attention_mask`` ``(B, L)``, ``lengths`` (list of B)."""
+
+
+@dataclass
+class TextEncoder:
+    """Texts → `Features`, for both sides.
+
+    Attributes:
+        document, query: tokenizers, as the finished model will use them.
+        prior: lexical prior of documents, or ``None``.
+    """
+
+    document: TextTokenizer
+    query: TextTokenizer
+    vocabulary: Vocabulary
+    document_prompt: str = ""
+    query_prompt: str = ""
+    prior: LexicalPrior | None = None
+    _pad: int = field(default=0)
+
+    @classmethod
+    def of(cls, model: SpladeModel) -> TextEncoder:
+        """The tokenizers that a model is saved with."""
+        d, q = model.document_files, model.query_files
+        document = TextTokenizer(
+            d.folder, max_length=d.max_length, lowercase=d.lowercase, special_tokens=True
+        )
+        vocabulary = document.vocabulary(model.vocabulary_size)
+        weight = model.options.get("lexical_weight") or 0.0
+        prior = None
+        if weight:
+            prior = LexicalPrior(
+                weight * (model.options.get("mean_weight") or 0.0),
+                model.options.get("average_length") or 100.0,
+                vocabulary.special_ids,
+            )
+        return cls(
+            document,
+            TextTokenizer(
+                q.folder,
+                max_length=q.max_length,
+                lowercase=q.lowercase,
+                special_tokens=model.query is None,
+            ),
+            vocabulary,
+            d.prompt,
+            q.prompt,
+            prior,
+            vocabulary.id("[PAD]") or vocabulary.id("<pad>") or 0,
+        )
+
+    def queries(self, texts: Sequence[str]) -> Features:
+        """Input of the query side."""
+        return self.pad(self.query([self.query_prompt + text for text in texts]))
+
+    def documents(self, texts: Sequence[str]) -> Features:
+        """Input of the document side."""
+        return self.pad(self.document_tokens(texts))
+
+    def document_tokens(self, texts: Sequence[str]) -> list[Ids]:
+        """Token ids of documents."""
+        return self.document([self.document_prompt + text for text in texts])
+
+    def pad(self, tokens: Sequence[Ids]) -> Features:
+        """Token ids as tensors ``(B, L)``."""
+        lengths = [len(ids) for ids in tokens]
+        ids = np.full((len(tokens), max(1, *lengths)), self._pad, np.int64)
+        mask = np.arange(ids.shape[1]) < np.array(lengths)[:, None]
+        if sum(lengths):
+            ids[mask] = np.concatenate(tokens)
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask.astype(np.int64)),
+            "lengths": lengths,
+        }
+
+    def prior_of(self, tokens: Sequence[Ids]) -> SparseBatch | None:
+        """The lexical prior of documents, or ``None`` if there is none."""
+        if self.prior is None or self.prior.weight <= 0:
+            return None
+        return self.prior.add(SparseBatch.empty(len(tokens), len(self.vocabulary)), tokens)
+
+
+def dense(batch: SparseBatch, device: torch.device) -> Tensor:
+    """A `SparseBatch` as a float32 tensor ``(B, V)`` on a device."""
+    rows = np.repeat(np.arange(len(batch)), batch.active_dims())
+    out = torch.zeros(len(batch), batch.width, device=device)
+    where = (
+        torch.from_numpy(rows).to(device),
+        torch.from_numpy(batch.indices.astype(np.int64)).to(device),
+    )
+    out[where] = torch.from_numpy(batch.values).to(device)
+    return out

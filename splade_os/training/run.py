@@ -1,0 +1,194 @@
+"""A training run from a recipe to a model folder."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from splade_os.errors import MissingExtraError, SettingsError
+from splade_os.training.recipe import Recipe
+
+_log = logging.getLogger(__name__)
+_PRECISIONS = ("fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run gave.
+
+    Attributes:
+        folder: the model.
+        steps: steps of the optimiser, of all runs that it was resumed from as well.
+        loss: mean training loss of this run.
+        metrics: the last evaluation, or the best one if that model was kept.
+        log: everything that was logged.
+    """
+
+    folder: Path
+    steps: int
+    loss: float
+    metrics: dict[str, float]
+    log: list[dict[str, Any]]
+
+
+def train(recipe: Recipe, *, resume: bool = False) -> Trained:
+    """Train as a recipe says. Started by ``torchrun``, every process calls this.
+
+    Args:
+        recipe: see `load_recipe`.
+        resume: go on from the last whole checkpoint in the output folder, or begin if there is
+            none.
+
+    Raises:
+        SettingsError: the recipe is wrong, or the output folder holds a model already.
+        InputError, ModelError: data or base cannot be read.
+        TrainingError: the run stopped before its end, and why.
+    """
+    try:
+        import accelerate  # noqa: F401  # transformers' Trainer needs it
+        import datasets  # noqa: F401
+        import torch  # noqa: F401
+        from transformers import set_seed
+    except ImportError:
+        raise MissingExtraError("Training", "train") from None
+    from splade_os.training.restoring import last_checkpoint
+
+    output = Path(recipe.output)
+    checkpoint = last_checkpoint(output)
+    if not resume and output.is_dir() and any(output.iterdir()):
+        raise SettingsError(
+            f"The folder {output} is not empty.",
+            hint="Name another one (--out), or go on with what is there (--resume).",
+        )
+    if resume and checkpoint is None:
+        _log.warning("%s holds no whole checkpoint: beginning at the beginning.", output)
+    trainer = build_trainer(recipe)
+    set_seed(trainer.args.seed)
+    if recipe.stop_if_below_start is not None and checkpoint is None:
+        trainer.args.eval_on_start = True
+    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    trainer.save_model(str(output))
+    log = list(trainer.state.log_history)
+    metrics = _kept_metrics(log, trainer.state.best_global_step)
+    return Trained(output, trainer.state.global_step, result.training_loss, metrics, log)
+
+
+def build_trainer(recipe: Recipe) -> Any:
+    """The `SpladeTrainer` of a recipe, ready to train."""
+    from splade_os.training.checking import load_collections
+    from splade_os.training.data import count_idf, load_rows
+    from splade_os.training.loading import load_model
+    from splade_os.training.stopping import BelowStart, early_stopping
+    from splade_os.training.trainer import SpladeTrainer
+
+    recipe = in_folder(recipe)
+    arguments = training_arguments(recipe)
+    rows, held_out = load_rows(recipe.data)
+    model = load_model(recipe.model, count_idf(rows))
+    callbacks: list[Any] = []
+    if recipe.early_stopping is not None:
+        callbacks.append(early_stopping(recipe.early_stopping))
+    if recipe.stop_if_below_start is not None:
+        callbacks.append(BelowStart(recipe.stop_if_below_start))
+    teacher = None
+    if recipe.distillation.teachers:
+        from splade_os.training.teachers import Ensemble
+
+        teacher = Ensemble(recipe.distillation, arguments.device)
+    return SpladeTrainer(
+        model,
+        arguments,
+        rows,
+        losses=recipe.losses,
+        regularisers=recipe.regularisers,
+        sampler=recipe.data.sampler,
+        teacher=teacher,
+        grad_cache=recipe.grad_cache,
+        query_learning_rate=recipe.model.query.learning_rate,
+        evaluations=load_collections(recipe.evaluation, held_out),
+        stop_on_collapse=recipe.stop_on_collapse,
+        callbacks=callbacks,
+    )
+
+
+def training_arguments(recipe: Recipe) -> Any:
+    """transformers.TrainingArguments of a recipe.
+
+    Without a GPU, fp16 is left out, and so is bf16 unless the CPU has products in bf16 (AVX-512 or
+    AMX), where it is the fastest.
+
+    Raises:
+        SettingsError: naming a key that TrainingArguments does not have, or a wrong value.
+    """
+    import torch
+    from transformers import TrainingArguments
+
+    given = dict(recipe.training)
+    if not torch.cuda.is_available() or given.get("use_cpu"):
+        for name in _PRECISIONS:
+            if given.get(name) and not (name == "bf16" and _cpu_has_bf16()):
+                del given[name]
+                _log.warning("No GPU: training in float32 instead of %s.", name)
+        given["use_cpu"] = True
+    defaults: dict[str, Any] = {
+        "report_to": "none",
+        "logging_steps": 50,
+        "save_total_limit": 2,
+        "restore_callback_states_from_checkpoint": True,
+        "dataloader_drop_last": False,
+    }
+    if recipe.evaluation and "eval_strategy" not in given:
+        defaults["eval_strategy"] = "steps"
+    if given.get("load_best_model_at_end"):
+        defaults["save_strategy"] = given.get("eval_strategy", "steps")
+    try:
+        return TrainingArguments(output_dir=recipe.output, **(defaults | given))
+    except TypeError as error:
+        name = str(error).split("'")[1] if "'" in str(error) else str(error)
+        raise SettingsError(
+            f"training.{name} is no key of transformers.TrainingArguments."
+        ) from None
+    except (ValueError, ImportError) as error:
+        raise SettingsError(f"training: {error}") from None
+
+
+def _cpu_has_bf16() -> bool:
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def in_folder(recipe: Recipe) -> Recipe:
+    """The recipe with the relative paths of its data found under ``recipe.folder``."""
+    if recipe.folder is None:
+        return recipe
+    root = Path(recipe.folder).expanduser()
+
+    def found(name: Any) -> Any:
+        return str(root / name) if isinstance(name, str) and (root / name).exists() else name
+
+    train = recipe.data.train
+    data = {
+        "train": found(train) if isinstance(train, str) else [found(name) for name in train],
+        "corpus": found(recipe.data.corpus),
+        "queries": found(recipe.data.queries),
+    }
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update=data),
+            "evaluation": [
+                part.model_copy(update={"path": found(part.path)}) for part in recipe.evaluation
+            ],
+        }
+    )
+
+
+def _kept_metrics(log: list[dict[str, Any]], best: int | None) -> dict[str, float]:
+    found = [entry for entry in log if any(key.startswith("eval_") for key in entry)]
+    if best is not None:
+        found = [entry for entry in found if entry["step"] == best] or found
+    if not found:
+        return {}
+    return {key: value for key, value in found[-1].items() if key.startswith("eval_")}

@@ -1,0 +1,402 @@
+"""`SpladeTrainer`: transformers' Trainer for SPLADE models."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from splade_os.training.batches import BatchSampler, Collator
+from splade_os.training.data import Rows
+from splade_os.training.distributed import (
+    gather,
+    mean_over_ranks,
+    scaled_gradient,
+    sum_gradients,
+    with_gradient_of,
+    world,
+)
+from splade_os.training.grad_cache import cached_backward, random_state, set_random_state
+from splade_os.training.losses import ranking_losses
+from splade_os.training.model import SpladeModel, TextEncoder, dense
+from splade_os.training.monitor import CollapseWatch, StepView, look_at
+from splade_os.training.progress import Progress
+from splade_os.training.recipe import LossPart, RegulariserPart
+from splade_os.training.regularisers import Regulariser, column_means
+from splade_os.training.restoring import restore_weights, save_extra_weights
+from splade_os.training.saving import save_model
+
+_STATE_FILE = "regularisers.safetensors"
+
+Teacher = Callable[[Sequence[str], Sequence[str]], Tensor]
+"""Queries (B), documents (column by column, K · B) → scores, on the joint batch of all ranks."""
+Evaluate = Callable[[SpladeModel, TextEncoder], dict[str, float]]
+"""A model in training → metrics by name."""
+
+
+class SpladeTrainer(Trainer):  # type: ignore[misc]
+    """Trains a `SpladeModel`.
+
+    The loss is the sum of ranking losses and of both sides' regularisers, on the joint batch of all
+    ranks (`splade_os.training.distributed`); regularisers look at all accumulated batches as well.
+
+    Args:
+        model: see `load_model`.
+        args: transformers.TrainingArguments.
+        train_rows: the data.
+        losses, regularisers: parts of a recipe.
+        sampler: ``no-duplicates``, ``random`` or ``sequential``.
+        teacher: scores documents for kl and margin-mse, where the data has no scores.
+        grad_cache: texts in memory at a time; ``None`` = the whole batch.
+        query_learning_rate: of a query table; ``None`` = that of the rest.
+        evaluations: what `evaluate` runs; each gives metrics by name.
+        stop_on_collapse: raise `TrainingError` when the model cannot recover.
+        callbacks: of transformers.
+    """
+
+    def __init__(
+        self,
+        model: SpladeModel,
+        args: TrainingArguments,
+        train_rows: Rows,
+        *,
+        losses: Sequence[LossPart] = (LossPart(),),
+        regularisers: Mapping[Any, RegulariserPart] | None = None,
+        sampler: str = "no-duplicates",
+        teacher: Teacher | None = None,
+        grad_cache: int | None = None,
+        query_learning_rate: float | None = None,
+        evaluations: Sequence[Evaluate] = (),
+        stop_on_collapse: bool = True,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        args.remove_unused_columns = False
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = False
+        self.encoder = TextEncoder.of(model)
+        self.losses = list(losses)
+        self.regularisers = {
+            side: Regulariser.of(part) for side, part in (regularisers or {}).items()
+        }
+        self.teacher, self.grad_cache = teacher, grad_cache
+        self.query_learning_rate = query_learning_rate
+        self._sampler_kind, self._evaluations = sampler, list(evaluations)
+        self._watch = CollapseWatch(model.vocabulary_size) if stop_on_collapse else None
+        self._step_means: dict[str, Tensor] = {}
+        self._views: list[StepView] = []
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_rows,
+            # the Trainer wants one where it is to evaluate; `evaluate` uses its own collections
+            eval_dataset=train_rows if self._evaluations else None,
+            data_collator=Collator(self.encoder, keep_texts=teacher is not None),
+            callbacks=[_AfterStep(), *(callbacks or [])],
+        )
+        for kind in (PrinterCallback, ProgressCallback):
+            self.remove_callback(kind)
+        if not args.disable_tqdm:
+            self.add_callback(Progress())
+        self.loss_is_scaled_for_ga = False  # a mean of the batch: divided by their number
+
+    # --- data ---
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of this rank; not sharded again, because `BatchSampler` knows the ranks."""
+        rank, size = world()
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=BatchSampler(
+                self.train_dataset,
+                self.args.per_device_train_batch_size,
+                self._sampler_kind,
+                self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+                self.args.dataloader_drop_last,
+                rank,
+                size,
+            ),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+        )
+
+    def num_examples(self, dataloader: DataLoader[Any]) -> int:
+        """Rows of the data."""
+        return len(dataloader.dataset)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """The batches of a step; with several, first their joint means."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._step_means = {}
+        joint = [s for s, r in self.regularisers.items() if r.part.over == "step"]
+        if len(batches) > 1 and joint:
+            self._step_means = self._means_of(batches, joint)
+        return batches, items
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _means_of(self, batches: list[Any], sides: list[str]) -> dict[str, Tensor]:
+        """Column means over all batches of a step. Dropout draws what it will draw again."""
+        state = random_state()
+        self.model.train()
+        sums: dict[str, Tensor] = {}
+        for batch in batches:
+            inputs = self._prepare_inputs(batch)
+            with self.compute_loss_context_manager():
+                queries, documents = self.model(inputs["queries"], inputs["documents"])
+            for side, vectors in self._sides(queries, documents, inputs["columns"]).items():
+                if side in sides:
+                    means = column_means(vectors, self.regularisers[side].part.threshold)
+                    sums[side] = sums.get(side, 0) + means / len(batches)
+        set_random_state(state)
+        return {side: mean_over_ranks(value) for side, value in sums.items()}
+
+    # --- one step ---
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Forward and backward of one batch; returns its loss."""
+        if self.grad_cache is None:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        else:
+            loss = self._cached_step(model, inputs)
+        if self.accelerator.sync_gradients:
+            self._end_of_step(loss)
+        return loss
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor:
+        """Loss of a batch whose vectors fit into memory."""
+        del return_outputs, num_items_in_batch
+        queries, documents = model(inputs["queries"], inputs["documents"])
+        return self.loss_of(queries, documents, inputs)
+
+    def _cached_step(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        assert self.grad_cache is not None
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        scale = 1.0 / self.current_gradient_accumulation_steps
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            scale *= float(scaler.get_scale())
+        # the reducer of DistributedDataParallel expects one backward pass a step
+        quiet = self.accelerator.no_sync(model) if world()[1] > 1 else contextlib.nullcontext()
+        with quiet:
+            loss = cached_backward(
+                self.model,
+                inputs["queries"],
+                inputs["documents"],
+                lambda q, d: self.loss_of(q, d, inputs),
+                self.grad_cache,
+                self.compute_loss_context_manager,
+                scale,
+            )
+        if self.accelerator.sync_gradients:
+            sum_gradients(list(self.model.parameters()))
+        return loss / self.current_gradient_accumulation_steps
+
+    def loss_of(self, queries: Tensor, documents: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """Loss of vectors.
+
+        Args:
+            queries: ``(B, V)``.
+            documents: ``(K · B, V)`` column by column, without the lexical prior.
+            inputs: the batch that they come from.
+        """
+        queries, documents = queries.float(), documents.float()
+        columns, (_, size) = inputs["columns"], world()
+        scored = documents
+        if inputs["prior"] is not None:
+            scored = documents + dense(inputs["prior"], documents.device)
+        scored = scored.view(columns, -1, scored.shape[1])  # (K, B, V)
+        if inputs["texts"] is not None and self.teacher is not None:
+            teacher = self.teacher(*inputs["texts"]).to(queries.device)
+        elif inputs["teacher"] is not None:
+            teacher = gather(inputs["teacher"])
+        else:
+            teacher = None
+        parts = ranking_losses(self.losses, gather(queries), gather(scored, 1), teacher)
+        total = scaled_gradient(sum(parts.values()), size)
+        view = look_at(queries, documents)
+        self._views.append(view)
+        for side, vectors in self._sides(queries, documents, columns).items():
+            if side in self.regularisers:
+                value = self._regularise(side, vectors, view)
+                parts[f"{side}_{self.regularisers[side].part.kind.replace('-', '_')}"] = value
+                total = total + value
+        self._note({**parts, **view.logs()})
+        return total
+
+    def _regularise(self, side: str, vectors: Tensor, view: StepView) -> Tensor:
+        regulariser = self.regularisers[side]
+        part = regulariser.part
+        if part.kind == "df-flops" and regulariser.frequency is None:
+            frequency = view.query_frequency if side == "query" else view.document_frequency
+            regulariser.frequency = frequency.clone()
+        means = column_means(vectors, part.threshold)
+        if part.over == "step":
+            whole = self._step_means.get(side)
+            means = with_gradient_of(mean_over_ranks(means) if whole is None else whole, means)
+        weight = regulariser.weight * regulariser.factor(
+            self.state.global_step, self.state.max_steps
+        )
+        return weight * regulariser.value(means)
+
+    @staticmethod
+    def _sides(queries: Tensor, documents: Tensor, columns: int) -> dict[str, Tensor]:
+        return {"query": queries[None], "document": documents.view(columns, -1, queries.shape[1])}
+
+    def _end_of_step(self, loss: Tensor) -> None:
+        views, self._views = self._views, []
+        view = StepView(
+            torch.stack([v.query_frequency for v in views]).mean(0),
+            torch.stack([v.document_frequency for v in views]).mean(0),
+            {
+                name: torch.stack([v.numbers[name] for v in views]).mean()
+                for name in views[0].numbers
+            },
+        )
+        warm = True
+        for side, regulariser in self.regularisers.items():
+            frequency = view.query_frequency if side == "query" else view.document_frequency
+            regulariser.observe(frequency, float(view.numbers[f"{side}_dims"]))
+            warm &= regulariser.factor(self.state.global_step, self.state.max_steps) == 1
+        if self._watch is not None:
+            self._watch.check(self.state.global_step + 1, view, float(loss), warm)
+
+    # --- optimiser ---
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """As the Trainer's; a query table has a group of its own, without weight decay."""
+        if self.optimizer is not None:
+            return self.optimizer
+        table = self.model.query
+        own = [] if table is None else [p for p in table.parameters() if p.requires_grad]
+        for parameter in own:
+            parameter.requires_grad_(False)
+        optimizer = super().create_optimizer(model)
+        for parameter in own:
+            parameter.requires_grad_(True)
+        if own:
+            rate = self.query_learning_rate or self.args.learning_rate
+            optimizer.add_param_group({"params": own, "lr": rate, "weight_decay": 0.0})
+        return optimizer
+
+    # --- logs ---
+
+    def _note(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the parts of the loss, what vectors look like, and λ."""
+        if "loss" in logs:
+            for name, value in self._sums.items():
+                logs[name] = float(value) / self._counts[name]
+            self._sums, self._counts = {}, {}
+            for side, regulariser in self.regularisers.items():
+                logs[f"{side}_lambda"] = regulariser.weight * regulariser.factor(
+                    self.state.global_step, self.state.max_steps
+                )
+        super().log(logs, start_time)
+
+    # --- evaluation ---
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: Any = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Run every evaluation (on the first rank) and log its metrics."""
+        del eval_dataset, ignore_keys
+        metrics: dict[str, float] = {}
+        rank, size = world()
+        if rank == 0:
+            was_training = self.model.training
+            self.model.eval()
+            for evaluation in self._evaluations:
+                with self.compute_loss_context_manager():
+                    found = evaluation(self.model, self.encoder)
+                metrics |= {f"{metric_key_prefix}_{name}": v for name, v in found.items()}
+            self.model.train(was_training)
+        if size > 1:
+            box = [metrics]
+            torch.distributed.broadcast_object_list(box, 0)
+            metrics = box[0]
+        self.log(metrics)
+        handler, control = self.callback_handler, self.control
+        self.control: Any = handler.on_evaluate(self.args, self.state, control, metrics)
+        return metrics
+
+    # --- files ---
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        del state_dict
+        folder = Path(output_dir or self.args.output_dir)
+        if not self.args.should_save:
+            return
+        save_model(self.model, folder)
+        torch.save(self.args, folder / "training_args.bin")
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # transformers rotates old checkpoints away at the end of its own: ours must be there
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            save_extra_weights(self.model, folder)
+            state = {
+                f"{side}.{name}": tensor.contiguous()
+                for side, regulariser in self.regularisers.items()
+                for name, tensor in regulariser.state().items()
+            }
+            save_file(state, folder / _STATE_FILE)
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        restore_weights(model or self.model, folder)
+        if (folder / _STATE_FILE).is_file():
+            state = load_file(folder / _STATE_FILE)
+            for side, regulariser in self.regularisers.items():
+                own = {
+                    name.removeprefix(f"{side}."): tensor
+                    for name, tensor in state.items()
+                    if name.startswith(f"{side}.")
+                }
+                regulariser.restore(own, self.args.device)
+
+    def _load_best_model(self) -> None:
+        restore_weights(self.model, Path(self.state.best_model_checkpoint))
+
+
+class _AfterStep(TrainerCallback):  # type: ignore[misc]
+    """Keeps a query table in (0, 64] after every step of the optimiser."""
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer."""
+        model = kwargs["model"]
+        getattr(model, "module", model).after_step()
