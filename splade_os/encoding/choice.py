@@ -15,9 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import orjson
-
-from splade_os.encoding.onnx_backend import MANIFEST, graph_file
+from splade_os.encoding.onnx_backend import graph_file, read_manifest
+from splade_os.encoding.resolve import content_hash
 from splade_os.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def choose(
         flags: of the processor; default those of this one.
 
     Raises:
-        ModelError: the model has no graph that was asked for.
+        ModelError: the model has no graph that was asked for, or one of other weights.
         SettingsError: the wishes contradict one another.
     """
     if backend == "none":
@@ -91,12 +90,11 @@ def choose(
             return Choice("torch", where, _gpu_precision(where), None, "the default of a GPU")
         return Choice("torch", where, str(precision), None, "as asked for")
     onnx = backend != "torch" and (backend == "onnx" or find_spec("onnxruntime") is not None)
-    weights = any(folder.glob("*.safetensors"))  # an export has none
-    torch = backend != "onnx" and weights and find_spec("torch") is not None
+    torch = backend != "onnx" and find_spec("torch") is not None
     if precision != "auto":
         reason = "as asked for" if precision else "the default of a CPU"
         precision = precision or "float32"
-        graph = graph_file(folder, precision) if onnx else None
+        graph = _graph(folder, precision) if onnx else None
         if graph is not None:
             return Choice("onnx", "cpu", precision, graph, reason)
         if backend == "onnx":
@@ -108,7 +106,7 @@ def choose(
                 "the new folder, and install splade-os[onnx].",
             )
         return Choice("torch", "cpu", precision, None, reason)
-    graph = graph_file(folder, "int8") if onnx else None
+    graph = _graph(folder, "int8") if onnx else None
     if graph is not None:
         error = _measured_error(graph)
         if error is not None and error <= INT8_MEAN_ERROR:
@@ -116,12 +114,23 @@ def choose(
     if torch and flags & _NATIVE_BF16:
         name = sorted(flags & _NATIVE_BF16)[-1]
         return Choice("torch", "cpu", "bfloat16", None, f"native here: {name}")
-    graph = graph_file(folder, "float32") if onnx else None
+    graph = _graph(folder, "float32") if onnx else None
     if graph is not None:
         return Choice("onnx", "cpu", "float32", graph, "no faster one keeps the quality here")
     if backend == "onnx":
         raise _no_graph(folder, "float32")
     return Choice("torch", "cpu", "float32", None, "no faster one keeps the quality here")
+
+
+def _graph(folder: Path, precision: str) -> Path | None:
+    """The graph, made from the weights that the folder holds now."""
+    graph = graph_file(folder, precision)
+    if graph is not None and read_manifest(graph).get("content_hash") != content_hash(folder):
+        raise ModelError(
+            f"{graph} was made from other weights than those in {folder}.",
+            hint="Export the model again, or --backend torch.",
+        )
+    return graph
 
 
 def _no_graph(folder: Path, precision: str) -> ModelError:
@@ -133,9 +142,9 @@ def _no_graph(folder: Path, precision: str) -> ModelError:
 
 def _measured_error(graph: Path) -> float | None:
     try:
-        checks = orjson.loads(graph.with_name(MANIFEST).read_bytes())["checks"]
+        checks = read_manifest(graph)["checks"]
         return next(float(c["mean_error"]) for c in checks if c["precision"] == "int8")
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError, StopIteration):
+    except (KeyError, TypeError, ValueError, StopIteration):
         return None  # a graph of unknown quality is used when asked for, never by itself
 
 

@@ -1,7 +1,8 @@
 """ONNX Runtime: a graph with the pooling head inside it. Needs neither torch nor transformers.
 
 `splade_os.export.onnx` writes the graphs; each lies in ``onnx/`` beside the transformer's
-configuration, with a manifest that names the weights it was made from.
+configuration, with a manifest that names the weights it was made from. The fp32 graph has none of
+its own (`onnx_weights`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from splade_os.encoding.backend import NonFiniteError
+from splade_os.encoding.onnx_weights import initializers
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.vectors import Ids, SparseBatch, Weights
 
@@ -27,6 +30,21 @@ def graph_file(folder: Path, precision: str) -> Path | None:
     name = GRAPHS.get(precision)
     file = folder / "onnx" / name if name else None
     return file if file is not None and file.is_file() else None
+
+
+def read_manifest(graph: Path) -> dict[str, Any]:
+    """What the export wrote about its graphs.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
+    file = graph.with_name(MANIFEST)
+    try:
+        return dict(orjson.loads(file.read_bytes()))
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ModelError(
+            f"{file} cannot be read: {error}", hint="Export the model again."
+        ) from None
 
 
 class OnnxBackend:
@@ -55,6 +73,14 @@ class OnnxBackend:
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if threads.isdigit():
             options.intra_op_num_threads = int(threads)
+        shares = read_manifest(file).get("weights", {}).get(precision, {})
+        # weights that lie beside the graph; they live as long as the session
+        self._weights = {
+            name: ort.OrtValue.ortvalue_from_numpy(array)
+            for name, array in initializers(file.parent.parent, shares).items()
+        }
+        if self._weights:
+            options.add_external_initializers(list(self._weights), list(self._weights.values()))
         try:
             self._session: Any = ort.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import orjson
-
 from splade_os.errors import ModelError
 
 STARTER = "starter"
@@ -75,21 +73,17 @@ def content_hash(folder: Path) -> str:
     """SHA-256 over the weights and the tokenizer of one transformer folder.
 
     Configuration files are left out: saving a model again changes their version stamps, and
-    what they say that matters stands in `ModelIdentity`. A folder that holds ONNX graphs
-    instead of weights has the hash of the weights that they were made from.
+    what they say that matters stands in `ModelIdentity`.
 
     Raises:
         ModelError: no weights.
     """
     if not any(folder.glob("*.safetensors")):
-        manifest = folder / "onnx" / "manifest.json"
-        if not manifest.is_file():
-            raise ModelError(
-                f"{folder} has no *.safetensors file. Pickled weights are never loaded.",
-                hint="Convert them once with transformers: "
-                "AutoModelForMaskedLM.from_pretrained(...).save_pretrained(...).",
-            )
-        return str(orjson.loads(manifest.read_bytes())["content_hash"])
+        raise ModelError(
+            f"{folder} has no *.safetensors file. Pickled weights are never loaded.",
+            hint="Convert them once with transformers: "
+            "AutoModelForMaskedLM.from_pretrained(...).save_pretrained(...).",
+        )
     tokenizer = folder / "tokenizer.json"
     files = [*sorted(folder.glob("*.safetensors"))]
     files.append(tokenizer if tokenizer.is_file() else folder / "vocab.txt")

@@ -21,6 +21,7 @@ from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
+from splade_os.export.onnx_weights import share_weights
 from splade_os.identity import EncodingOptions
 from splade_os.vectors import Ids, SparseBatch
 
@@ -79,14 +80,9 @@ def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck
     unfinished = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     inside = part.folder.relative_to(source)
-    weights = {file.name for file in part.folder.glob("*.safetensors")}
-
-    def heavy(folder: str, names: list[str]) -> set[str]:
-        skip = {n for n in names if n.endswith((".bin", ".h5", ".onnx", ".msgpack"))}
-        return skip | (weights & set(names) if Path(folder) == part.folder else set())
-
+    others = shutil.ignore_patterns("*.bin", "*.h5", "*.onnx", "*.msgpack")
     try:
-        shutil.copytree(source, unfinished, ignore=heavy)
+        shutil.copytree(source, unfinished, ignore=others)
         if layout.document.activation is None:
             options_file = unfinished / OPTIONS_FILE
             options_file.write_bytes(orjson.dumps(chosen.model_dump(exclude_none=True)))
@@ -94,6 +90,14 @@ def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck
         folder.mkdir(exist_ok=True)
         _write_graph(transformer, folder / GRAPHS["float32"])
         _quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"])
+        shares = share_weights(folder / GRAPHS["float32"], folder.parent, _TILE)
+        manifest = {
+            "content_hash": content_hash(part.folder),
+            "splade_os": __version__,
+            "opset": _OPSET,
+            "weights": {"float32": shares},
+        }
+        (folder / MANIFEST).write_bytes(orjson.dumps(manifest))  # the checks load the graphs
         tokenizer = TextTokenizer(
             part.folder,
             max_length=part.max_length,
@@ -101,12 +105,7 @@ def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck
             special_tokens=True,
         )
         checks = _check(transformer, tokenizer, folder)
-        manifest = {
-            "content_hash": content_hash(part.folder),
-            "splade_os": __version__,
-            "opset": _OPSET,
-            "checks": [check.__dict__ for check in checks],
-        }
+        manifest["checks"] = [check.__dict__ for check in checks]
         (folder / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
         unfinished.rename(target)
     finally:

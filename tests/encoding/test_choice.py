@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import orjson
@@ -49,9 +50,18 @@ def test_auto_takes_int8_only_where_the_quality_holds(exported: Path) -> None:
     assert (bad.backend, bad.precision) == ("onnx", "float32")
 
 
-def test_an_export_has_nothing_for_torch(exported: Path) -> None:
-    measured(exported, 1.0)
-    assert choose(exported, "cpu", "auto", flags=BF16).backend == "onnx"
+def test_an_export_serves_torch_as_well(exported: Path) -> None:
+    choice = choose(measured(exported, 1.0), "cpu", "auto", flags=BF16)
+    assert (choice.backend, choice.precision) == ("torch", "bfloat16")
+    assert choose(exported, "cpu", "auto", "onnx", flags=BF16).backend == "onnx"
+
+
+def test_graph_of_other_weights(tiny: Path, exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "model"))
+    shutil.copy(tiny / "bert" / "model.safetensors", folder)
+    with pytest.raises(ModelError, match="made from other weights"):
+        choose(folder, "cpu")
+    assert choose(folder, "cpu", backend="torch").backend == "torch"
 
 
 def test_asked_for(tiny: Path, exported: Path) -> None:
