@@ -10,28 +10,40 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from splade_os.cli.encoding import encoding_options, split_options
-from splade_os.cli.options import connection_options, index_option, json_option, print_json
+from splade_os.cli.options import connection_options, json_option, print_json, settings_of
 from splade_os.cli.steps import busy
 
 if TYPE_CHECKING:
     from splade_os.evaluation.collection import Collection
     from splade_os.evaluation.report import Report
 
+_EVERY = 10.0  # seconds
+_MODES = (
+    "In memory: model, idf, encoder.  [default: model]  With --index: bm25, idf, encoder, "
+    "hybrid, and with options like encoder:top=32.  [default: all four]  "
+    "The first is what the others are compared with."
+)
 _MEASURES = "ir-measures beside the card's, e.g. 'nDCG@10,R@1000,RR@10'."
 
 
 @click.command()
 @click.argument("collection")
 @connection_options
-@index_option
-@click.option("--model", help="Folder, hub name or 'starter'.  [default: starter]")
-@click.option("--modes", help="Of queries: model, idf, encoder.  [default: model]")
+@click.option("--index", help="Evaluate through this index, as its users search it.")
+@click.option(
+    "--in-memory",
+    is_flag=True,
+    help="(--index) Also encode and search in memory: does the engine agree?",
+)
+@click.option("--model", help="Folder, hub name or 'starter'.  [default: starter, or the index's]")
+@click.option("--modes", help=_MODES)
 @click.option("--split", default="test", show_default=True, help="Judgements of a BEIR folder.")
 @click.option("--queries", type=click.Path(path_type=Path), help="File: JSONL, or id TAB text.")
 @click.option("--qrels", type=click.Path(path_type=Path), help="File: TREC's form, or BEIR's.")
 @click.option("--nanobeir-from", help="Folder or hub name.  [default: sentence-transformers']")
-@click.option("--text", default="title,text", show_default=True, help="Fields to encode.")
+@click.option("--text", help="Fields to encode.  [default: title,text, or the index's]")
 @click.option("--measures", default="", help=_MEASURES)
+@click.option("--by", default="ndcg@10", show_default=True, help="Measure that is compared.")
 @click.option("--depth", type=click.IntRange(1, 10_000), help="Documents per query.")
 @click.option("--remove-query-id", is_flag=True, help="No query finds the document of its own id.")
 @click.option("--runs", type=click.Path(file_okay=False, path_type=Path), help="Write TREC runs.")
@@ -43,16 +55,20 @@ def evaluate(
     queries: Path | None,
     qrels: Path | None,
     nanobeir_from: str | None,
-    text: str,
+    text: str | None,
     measures: str,
+    by: str,
     depth: int | None,
     remove_query_id: bool,
     runs: Path | None,
     modes: str | None,
+    in_memory: bool,
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Measure how well a model finds the documents of COLLECTION.
+    """Measure how well queries find the documents of COLLECTION.
+
+    In memory, as model cards do; or, with --index, through a live index, as its users see it.
 
     COLLECTION is a BEIR folder; nanobeir (13 collections; nanobeir:nq,msmarco is two of them);
     irds:ID of ir_datasets; or any source of ingest with --queries and --qrels.
@@ -61,39 +77,86 @@ def evaluate(
     from splade_os.evaluation.evaluate import Settings
     from splade_os.evaluation.measures import parse_measures
     from splade_os.evaluation.nanobeir import HUB, open_nanobeir
-    from splade_os.ingest.records import RecordReader
+    from splade_os.ingest.records import DEFAULT_TEXT_FIELDS, RecordReader
 
-    settings = Settings(parse_measures(measures.replace(",", " ").split()), remove_query_id, depth)
+    settings = Settings(
+        parse_measures(measures.replace(",", " ").split()), remove_query_id, depth, by
+    )
     if collection.split(":")[0] == "nanobeir":
+        if flags["index"]:
+            raise click.UsageError("nanobeir has 13 collections, an index one: leave out --index.")
         names = [name for name in collection.partition(":")[2].split(",") if name]
         with busy("Reading NanoBEIR"):
             collections = open_nanobeir(names, nanobeir_from or HUB)
+
+    def opened(fields: tuple[str, ...]) -> Collection:
+        if text:
+            fields = tuple(field.strip() for field in text.split(",") if field.strip())
+        reader = RecordReader(fields)
+        return open_collection(collection, split=split, queries=queries, qrels=qrels, reader=reader)
+
+    if flags["index"]:
+        reports = [_through_index(opened, modes, settings, in_memory, flags)]
     else:
-        fields = tuple(field.strip() for field in text.split(",") if field.strip())
-        collections = [
-            open_collection(
-                collection, split=split, queries=queries, qrels=qrels, reader=RecordReader(fields)
-            )
-        ]
-    chosen = [mode.strip() for mode in (modes or "model").split(",") if mode.strip()]
-    reports = _in_memory(collections, chosen, settings, flags)
+        if in_memory:
+            raise click.UsageError("Without --index everything is in memory.")
+        if collection.split(":")[0] != "nanobeir":
+            collections = [opened(DEFAULT_TEXT_FIELDS)]
+        chosen = [mode.strip() for mode in (modes or "model").split(",") if mode.strip()]
+        reports = _in_memory(collections, chosen, settings, flags)
     if runs is not None:
         _write_runs(runs, reports)
     if as_json:
         print_json(_json(reports))
         return
-    from splade_os.cli.evaluation_tables import show_many, show_one
+    from splade_os.cli.evaluation_tables import show, show_many
 
     if len(reports) == 1:
-        show_one(reports[0])
+        show(reports[0])
     else:
         show_many(reports)
+
+
+def _through_index(
+    opened: Callable[[tuple[str, ...]], Collection],
+    modes: str | None,
+    settings: Any,
+    in_memory: bool,
+    flags: dict[str, Any],
+) -> Report:
+    from splade_os.encoding import DocumentEncoder
+    from splade_os.evaluation.evaluate_index import evaluate_index
+    from splade_os.evaluation.ways import DEFAULT_WAYS, parse_ways
+    from splade_os.search.client import SearchClient
+
+    running, options, flags = split_options(flags)
+    if options.model_dump(exclude_none=True):
+        wrong = next(iter(options.model_dump(exclude_none=True))).replace("_", "-")
+        raise click.UsageError(f"--{wrong}: the index is encoded already. Leave out --index.")
+    ways = parse_ways(modes or DEFAULT_WAYS)
+    with SearchClient(**flags, device=running["device"]) as client:
+        meta = client.meta
+        collection = opened(meta.text_fields)
+        with busy("Loading the query encoders"):
+            for way in ways:
+                if way.mode != "bm25":
+                    client.encoder(way.encoder)
+            encoder = None
+            if in_memory:
+                name = settings_of(**flags).model or meta.model.name
+                chosen = meta.model.options().model_dump()
+                encoder = DocumentEncoder.load(name, **running, **chosen)
+        with counting(collection.name) as progress:
+            return evaluate_index(
+                client, collection, ways, settings=settings, in_memory=encoder, progress=progress
+            )
 
 
 def _in_memory(
     collections: list[Collection], modes: list[str], settings: Any, flags: dict[str, Any]
 ) -> list[Report]:
     from splade_os.encoding import DocumentEncoder
+    from splade_os.evaluation.comparison import compare_all
     from splade_os.evaluation.evaluate import evaluate_in_memory
     from splade_os.evaluation.report import Report
     from splade_os.settings import DEFAULT_MODEL
@@ -121,6 +184,7 @@ def _in_memory(
                 progress=progress,
             )
         evaluations = list(found.values())
+        comparisons = compare_all({e.label: e.scores for e in evaluations}, settings.by)
         documents = evaluations[0].documents
         reports.append(
             Report(
@@ -129,6 +193,7 @@ def _in_memory(
                 documents.rows if documents else None,
                 setting,
                 evaluations,
+                comparisons,
             )
         )
     return reports
@@ -168,13 +233,23 @@ def _write_runs(folder: Path, reports: list[Report]) -> None:
 
 @contextmanager
 def counting(name: str) -> Iterator[Callable[[str, int], None]]:
-    """Says on stderr how many documents have passed."""
+    """Says on stderr how much is done: live on a terminal, elsewhere every ten seconds."""
+    from time import monotonic
+
     from rich.console import Console
 
     console = Console(stderr=True)
     if console.is_terminal:
         with console.status(name) as status:
-            yield lambda what, done: status.update(f"{name}: {done:,} documents {what}")
+            yield lambda what, done: status.update(f"{name}: {done:,} {what}")
         return
     click.echo(f"{name} ...", err=True)
-    yield lambda what, done: click.echo(f"{name}: {done:,} documents {what}", err=True)
+    last = monotonic()
+
+    def say(what: str, done: int) -> None:
+        nonlocal last
+        if monotonic() - last >= _EVERY:
+            last = monotonic()
+            click.echo(f"{name}: {done:,} {what}", err=True)
+
+    yield say

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from splade_os.engines.capabilities import Capabilities
 from splade_os.errors import EngineError, IndexNotFoundError
 
 _KEEP = "5m"  # between two pages of a scan
@@ -28,6 +29,16 @@ class RestUpkeep:
 
     def alias_targets(self, alias: str) -> list[str]:
         raise NotImplementedError
+
+    def capabilities(self) -> Capabilities:
+        raise NotImplementedError
+
+    def _included(self, fields: Sequence[str]) -> Any:
+        if not fields:
+            return False
+        if self.capabilities().exclude_vectors:  # else Elasticsearch 9.2 leaves vectors out
+            return {"includes": list(fields), "exclude_vectors": False}
+        return list(fields)
 
     def documents(
         self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
@@ -54,7 +65,7 @@ class RestUpkeep:
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         body: dict[str, Any] = {"size": page, "sort": ["_doc"]}
         if fields is not None:
-            body["_source"] = list(fields) or False
+            body["_source"] = self._included(fields)
         answer = self._call(
             "POST", f"/{index}/_search", body, index=index, params={"scroll": _KEEP}
         )

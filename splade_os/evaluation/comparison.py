@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Comparison:
             difference of the means at least as large.
         low, high: 95 % of bootstrap samples of queries have a mean difference between these.
         differences: query id → b − a, largest gain of ``b`` first.
+        p_corrected: ``p`` corrected for having asked several questions, where there were (`holm`).
     """
 
     measure: str
@@ -42,6 +43,7 @@ class Comparison:
     low: float
     high: float
     differences: Mapping[str, float] = field(repr=False)
+    p_corrected: float | None = None
 
     @property
     def difference(self) -> float:
@@ -73,6 +75,7 @@ class Comparison:
             "mean_b": self.mean_b,
             "difference": self.difference,
             "p": self.p,
+            "p_corrected": self.p_corrected,
             "confidence_interval_95": [self.low, self.high],
             "better": self.better,
             "equal": self.equal,
@@ -111,6 +114,14 @@ def compare(a: str, scores_a: Scores, b: str, scores_b: Scores, measure: str) ->
         high,
         dict(sorted(zip(mine, map(float, gains), strict=True), key=lambda pair: -pair[1])),
     )
+
+
+def compare_all(runs: Mapping[str, Scores], measure: str) -> list[Comparison]:
+    """The first run against each of the others; p values corrected by `holm`."""
+    (baseline, own), *others = runs.items()
+    found = [compare(baseline, own, label, scores, measure) for label, scores in others]
+    corrected = holm([c.p for c in found])
+    return [replace(c, p_corrected=p) for c, p in zip(found, corrected, strict=True)]
 
 
 def randomisation_test(differences: npt.NDArray[np.float64]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from splade_os.encoding import DocumentEncoder
 from splade_os.errors import SettingsError
 from splade_os.evaluation.collection import Collection
-from splade_os.evaluation.measures import depth_for, score
+from splade_os.evaluation.measures import MAIN, depth_for, score
 from splade_os.evaluation.memory import (
     MEMORY_MODES,
     Change,
@@ -21,8 +21,7 @@ from splade_os.evaluation.memory import (
 )
 from splade_os.evaluation.report import Evaluation
 from splade_os.statistics import TermStatistics
-
-Talk = Callable[[str], None]
+from splade_os.vectors import SparseBatch
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,13 @@ class Settings:
         measures: of ir-measures, beside the card's (`parse_measures`).
         remove_query_id: a query may not find the document of its own id.
         depth: documents per query; default as deep as the measures look.
+        by: the measure by which ways of searching are compared query by query.
     """
 
     measures: Sequence[Any] = ()
     remove_query_id: bool = False
     depth: int | None = None
+    by: str = MAIN
 
     @property
     def hits(self) -> int:
@@ -87,18 +88,20 @@ def evaluate_in_memory(
         return (lambda done: progress(what, done)) if progress else None
 
     if "idf" in modes and statistics is None:
-        statistics = corpus_statistics(collection.documents(), encoder, report("counted"))
+        statistics = corpus_statistics(collection.documents(), encoder, report("documents counted"))
+    queries = collection.judged.queries
+    vectors: dict[str, SparseBatch] = {}
+    for mode in modes:
+        of_queries = load_queries_encoder(model, mode, statistics=statistics, device=device)
+        vectors[mode] = of_queries.encode(list(queries.values()))
     found = retrieve(
         encoded_blocks(collection.documents(), encoder),
-        collection.judged.queries,
-        {
-            mode: load_queries_encoder(model, mode, statistics=statistics, device=device)
-            for mode in modes
-        },
+        list(queries),
+        vectors,
         changes=changes,
         depth=settings.hits,
         remove_query_id=settings.remove_query_id,
-        progress=report("encoded and searched"),
+        progress=report("documents encoded and searched"),
     )
     return {
         (mode, name): Evaluation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -103,8 +103,8 @@ def encoded_blocks(
 
 def retrieve(
     blocks: Iterable[tuple[list[str], SparseBatch]],
-    queries: Mapping[str, str],
-    encoders: Mapping[str, QueryEncoder],
+    queries: Sequence[str],
+    vectors: Mapping[str, SparseBatch],
     *,
     changes: Mapping[str, Change] | None = None,
     depth: int = 100,
@@ -115,8 +115,8 @@ def retrieve(
 
     Args:
         blocks: ids and vectors of documents (`encoded_blocks`).
-        queries: query id → text.
-        encoders: mode → what encodes the queries.
+        queries: their ids.
+        vectors: mode → vectors of the queries, in this order.
         changes: name → what happens to the document vectors, e.g. pruning; default nothing,
             under the name ``""``.
         depth: documents kept per query.
@@ -130,7 +130,6 @@ def retrieve(
         InputError: there is no document.
     """
     changes = changes or {"": lambda batch: batch}
-    vectors = {mode: encoder.encode(list(queries.values())) for mode, encoder in encoders.items()}
     best = {
         (mode, name): TopK(batch, depth + remove_query_id)
         for mode, batch in vectors.items()
@@ -142,7 +141,7 @@ def retrieve(
         for name, change in changes.items():
             changed = change(batch)
             sparsity.setdefault(name, Sparsity.empty(batch.width)).add(changed)
-            for mode in encoders:
+            for mode in vectors:
                 best[mode, name].add(ids, changed)
         done += len(ids)
         if progress:
@@ -151,12 +150,10 @@ def retrieve(
         raise InputError("The collection holds no document.")
     found = {}
     for (mode, name), hits in best.items():
-        run = hits.run(list(queries))
+        run = hits.run(queries)
         if remove_query_id:
             run = {q: dict(list(h.items())[:depth]) for q, h in without_query_ids(run).items()}
-        of_queries = Sparsity.empty(vectors[mode].width)
-        of_queries.add(vectors[mode])
-        found[mode, name] = Retrieved(run, of_queries, sparsity[name])
+        found[mode, name] = Retrieved(run, Sparsity.of(vectors[mode]), sparsity[name])
     return found
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from splade_os.engines import IndexStats
+from splade_os.evaluation.agreement import Agreement
+from splade_os.evaluation.comparison import Comparison
+from splade_os.evaluation.live import Latency
 from splade_os.evaluation.measures import Scores
 from splade_os.evaluation.runs import Run
 from splade_os.evaluation.sparsity import Sparsity, average_flops
@@ -22,6 +26,7 @@ class Evaluation:
         run: what it returned.
         scores: how good that is.
         queries, documents: sparsity of its vectors, where they are at hand.
+        latency: how long its queries took, through an index.
     """
 
     label: str
@@ -29,6 +34,7 @@ class Evaluation:
     scores: Scores = field(repr=False)
     queries: Sparsity | None = field(default=None, repr=False)
     documents: Sparsity | None = field(default=None, repr=False)
+    latency: Latency | None = field(default=None, repr=False)
 
     @property
     def sparsity(self) -> dict[str, float]:
@@ -89,6 +95,10 @@ class Report:
         queries, documents: how many; ``None`` = not counted.
         setting: what was evaluated: model, engine, index ... for people.
         evaluations: one per way of searching.
+        comparisons: of the first way with each of the others.
+        agreements: of engine and arithmetic.
+        index: size of the index.
+        notes: what a reader of the figures must know.
     """
 
     collection: str
@@ -96,6 +106,10 @@ class Report:
     documents: int | None
     setting: Mapping[str, Any]
     evaluations: Sequence[Evaluation]
+    comparisons: Sequence[Comparison] = ()
+    agreements: Sequence[Agreement] = ()
+    index: IndexStats | None = None
+    notes: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the runs, ready for JSON."""
@@ -109,7 +123,12 @@ class Report:
                     "measures": dict(e.scores.means),
                     "sparsity": e.sparsity,
                     "card": e.card(self.collection) if e.queries else None,
+                    "latency": e.latency.to_dict() if e.latency else None,
                 }
                 for e in self.evaluations
             },
+            "comparisons": [c.to_dict() for c in self.comparisons],
+            "agreements": [a.to_dict() for a in self.agreements],
+            "index": asdict(self.index) if self.index else None,
+            "notes": list(self.notes),
         }

@@ -27,6 +27,13 @@ class Sparsity:
         """Of no vector yet, over ``width`` dimensions."""
         return cls(np.zeros(width, np.int64))
 
+    @classmethod
+    def of(cls, batch: SparseBatch) -> Sparsity:
+        """Of the rows of a batch."""
+        sparsity = cls.empty(batch.width)
+        sparsity.add(batch)
+        return sparsity
+
     def add(self, batch: SparseBatch) -> None:
         """Count the rows of a batch."""
         self.rows += len(batch)

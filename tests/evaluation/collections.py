@@ -19,12 +19,12 @@ def words(random: np.random.Generator, least: int, most: int) -> str:
 
 
 def make(
-    documents: int = 120, queries: int = 25, seed: int = 5
+    documents: int = 120, queries: int = 25, seed: int = 5, *, copies: bool = True
 ) -> tuple[Documents, dict[str, str], Judgements]:
     """Random words; a few documents twice, so that scores tie; a query is part of a document."""
     random = np.random.default_rng(seed)
     corpus = {f"d{i}": words(random, 4, 20) for i in range(documents)}
-    for i in range(0, documents, 17):
+    for i in range(0, documents, 17) if copies else ():
         corpus[f"copy{i}"] = corpus[f"d{i}"]
     names = list(corpus)
     asked, judged = {}, {}

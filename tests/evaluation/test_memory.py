@@ -61,8 +61,12 @@ def test_same_figures_as_sentence_transformers(tiny: Path, tmp_path: Path, name:
     encoder = DocumentEncoder.load(str(tiny / name), device="cpu")
     found = retrieve(
         encoded_blocks(collection.documents(), encoder),
-        collection.judged.queries,
-        {"model": load_queries_encoder(str(tiny / name), "model", device="cpu")},
+        list(queries),
+        {
+            "model": load_queries_encoder(str(tiny / name), "model", device="cpu").encode(
+                list(queries.values())
+            )
+        },
     )["model", ""]
     scores = score(collection.judged.qrels, found.run)
     ours = Evaluation("model", found.run, scores, found.queries, found.documents).card("small")
@@ -106,16 +110,8 @@ def test_a_query_does_not_find_itself() -> None:
     random = np.random.default_rng(3)
     batch = random_batch(random, 12)
 
-    class Known:
-        vocabulary = None
-
-        def encode(self, texts: object) -> SparseBatch:
-            return batch
-
     names = [f"t{i}" for i in range(12)]
-    queries = dict.fromkeys(names, "")
-    encoders = {"known": Known()}
-    found = retrieve([(names, batch)], queries, encoders, depth=5, remove_query_id=True)  # type: ignore[arg-type]
+    found = retrieve([(names, batch)], names, {"known": batch}, depth=5, remove_query_id=True)
     for query, hits in found["known", ""].run.items():
         assert query not in hits and len(hits) == 5
 
@@ -136,8 +132,7 @@ def test_memory_does_not_grow_with_the_corpus() -> None:
     assert peak(40) < 1.2 * peak(4)
 
 
-def test_no_documents(tiny: Path) -> None:
+def test_no_documents() -> None:
     nothing: Iterator[tuple[list[str], SparseBatch]] = iter(())
-    encoders = {"model": load_queries_encoder(str(tiny / "router"), "model")}
     with pytest.raises(InputError, match="no document"):
-        retrieve(nothing, {"q": "cat"}, encoders)
+        retrieve(nothing, ["q"], {"model": SparseBatch.empty(1, 5)})
