@@ -23,6 +23,8 @@ class EncodingOptions(BaseModel):
         lexical_weight: ``c`` of the lexical prior [0].
         mean_weight: ``m`` of the lexical prior [measured when the model is loaded].
         average_length: of the lexical prior, tokens [100].
+        fold_idf: multiply document weights by the model's IDF table, so that a query is its bare
+            tokens with weight 1 [no].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +41,7 @@ class EncodingOptions(BaseModel):
     lexical_weight: float | None = Field(default=None, ge=0)
     mean_weight: float | None = Field(default=None, ge=0)
     average_length: float | None = Field(default=None, ge=0)
+    fold_idf: bool | None = None
 
     def over(self, other: EncodingOptions) -> EncodingOptions:
         """These options, and those of ``other`` where nothing is chosen."""
@@ -66,6 +69,7 @@ class ModelIdentity(BaseModel):
         lexical_weight: ``c`` of the lexical prior (`splade_os.encoding.lexical`), 0 = none.
         mean_weight: ``m`` of the lexical prior, measured on fixed sentences; 0 = not measured.
         average_length: of the lexical prior, tokens.
+        fold_idf: SHA-256 of the IDF table that is folded into the weights, ``""`` = none.
         prompt: text put before every document.
         vocabulary_size: V.
     """
@@ -87,12 +91,14 @@ class ModelIdentity(BaseModel):
     lexical_weight: float = 0.0
     mean_weight: float = 0.0
     average_length: float = 0.0
+    fold_idf: str = ""
     prompt: str = ""
     vocabulary_size: int
 
     def options(self) -> EncodingOptions:
         """What makes `DocumentEncoder.load` give the same vectors again."""
-        return EncodingOptions(**{name: getattr(self, name) for name in OPTION_NAMES})
+        options = {name: getattr(self, name) for name in OPTION_NAMES}
+        return EncodingOptions(**{**options, "fold_idf": bool(self.fold_idf)})
 
     def difference(self, other: ModelIdentity) -> str | None:
         """The first thing that makes vectors of ``other`` unlike ours, or ``None``.

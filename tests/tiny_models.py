@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.numpy import load_file, save_file
 from sentence_transformers import SparseEncoder
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
 from tokenizers import BertWordPieceTokenizer
@@ -205,6 +206,16 @@ def change(file: Path, **values: Any) -> None:
     file.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
 
 
+def change_table(model: Path, copy: Path, where: slice, value: float) -> Path:
+    """A copy of a Router whose IDF table has another weight in some places."""
+    shutil.copytree(model, copy)
+    file = copy / "query_0_SparseStaticEmbedding" / "model.safetensors"
+    weights = load_file(file)["weight"]
+    weights[where] = value
+    save_file({"weight": weights}, file)
+    return copy
+
+
 def _old_transformer(folder: Path) -> None:
     (folder / "sentence_bert_config.json").write_text(
         json.dumps({"max_seq_length": MAX_LENGTH, "do_lower_case": False})
@@ -261,8 +272,6 @@ def router_50(modern: Path, folder: Path, *, prerelease: bool = False, asym: boo
 
 def idf_json(modern: Path, folder: Path) -> Path:
     """A query side that names a JSON table, as OpenSearch's doc models ship it."""
-    from safetensors.numpy import load_file
-
     shutil.copytree(modern, folder)
     part = folder / "query_0_SparseStaticEmbedding"
     weights = load_file(part / "model.safetensors")["weight"].tolist()

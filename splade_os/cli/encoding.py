@@ -61,6 +61,12 @@ _CHOICES = (
     click.option("--stride", type=click.IntRange(0), help="Tokens that two chunks share."),
     click.option("--lexical-weight", type=click.FloatRange(0), help="Of the lexical prior."),
     click.option("--average-length", type=click.FloatRange(0), help="Of the lexical prior."),
+    click.option(
+        "--fold-idf",
+        is_flag=True,
+        default=None,
+        help="Multiply by the model's IDF: a query is then its bare tokens.",
+    ),
 )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from splade_os.search.results import Hit, Results
 
 OWN_STYLE, EXPANSION_STYLE = "green", "magenta"
-_MODES = ["idf", "encoder", "bm25", "hybrid", "raw"]
+_MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 
 
 @click.command()

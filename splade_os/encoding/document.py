@@ -14,18 +14,20 @@ from pydantic import ValidationError
 from splade_os.encoding.backend import Backend, NonFiniteError
 from splade_os.encoding.batching import token_budget
 from splade_os.encoding.choice import BackendName, Choice, Precision, choose, torch_device
-from splade_os.encoding.layout import SpladePart, read_layout
+from splade_os.encoding.idf import IdfTable
+from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_layout
 from splade_os.encoding.lexical import LexicalPrior, mean_weight
 from splade_os.encoding.onnx_backend import OnnxBackend
 from splade_os.encoding.parallel import ParallelBackend
+from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.encoding.resolve import content_hash, resolve_model
-from splade_os.encoding.rows import combine, prune, row_numbers
+from splade_os.encoding.rows import combine, prune, row_numbers, scale
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.encoding.unloaded import Unloaded
 from splade_os.encoding.windows import split
-from splade_os.errors import EncodingError, MissingExtraError, SettingsError
+from splade_os.errors import EncodingError, MissingExtraError, ModelError, SettingsError
 from splade_os.identity import EncodingOptions, ModelIdentity
-from splade_os.vectors import Ids, SparseBatch
+from splade_os.vectors import Ids, SparseBatch, Weights
 from splade_os.vocabulary import Vocabulary
 
 Head = Literal["torch", "triton"]
@@ -48,6 +50,7 @@ class DocumentEncoder:
         identity: ModelIdentity,
         choice: Choice,
         batch_tokens: int | None = None,
+        folded: Weights | None = None,
     ) -> None:
         self._backend = backend
         self._tokenizer = tokenizer
@@ -67,6 +70,7 @@ class DocumentEncoder:
             identity.average_length,
             self.vocabulary.special_ids,
         )
+        self._folded = folded
 
     @classmethod
     def load(
@@ -148,6 +152,7 @@ class DocumentEncoder:
         mean = chosen.mean_weight or 0.0
         if lexical and not mean:
             mean = mean_weight(running, tokenizer, chosen.max_active_dims)
+        table = _table(layout) if chosen.fold_idf else None
         identity = ModelIdentity(
             name=found.name,
             revision=found.revision,
@@ -164,10 +169,13 @@ class DocumentEncoder:
             lexical_weight=lexical,
             mean_weight=mean if lexical else 0.0,
             average_length=(chosen.average_length or _AVERAGE_LENGTH) if lexical else 0.0,
+            fold_idf=table.sha256() if table else "",
             prompt=prompt,
             vocabulary_size=running.vocabulary_size,
         )
-        return cls(running, tokenizer, identity, choice, batch_tokens)
+        return cls(
+            running, tokenizer, identity, choice, batch_tokens, table.weights if table else None
+        )
 
     def close(self) -> None:
         """End the processes of several devices; with one there is nothing to end."""
@@ -268,15 +276,26 @@ class DocumentEncoder:
 
     def _finish(self, batch: SparseBatch, tokens: Sequence[Ids]) -> SparseBatch:
         identity = self.identity
-        return prune(
+        pruned = prune(
             self._prior.add(batch, tokens),
             min_weight=identity.min_weight,
             max_ratio=identity.max_ratio,
             alpha_mass=identity.alpha_mass,
         )
+        return pruned if self._folded is None else scale(pruned, self._folded)
 
 
 _AVERAGE_LENGTH = 100.0
+
+
+def _table(layout: ModelLayout) -> IdfTable:
+    """The model's own IDF table, to be folded into its documents."""
+    if not isinstance(layout.query, StaticPart):
+        raise ModelError(
+            f"{layout.folder} is a symmetric model: it has no IDF table to fold into documents.",
+            hint="Leave --fold-idf out, or take an inference-free model.",
+        )
+    return IdfQueryEncoder.load(str(layout.folder)).table
 
 
 def _wait(positions: list[int], result: Callable[[], SparseBatch]) -> tuple[list[int], SparseBatch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,14 @@ class IdfTable:
                 "table and tokenizer do not belong together."
             )
         return cls(_checked(weights, str(file)), origin)
+
+    def presence(self) -> IdfTable:
+        """Weight 1 for every token that has one: for documents into which the table is folded."""
+        return IdfTable((self.weights > 0).astype(np.float32), self.origin)
+
+    def sha256(self) -> str:
+        """Of the weights."""
+        return hashlib.sha256(self.weights.tobytes()).hexdigest()
 
 
 def _read_lines(file: Path) -> dict[str, float]:

@@ -71,6 +71,10 @@ class IdfQueryEncoder:
         nothing = np.zeros(len(tokenizer.vocabulary()), np.float32)
         return cls(tokenizer, IdfTable(nothing, "none"), layout.query_prompt)
 
+    def bare(self) -> IdfQueryEncoder:
+        """The same tokens, each with weight 1: for documents that hold the IDF themselves."""
+        return IdfQueryEncoder(self.tokenizer, self.table.presence(), self.prompt)
+
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, without special tokens."""
         return self.tokenizer([self.prompt + text for text in texts] if self.prompt else texts)

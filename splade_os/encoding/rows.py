@@ -1,4 +1,4 @@
-"""Operations on the rows of a `SparseBatch`: combining and pruning."""
+"""Operations on the rows of a `SparseBatch`: combining, pruning, scaling."""
 
 from __future__ import annotations
 
@@ -79,6 +79,16 @@ def prune(
         kept = np.zeros(len(values), bool)
         kept[order] = inside
         keep &= kept
-    counts = np.bincount(rows[keep], minlength=len(batch))
+    return _kept(batch, values, keep)
+
+
+def scale(batch: SparseBatch, factors: Weights) -> SparseBatch:
+    """Every weight times the factor of its token, ``(V,)``; what is not above 0 is dropped."""
+    values = batch.values * factors[batch.indices]
+    return _kept(batch, values, values > 0)
+
+
+def _kept(batch: SparseBatch, values: Weights, keep: npt.NDArray[np.bool_]) -> SparseBatch:
+    counts = np.bincount(row_numbers(batch)[keep], minlength=len(batch))
     indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     return SparseBatch(indptr, batch.indices[keep], values[keep], batch.width)

@@ -29,6 +29,8 @@ _HINTS = {
     "model content changed": "The zip that arrived is not the one whose SHA-256 was registered: "
     "export again, and look for a proxy that changes bodies.",
     "allow_registering_model_via_local_file": f"Set {LOCAL_FILES} to true.",
+    "Model not ready yet": "After a restart the cluster takes some seconds to load its models; if "
+    "it lasts, deploy again.",
     "max local model per node": "Undeploy one (splade-os list shows ours), or raise "
     "plugins.ml_commons.max_model_on_node (10).",
 }
@@ -178,7 +180,7 @@ class MlCommons:
     def register(self, group_id: str, body: Mapping[str, Any]) -> str:
         """Announce a version (body of ``_register_meta``); its id. Its content follows."""
         whole = {**body, "model_group_id": group_id}
-        with _hinted():
+        with hinted():
             answer = self._engine.request("POST", f"{_BASE}/models/_register_meta", whole)
         return str(answer["model_id"])
 
@@ -186,7 +188,7 @@ class MlCommons:
         """Send the content of a version, part by part."""
         for number, chunk in enumerate(chunks):
             path = f"{_BASE}/models/{model_id}/upload_chunk/{number}"
-            with _hinted():
+            with hinted():
                 self._engine.request("POST", path, chunk)
 
     def deploy(
@@ -202,7 +204,7 @@ class MlCommons:
         Raises:
             DeploymentError: the cluster refused or failed, and its reason.
         """
-        with _hinted():
+        with hinted():
             answer = self._engine.request("POST", f"{_BASE}/models/{model_id}/_deploy")
         deadline = time.monotonic() + timeout
         while True:
@@ -222,7 +224,7 @@ class MlCommons:
 
     def encode(self, model_id: str, texts: Sequence[str]) -> list[dict[str, float]]:
         """What the cluster makes of texts: term → weight of each."""
-        with _hinted():
+        with hinted():
             answer = self._engine.request(
                 "POST",
                 f"{_BASE}/_predict/sparse_encoding/{model_id}",
@@ -275,7 +277,7 @@ def _model(model_id: str, source: Mapping[str, Any]) -> RegisteredModel:
 
 
 @contextmanager
-def _hinted() -> Iterator[None]:
+def hinted() -> Iterator[None]:
     """An `EngineError` whose reason we know becomes a `DeploymentError` with a hint."""
     try:
         yield

@@ -12,8 +12,8 @@ from splade_os.engines import Cursor, TwoPhase
 from splade_os.errors import SettingsError
 from splade_os.vectors import Ids, Weights
 
-Mode = Literal["idf", "encoder", "bm25", "hybrid", "raw"]
-MODES: tuple[Mode, ...] = ("idf", "encoder", "bm25", "hybrid", "raw")
+Mode = Literal["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
+MODES: tuple[Mode, ...] = ("idf", "encoder", "engine", "bm25", "hybrid", "raw")
 MAX_K = 10_000
 """Hits of one page: ``index.max_result_window`` of an index that does not say otherwise."""
 
@@ -128,8 +128,9 @@ class SearchOptions:
 
     Attributes:
         k: number of hits, 1 to 10,000.
-        mode: ``idf`` (a table; no model runs), ``encoder`` (the full model), ``bm25``,
-            ``hybrid`` (BM25 and a sparse half) or ``raw`` (weights instead of a text).
+        mode: ``idf`` (a table; no model runs), ``encoder`` (the full model), ``engine`` (a query
+            encoder deployed in the cluster), ``bm25``, ``hybrid`` (BM25 and a sparse half) or
+            ``raw`` (weights instead of a text).
         source: fields to return; ``None`` = all but the vector, ``()`` = none.
         filter: one or several clauses of the engine's query language that every hit fulfils;
             they add nothing to the score.
@@ -185,6 +186,12 @@ class SearchOptions:
             raise SettingsError(
                 "A page after a cursor takes no offset, and a fused ranking has no cursor.",
                 hint="Leave after= out, or the other.",
+            )
+        if self.mode == "engine" and (self.explain or self.query_pruning is not None):
+            raise SettingsError(
+                "In the mode engine the cluster alone knows the terms of a query: they cannot be "
+                "explained or pruned here.",
+                hint="Mode idf can. (Two phases in the cluster: splade-os deploy --two-phase.)",
             )
         if isinstance(self.source, str):
             raise SettingsError(f"source is a list of fields, like [{self.source!r}].")

@@ -11,9 +11,11 @@ from splade_os.engines import (
     HybridQuery,
     IndexMeta,
     MatchQuery,
+    QueryPipeline,
     SearchRequest,
     SearchResponse,
     TermsQuery,
+    TextQuery,
     explain_terms,
 )
 from splade_os.search.fusion import fuse, pipeline
@@ -91,6 +93,17 @@ def plan_sparse(
 def plan_bm25(text: str, options: SearchOptions) -> Plan:
     """The plan of the mode ``bm25``."""
     return Plan(options.mode, (_match_request(text, options, options.k, options.offset),))
+
+
+def plan_text(text: str, pipeline: QueryPipeline, options: SearchOptions) -> Plan:
+    """The plan of the mode ``engine``."""
+    request = replace(
+        _match_request(text, options, options.k, options.offset),
+        query=TextQuery(text, pipeline.name),
+        method_parameters=options.method_parameters,
+    )
+    origin = f"engine (search pipeline {pipeline.name}, model {pipeline.model_id})"
+    return Plan(options.mode, (request,), weights_from=origin)
 
 
 def plan_hybrid(

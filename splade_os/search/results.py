@@ -62,8 +62,8 @@ class Results(Sequence[Hit]):
 
     Attributes:
         hits: at most ``k``.
-        mode: ``idf``, ``encoder``, ``bm25``, ``hybrid`` or ``raw``.
-        query: (sparse modes) token → weight, after pruning, heaviest first.
+        mode: ``idf``, ``encoder``, ``engine``, ``bm25``, ``hybrid`` or ``raw``.
+        query: (sparse modes but ``engine``) token → weight, after pruning, heaviest first.
         took_ms: the engine's own time, milliseconds.
         reason: why there are no hits, where no request was sent.
         weights_from: where the weights of the query come from: ``index``, ``model`` ...

@@ -18,12 +18,14 @@ from splade_os.encoding.idf_source import IdfSource
 from splade_os.encoding.layout import read_layout
 from splade_os.encoding.query import IdfQueryEncoder, QueryEncoder, load_query_encoder
 from splade_os.encoding.resolve import content_hash, resolve_model
-from splade_os.engines import IndexMeta, SearchRequest, SearchResponse
+from splade_os.engines import IndexMeta, QueryPipeline, SearchRequest, SearchResponse
+from splade_os.engines.ml_commons import hinted
 from splade_os.errors import (
     EngineError,
     IndexFormatError,
     InputError,
     ModelMismatchError,
+    SettingsError,
 )
 from splade_os.search.options import SearchOptions
 from splade_os.search.plan import (
@@ -33,6 +35,7 @@ from splade_os.search.plan import (
     plan_bm25,
     plan_hybrid,
     plan_sparse,
+    plan_text,
     sparse_query,
 )
 from splade_os.search.results import Results
@@ -85,6 +88,7 @@ class SearchSteps:
         self._encoders: dict[str, QueryEncoder] = {}
         self._names: dict[str, list[str]] = {}
         self._tokenizer: IdfQueryEncoder | None = None
+        self._pipeline: QueryPipeline | None = None
         self._behind: frozenset[str] = frozenset()
 
     @property
@@ -118,13 +122,52 @@ class SearchSteps:
         if mode not in self._encoders:
             meta = yield from self.meta()
             name = yield Work(lambda: self._checked_model(meta))
-            if mode == "idf":
+            if meta.model.fold_idf:
+                self._encoders[mode] = yield Work(lambda: self._bare(mode, name, meta))
+            elif mode == "idf":
                 statistics = yield lambda engine: engine.load_statistics(self._index)
                 table = yield Work(lambda: IdfQueryEncoder.load(name, statistics, source=self._idf))
                 self._encoders[mode] = table
             else:
                 self._encoders[mode] = yield Work(lambda: self._full_encoder(name, meta))
         return self._encoders[mode]
+
+    def _bare(self, mode: EncoderMode, name: str, meta: IndexMeta) -> QueryEncoder:
+        """Queries of documents that hold the IDF already are their bare tokens."""
+        if mode != "idf" or self._idf is not None:
+            what = "the encoder" if mode != "idf" else "another table"
+            raise SettingsError(
+                f"The documents of {self._index} hold the IDF already (--fold-idf): with {what} "
+                "it would count twice.",
+                hint="Search with mode 'idf' alone.",
+            )
+        encoder = IdfQueryEncoder.load(name)
+        if self._check and encoder.table.sha256() != meta.model.fold_idf:
+            raise ModelMismatchError(
+                f"Another IDF table than that of {name} is folded into the documents of "
+                f"{self._index}.",
+                hint="Name the model of the index with model= or --model.",
+            )
+        return encoder.bare()
+
+    def pipeline(self) -> Steps[QueryPipeline]:
+        """What encodes queries in the engine; looked up on first use, and after an error.
+
+        Raises:
+            DeploymentError: nothing does.
+            ModelMismatchError: it is for another model than the one that encoded the index.
+        """
+        if self._pipeline is None:
+            meta = yield from self.meta()
+            found = yield lambda engine: engine.query_pipeline(self._index)
+            if self._check and found.content_hash != meta.model.content_hash:
+                raise ModelMismatchError(
+                    f"The search pipeline {found.name} encodes queries of {self._index} by the "
+                    f"model {found.model_id}, which splade-os did not deploy for such an index.",
+                    hint=f"Deploy one: splade-os deploy PACKAGE --index {self._index}",
+                )
+            self._pipeline = found
+        return self._pipeline
 
     def _full_encoder(self, name: str, meta: IndexMeta) -> QueryEncoder:
         part = read_layout(resolve_model(name).folder).document
@@ -168,6 +211,12 @@ class SearchSteps:
             return [
                 plan_sparse(sparse, meta, options, "the caller") if text else _nothing(options)
                 for text, sparse in zip(texts, raw, strict=True)
+            ]
+        if mode == "engine":
+            pipeline = yield from self.pipeline()
+            return [
+                plan_text(t, pipeline, options) if t.strip() else _nothing(options)  # type: ignore[union-attr,arg-type]
+                for t in texts
             ]
         half: EncoderMode = options.fusion.sparse if mode == "hybrid" else mode
         encoder = yield from self.encoder(half)
@@ -254,10 +303,15 @@ class SearchSteps:
 
     def search(self, text: Text, options: SearchOptions) -> Steps[Results]:
         """One search."""
-        results = yield from self._search(text, options)
-        if results is None:
-            results = yield from self._search(text, options, last=True)
-            assert results is not None
+        try:
+            with hinted():
+                results = yield from self._search(text, options)
+                if results is None:
+                    results = yield from self._search(text, options, last=True)
+                    assert results is not None
+        except EngineError:
+            self._pipeline = None  # it may be another one now
+            raise
         return results
 
     def _search(
@@ -288,7 +342,7 @@ class SearchSteps:
         if first and meta == self._meta:
             return False
         if meta != self._meta:
-            self._meta, self._tokenizer = None, None
+            self._meta, self._tokenizer, self._pipeline = None, None, None
             self._encoders.clear()
             self._names.clear()
         self._encoders.pop("idf", None)

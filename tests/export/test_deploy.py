@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import urllib.request
@@ -14,19 +15,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from splade_os import DocumentEncoder, SearchClient, ingest_documents
+from splade_os import AsyncSearchClient, DocumentEncoder, Results, SearchClient, ingest_documents
 from splade_os.cli import cli
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.engines import QueryPipeline, SearchRequest, SearchResponse, TextQuery, connect
 from splade_os.engines.cluster import ClusterEngine
 from splade_os.engines.ml_commons import LOCAL_FILES, ONLY_ML_NODES, MlCommons
-from splade_os.engines.search_pipelines import SearchPipelines
-from splade_os.errors import DeploymentError, ModelMismatchError
+from splade_os.engines.search_pipelines import SearchPipelines, new_pipeline
+from splade_os.errors import DeploymentError, EngineError, ModelMismatchError, SettingsError
 from splade_os.export.opensearch_deploy import deploy_package
 from splade_os.export.opensearch_deployed import deployed_encoders, undeploy_encoder
 from splade_os.export.opensearch_package import QueryEncoderPackage
 from splade_os.export.opensearch_tokenizer import export_opensearch_tokenizer
 from splade_os.ingest.records import Record
+from splade_os.search.options import EXACT
 from splade_os.statistics import TermStatistics
 from tests import tiny_models
 
@@ -200,12 +202,86 @@ def test_text_queries_name_their_pipeline(
         cluster.query_pipeline("docs")
 
 
+def test_mode_engine(cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path) -> None:
+    """Hits, scores, filters and pages are those of mode idf with the same table."""
+    fill(cluster, tiny / "router")
+    client = SearchClient(engine=cluster, index="docs", idf="model")
+    with pytest.raises(DeploymentError, match="splade-os deploy PACKAGE --index docs"):
+        client.search("cat", mode="engine")
+    deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
+    for text in ("the search engine", "cat. dog", " ".join(WORDS)):
+        expected = client.search(text, 80)
+        found = client.search(text, 80, "engine")
+        assert len(found) and same(found, expected)
+        assert "search pipeline tiny" in found.weights_from and not found.query
+    wanted = {"ids": {"values": [hit.id for hit in expected][::3]}}
+    found = client.search(text, 5, "engine", filter=wanted, offset=2, total=True)
+    assert same(found, client.search(text, 5, filter=wanted, offset=2))
+    assert found.total == len(wanted["ids"]["values"])
+    pages = list(client.scan(text, mode="engine"))
+    assert {hit.id for hit in pages} == {hit.id for hit in client.search(text, 80)}
+    both = client.search_many(["cat", " ", "dog"], 80, "engine")
+    assert same(both[0], client.search("cat", 80)) and both[1].reason == "The query is empty."
+    [body] = client.build("cat", mode="engine")
+    assert json.loads(body)["search_pipeline"] == "tiny"
+    done = run("search", "cat", "--mode", "engine", "--index", "docs", "--url", cluster.url,
+               "--json")  # fmt: skip
+    assert [h["id"] for h in json.loads(done.stdout)["hits"]] == [
+        h.id for h in client.search("cat", 10)
+    ]
+    for options in ({"explain": True}, {"query_pruning": EXACT}):
+        with pytest.raises(SettingsError, match="the cluster alone"):
+            client.search("cat", mode="engine", **options)
+
+
+def test_mode_engine_from_asyncio(
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path
+) -> None:
+    fill(cluster, tiny / "router")
+    deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
+
+    async def ask() -> Results:
+        async with AsyncSearchClient(cluster.url, "docs") as client:
+            return await client.search("the search engine", 80, "engine")
+
+    client = SearchClient(engine=cluster, index="docs", idf="model")
+    assert same(asyncio.run(ask()), client.search("the search engine", 80))
+
+
+def same(one: Results, two: Results) -> bool:
+    scores = {hit.id: pytest.approx(hit.score, rel=1e-5) for hit in two}
+    return {hit.id: hit.score for hit in one} == scores
+
+
+def test_mode_engine_knows_whose_model_it_is(
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path
+) -> None:
+    """A pipeline that somebody pointed at another model is refused, and a switch is noticed."""
+    fill(cluster, tiny / "bert", index="others")
+    deployed = deploy_package(package, cluster, pipeline="tiny", allow=yes)
+    pipelines = SearchPipelines(cluster)
+    pipelines.set_default("others", "tiny")
+    client = SearchClient(engine=cluster, index="others")
+    with pytest.raises(ModelMismatchError, match="did not deploy for such an index"):
+        client.search("cat", mode="engine")
+    client = SearchClient(engine=cluster, index="others", check_model=False)
+    assert len(client.search(" ".join(WORDS), 80, "engine"))
+    pipelines.put("renamed", new_pipeline("splade", deployed.model_id))
+    pipelines.set_default("others", "renamed")
+    pipelines.delete("tiny")
+    with pytest.raises(EngineError, match="tiny is not defined"):
+        client.search("cat", mode="engine")
+    assert len(client.search(" ".join(WORDS), 80, "engine"))
+
+
 def test_queries_without_a_term_find_nothing(
     cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path, tmp_path: Path
 ) -> None:
     fill(cluster, tiny / "router", count=5)
     deploy_package(other_table(tiny, tmp_path / "o"), cluster, pipeline="t", indices=["docs"],
                    allow=yes)  # fmt: skip
+    client = SearchClient(engine=cluster, index="docs")
+    assert not len(client.search("日本 ☃", mode="engine"))
     assert search(cluster, "日本 ☃") == [] and search(cluster, "cat dog sun moon red fast slow")
 
 

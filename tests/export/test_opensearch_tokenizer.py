@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from sentence_transformers import SparseEncoder
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -55,7 +55,7 @@ def test_equals_sentence_transformers(tiny: Path, tmp_path: Path, zeros: int) ->
     """Every special token has a weight in this table, [UNK] as well."""
     model = tiny / "router"
     if zeros:
-        model = change_weights(model, tmp_path / "model", slice(20, 20 + zeros), 0.0)
+        model = tiny_models.change_table(model, tmp_path / "model", slice(20, 20 + zeros), 0.0)
     package = export_opensearch_tokenizer(str(model), tmp_path / "out")
     expected = oracle(model, TEXTS)
     assert as_ml_commons(package.folder, TEXTS) == expected
@@ -64,15 +64,6 @@ def test_equals_sentence_transformers(tiny: Path, tmp_path: Path, zeros: int) ->
     ]
     assert "\u241b1" in {term for terms in expected for term in terms}  # a dot was among them
     assert not any("." in term for terms in expected for term in terms)
-
-
-def change_weights(model: Path, copy: Path, where: slice, value: float) -> Path:
-    shutil.copytree(model, copy)
-    file = copy / STATIC / "model.safetensors"
-    weights = load_file(file)["weight"]
-    weights[where] = value
-    save_file({"weight": weights}, file)
-    return copy
 
 
 def test_table_of_a_corpus(tiny: Path, tmp_path: Path) -> None:
@@ -156,10 +147,10 @@ def test_byte_level_tokens_keep_their_names(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported(tiny: Path, tmp_path: Path) -> None:
-    heavy = change_weights(tiny / "router", tmp_path / "heavy", slice(50, 51), 64.5)
+    heavy = tiny_models.change_table(tiny / "router", tmp_path / "heavy", slice(50, 51), 64.5)
     with pytest.raises(ModelError, match=r"weighs 64\.5.*up to 64"):
         export_opensearch_tokenizer(str(heavy), tmp_path / "out")
-    empty = change_weights(tiny / "router", tmp_path / "empty", slice(None), 0.0)
+    empty = tiny_models.change_table(tiny / "router", tmp_path / "empty", slice(None), 0.0)
     with pytest.raises(ModelError, match="No token of the table has a weight"):
         export_opensearch_tokenizer(str(empty), tmp_path / "out")
     with pytest.raises(ModelError, match="no IDF table of its own"):
