@@ -33,6 +33,12 @@ def no_connection(url: str, kind: str, detail: str) -> SpladeError:
         )
     if kind == "json":
         return EngineError(f"{url} answered something that is no JSON: is it a search engine?")
+    if url.startswith("http:") and "without response" in detail:
+        return EngineUnavailableError(
+            f"{url} closed the connection without an answer.",
+            hint=f"If it speaks TLS, write https{url[4:]}. Else look at its log.",
+            transient=True,
+        )
     # nobody listens: told at once, so that a wrong URL does not hang
     hopeless = any(word in detail for word in ("refused", "resolve", "not known", "getaddrinfo"))
     return EngineUnavailableError(

@@ -36,6 +36,7 @@ class NodePlan:
         engine: ``opensearch`` or ``elasticsearch``.
         settings: further lines of the node's configuration.
         secrets: for the node's keystore (Elasticsearch).
+        files: further files of the configuration: path below it → content.
     """
 
     name: str
@@ -48,6 +49,7 @@ class NodePlan:
     engine: str = "opensearch"
     settings: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def start(plan: NodePlan) -> NodeState:
@@ -58,6 +60,9 @@ def start(plan: NodePlan) -> NodeState:
         (plan.folder / name).mkdir(parents=True, exist_ok=True)
     shutil.copytree(plan.distribution / "config", config)
     (config / f"{plan.engine}.yml").write_text(_settings(plan), "utf-8")
+    for path, content in plan.files.items():
+        (config / path).parent.mkdir(parents=True, exist_ok=True)
+        (config / path).write_bytes(content)
     options = config / "jvm.options"
     text = options.read_text("utf-8")
     for relative in ("logs/", "agent/"):
