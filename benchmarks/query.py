@@ -1,0 +1,402 @@
+"""What a query costs: client time, engine time against BM25, cost levers, exactness.
+
+    python benchmarks/query.py [BEIR_FOLDER] [--url URL] [--documents 200000] [--vectors FILE.npz]
+
+Two indices on one node: the collection itself (quality, exactness), and a synthetic one of many
+documents (engine time), each of which is half of one real document and half of another: every
+term keeps its real share of the documents, so posting lists are as long as they would be.
+
+Engine time: wall clock of a prepared request over a kept connection, less that of a request that
+matches nothing; of each query the best of several, interleaved with the peer's; mean over queries.
+Vectors are encoded once by ``starter`` and kept in the cache folder, or come from
+``splade-os encode BEIR_FOLDER -o FILE.npz``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+import numpy as np
+import orjson
+from encode import processor
+from ir_measures import nDCG
+
+from splade_os import EXACT, DocumentEncoder, QueryPruning, SearchClient, SparseBatch, TwoPhase
+from splade_os.encoding.query import IdfQueryEncoder
+from splade_os.engines import DocumentRenderer, IndexMeta
+from splade_os.engines.cluster import ClusterEngine
+from splade_os.errors import IndexNotFoundError
+from splade_os.evaluation.beir import read_judged
+from splade_os.features import truncate
+from splade_os.ingest.records import Record, RecordReader
+from splade_os.ingest.sources import find_source, read_source
+from splade_os.ingest.target import new_meta
+from splade_os.local import down, up
+from splade_os.search.options import DEFAULT_PRUNING
+from splade_os.settings import cache_dir
+from splade_os.statistics import TermStatistics
+
+DEFAULT = Path(__file__).parents[2] / "shared" / "data" / "scifact"
+MODEL = "starter"
+K = 10
+REPEATS = 5
+TIMED = 100  # queries whose engine time is taken
+CHUNK = 500
+LEVERS = {
+    "top 32": QueryPruning(top=32),
+    "top 16": QueryPruning(top=16),
+    "max_ratio 0.2": QueryPruning(max_ratio=0.2),
+    "max_ratio 0.4": QueryPruning(max_ratio=0.4),
+    "two-phase 6, 50": QueryPruning(two_phase=TwoPhase(6, 50)),
+    "two-phase 10, 50": QueryPruning(two_phase=TwoPhase(10, 50)),
+    "two-phase 16, 50": QueryPruning(two_phase=TwoPhase(16, 50)),
+    "two-phase 10, 200": QueryPruning(two_phase=TwoPhase(10, 200)),
+    "top 64, two-phase 10, 50": QueryPruning(top=64, two_phase=TwoPhase(10, 50)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path, nargs="?", default=DEFAULT)
+    parser.add_argument("--url")
+    parser.add_argument("--documents", type=int, default=200_000)
+    parser.add_argument("--vectors", type=Path)
+    parser.add_argument("--keep", action="store_true", help="the indices, for the next run")
+    arguments = parser.parse_args()
+    if not arguments.folder.is_dir():
+        print(json.dumps({"benchmark": "query", "rows": [], "note": "no collection here"}))
+        return
+    started = None if arguments.url else up(name="benchmark-query", via="jvm", port=0, heap="2g")
+    engine = ClusterEngine(arguments.url or started.url)  # type: ignore[union-attr]
+    try:
+        bench = Bench(engine, arguments.folder, arguments.vectors, arguments.documents)
+        bench.prepare()
+        rows = bench.measure()
+        if not arguments.keep:
+            engine.delete_index(bench.real)
+            engine.delete_index(bench.synthetic)
+    finally:
+        engine.close()
+        if started is not None:
+            down("benchmark-query", delete_data=True)
+    for r in rows:
+        print(
+            f"{r['case']:<44} {r['ours']!s:>9} {r['peer']!s:>9} {r['unit']:<8} "
+            f"{r['ratio']!s:>7} (goal {r['goal']}) {r['ok']}  {r['note']}",
+            file=sys.stderr,
+        )
+    info = engine.info()
+    machine = f"{processor()[0]}; {info.distribution} {info.version}"
+    print(json.dumps({"benchmark": "query", "machine": machine, "rows": rows}))
+
+
+class Bench:
+    """The two indices and what is measured on them."""
+
+    def __init__(
+        self, engine: ClusterEngine, folder: Path, vectors: Path | None, documents: int
+    ) -> None:
+        self.engine, self.documents = engine, documents
+        self.real, self.synthetic = "query-real", f"query-synthetic-{documents}"
+        reader = read_source(find_source(str(folder)), RecordReader(("title", "text")))
+        self.records = [record for record in reader if isinstance(record, Record)]
+        self.vectors = load_vectors(folder, vectors)
+        if len(self.vectors) != len(self.records):
+            raise SystemExit(f"{len(self.vectors)} vectors for {len(self.records)} documents")
+        self.judged = read_judged(folder)
+        self.queries = list(self.judged.queries.values())
+
+    def prepare(self) -> None:
+        """Fill the indices that are not there."""
+        encoder = DocumentEncoder.load(MODEL)
+        meta = new_meta(self.engine, encoder.identity, ("title", "text"))
+        plain = IdfQueryEncoder.unweighted(MODEL)
+        frequencies = np.zeros(len(plain.vocabulary), np.int64)
+        tokens = 0
+        for start in range(0, len(self.records), CHUNK):
+            texts = [record.text for record in self.records[start : start + CHUNK]]
+            for ids in plain.tokenize(texts):
+                frequencies[np.unique(ids)] += 1
+                tokens += len(ids)
+        real = TermStatistics(len(self.records), tokens, frequencies)
+        factor = self.documents / len(self.records)
+        scaled = TermStatistics(
+            self.documents, int(tokens * factor), (frequencies * factor).astype(np.int64)
+        )
+        renderer = DocumentRenderer(encoder.vocabulary, meta.field, meta.feature_naming)
+        originals = (
+            (
+                [(r.id, {"text": r.text}) for r in self.records[i : i + CHUNK]],
+                self.vectors.take(range(i, min(i + CHUNK, len(self.records)))),
+            )
+            for i in range(0, len(self.records), CHUNK)
+        )
+        self._fill(self.real, meta, real, renderer, originals)
+        self._fill(self.synthetic, meta, scaled, renderer, self._mixed())
+
+    def _fill(
+        self,
+        index: str,
+        meta: IndexMeta,
+        counted: TermStatistics,
+        renderer: DocumentRenderer,
+        chunks: Iterator[tuple[list[Any], SparseBatch]],
+    ) -> None:
+        try:
+            self.engine.index_meta(index)
+            return
+        except IndexNotFoundError:
+            self.engine.create_index(index, meta, {"refresh_interval": "-1"})
+        done, start = 0, time.perf_counter()
+        for documents, batch in chunks:
+            body = b"".join(line for line in renderer.render_many(documents, batch))  # type: ignore[misc]
+            assert all(outcome.ok for outcome in self.engine.bulk(index, body))
+            done += len(documents)
+            if done % 20_000 == 0:
+                rate = done / (time.perf_counter() - start)
+                print(f"{index}: {done:,} documents, {rate:.0f}/s", file=sys.stderr)
+        self.engine.request("POST", f"/{index}/_forcemerge", params={"max_num_segments": 1})
+        self.engine.refresh(index)
+        self.engine.save_statistics(index, counted)
+
+    def _mixed(self) -> Iterator[tuple[list[Any], SparseBatch]]:
+        """Documents that are half of one real document and half of another."""
+        random = np.random.default_rng(0)
+        words = [record.text.split() for record in self.records]
+        for start in range(0, self.documents, CHUNK):
+            documents, rows = [], []
+            for i in range(start, min(start + CHUNK, self.documents)):
+                pair = random.choice(len(self.records), 2, replace=False).tolist()
+                text, found = [], {}
+                for one in pair:
+                    kept = random.random(len(words[one])) < 0.5
+                    text += [word for word, keep in zip(words[one], kept, strict=True) if keep]
+                    ids, weights = self.vectors.row(one)
+                    half = random.random(len(ids)) < 0.5
+                    jitter = np.exp(random.normal(0, 0.2, int(half.sum()))).astype(np.float32)
+                    found.update(zip(ids[half].tolist(), weights[half] * jitter, strict=True))
+                ordered = np.array(sorted(found), np.int32)
+                weights = np.array([found[int(j)] for j in ordered], np.float32)
+                documents.append((f"s{i}", {"text": " ".join(text)}))
+                rows.append((ordered, weights))
+            yield documents, SparseBatch.from_rows(rows, self.vectors.width)
+
+    def measure(self) -> list[dict[str, Any]]:
+        """One row for each case."""
+        return [*self._client(), *self._idf(), *self._levers(), *self._exact(), *self._many()]
+
+    def _client(self) -> list[dict[str, Any]]:
+        client = SearchClient(engine=self.engine, index=self.real)
+        encoder = client.encoder("idf")
+        assert isinstance(encoder, IdfQueryEncoder)
+        tokenizer = encoder.tokenizer._tokenizer
+        weights = encoder.table.weights.tolist()
+        names = encoder.vocabulary.features
+
+        def obvious(text: str) -> bytes:
+            ids = set(tokenizer.encode(text, add_special_tokens=False).ids)
+            should = [
+                {"rank_feature": {"field": f"splade.{names[i]}", "boost": weights[i], "linear": {}}}
+                for i in ids
+                if weights[i] > 0
+            ]
+            return json.dumps({"size": K, "query": {"bool": {"should": should}}}).encode()
+
+        ours, peer = medians(
+            (lambda text: client.build(text, K), obvious), self.queries, repeats=20
+        )
+        note = f"{len(self.queries)} queries; peer: tokenizers, a dict, json.dumps"
+        return [
+            row("client: text to body", ours * 1e6, peer * 1e6, "µs", None, ours <= 30e-6, note)
+        ]
+
+    def _timed(self, bodies: dict[str, list[bytes]]) -> dict[str, float]:
+        """Mean engine time of each kind of body, seconds."""
+        path = f"/{self.synthetic}/_search"
+        nothing = orjson.dumps({"size": K, "query": {"match_none": {}}})
+        count = len(next(iter(bodies.values())))
+        kinds = {"nothing": [nothing] * count, **bodies}
+        best = {kind: np.full(count, np.inf) for kind in kinds}
+        for repeat in range(REPEATS + 1):
+            for i in range(count):
+                for kind, prepared in kinds.items():
+                    start = time.perf_counter()
+                    self.engine.request("POST", path, prepared[i])
+                    if repeat:  # the first one warms caches
+                        best[kind][i] = min(best[kind][i], time.perf_counter() - start)
+        base = float(best.pop("nothing").mean())
+        return {kind: float(times.mean()) - base for kind, times in best.items()}
+
+    def _bodies(self, mode: Any, pruning: QueryPruning | None = None) -> list[bytes]:
+        client = SearchClient(engine=self.engine, index=self.synthetic)
+        timed = self.queries[:TIMED]
+        return [client.build(text, K, mode, source=(), query_pruning=pruning)[0] for text in timed]
+
+    def _idf(self) -> list[dict[str, Any]]:
+        times = self._timed({"idf": self._bodies("idf"), "bm25": self._bodies("bm25")})
+        ratio = times["idf"] / times["bm25"]
+        note = f"{self.documents:,} documents, {TIMED} queries; peer: match, same texts, same k"
+        return [
+            row("engine: IDF query", times["idf"] * 1e3, times["bm25"] * 1e3, "ms", 1.5,
+                ratio <= 1.5, note, ratio)
+        ]  # fmt: skip
+
+    def _levers(self) -> list[dict[str, Any]]:
+        levers = dict(LEVERS)
+        default = DEFAULT_PRUNING["encoder"]
+        name = next((n for n, lever in levers.items() if lever == default), "default")
+        levers[name] = default
+        bodies = {"full": self._bodies("encoder", EXACT)}
+        bodies |= {n: self._bodies("encoder", lever) for n, lever in levers.items()}
+        times = self._timed(bodies)
+        quality = {n: self._ndcg(lever) for n, lever in {"full": EXACT, **levers}.items()}
+        client = SearchClient(engine=self.engine, index=self.real)
+        active = statistics.mean(
+            len(client.search(q, 1, "encoder", query_pruning=EXACT).query)
+            for q in self.queries[:TIMED]
+        )
+        rows = []
+        for n in levers:
+            ratio, kept = times[n] / times["full"], quality[n] / quality["full"]
+            chosen = n == name
+            rows.append(
+                row(
+                    f"engine: encoder query, {n}{' (default)' if chosen else ''}",
+                    times[n] * 1e3,
+                    times["full"] * 1e3,
+                    "ms",
+                    0.45 if chosen else None,
+                    ratio <= 0.45 and kept >= 0.99 if chosen else None,
+                    f"nDCG@10 {quality[n]:.4f} of {quality['full']:.4f}; {active:.0f} terms; "
+                    "peer: all terms",
+                    ratio,
+                )
+            )
+        return rows
+
+    def _ndcg(self, pruning: QueryPruning) -> float:
+        client = SearchClient(engine=self.engine, index=self.real)
+        run = {}
+        for start in range(0, len(self.queries), 100):
+            names = list(self.judged.queries)[start : start + 100]
+            texts = self.queries[start : start + 100]
+            found = client.search_many(texts, K, "encoder", source=(), query_pruning=pruning)
+            for n, results in zip(names, found, strict=True):
+                run[n] = {hit.id: hit.score for hit in results}  # type: ignore[union-attr]
+        return float(ir_measures.calc_aggregate([nDCG @ 10], self.judged.qrels, run)[nDCG @ 10])
+
+    def _exact(self) -> list[dict[str, Any]]:
+        """Every hit against the product of query weights and truncated weights."""
+        from scipy.sparse import csr_matrix
+
+        v = self.vectors
+        stored = csr_matrix(
+            (truncate(v.values).astype(np.float64), v.indices, v.indptr), (len(v), v.width)
+        )
+        places = {record.id: i for i, record in enumerate(self.records)}
+        client = SearchClient(engine=self.engine, index=self.real)
+        rows = []
+        for mode in ("idf", "encoder"):
+            worst, misplaced, hits = 0.0, 0, 0
+            encoder = client.encoder(mode)
+            for text in self.queries:
+                query = encoder.encode([text]).to_dense()[0].astype(np.float64)
+                expected = stored @ query
+                best = np.sort(expected)[::-1]
+                results = client.search(text, K, mode, source=(), query_pruning=EXACT)
+                for hit in results:
+                    mine = expected[places[hit.id]]
+                    worst = max(worst, abs(hit.score - mine) / mine)
+                    # but for ties, the document on a rank has the score that belongs there
+                    misplaced += abs(mine - best[hit.rank - 1]) > 1e-5 * mine
+                    hits += 1
+            note = f"{hits} hits; {misplaced} not where a brute-force product ranks them"
+            rows.append(
+                row(f"exact: {mode}, largest relative error", worst, None, "", 1e-5,
+                    worst <= 1e-5 and not misplaced, note, worst)
+            )  # fmt: skip
+        return rows
+
+    def _many(self) -> list[dict[str, Any]]:
+        client = SearchClient(engine=self.engine, index=self.real)
+        texts = self.queries[:100]
+        rows = []
+        for index in (self.real, self.synthetic):
+            client = SearchClient(engine=self.engine, index=index)
+            together, alone = [], []
+            for _ in range(REPEATS):
+                start = time.perf_counter()
+                client.search_many(texts, K, source=())
+                middle = time.perf_counter()
+                for text in texts:
+                    client.search(text, K, source=())
+                together.append(middle - start)
+                alone.append(time.perf_counter() - middle)
+            ours, peer = min(together), min(alone)
+            rows.append(
+                row(f"search_many of 100, {index}", ours * 1e3, peer * 1e3, "ms", 3.0,
+                    peer / ours >= 3, "IDF queries; peer: 100 single requests", peer / ours)
+            )  # fmt: skip
+        return rows
+
+
+def load_vectors(folder: Path, file: Path | None) -> SparseBatch:
+    """The vectors of a collection, in its order."""
+    if file is None:
+        file = cache_dir() / f"benchmark-query-{folder.name}.npz"
+        if not file.exists():
+            command = [sys.executable, "-m", "splade_os", "encode", str(folder), "-o", str(file)]
+            subprocess.run([*command, "--model", MODEL], check=True)
+    with np.load(file) as found:
+        return SparseBatch(found["indptr"], found["indices"], found["values"], int(found["width"]))
+
+
+def medians(
+    functions: tuple[Callable[[str], Any], ...], texts: list[str], repeats: int
+) -> list[float]:
+    """Median seconds of each function over all texts, interleaved."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeats):
+        for text in texts:
+            for function, found in zip(functions, times, strict=True):
+                start = time.perf_counter()
+                function(text)
+                found.append(time.perf_counter() - start)
+    return [statistics.median(found) for found in times]
+
+
+def row(
+    case: str,
+    ours: float,
+    peer: float | None,
+    unit: str,
+    goal: float | None,
+    ok: bool | None,
+    note: str,
+    ratio: float | None = None,
+) -> dict[str, Any]:
+    if ratio is None and peer:
+        ratio = ours / peer
+    return {
+        "case": case,
+        "ours": float(f"{ours:.4g}"),
+        "peer": None if peer is None else float(f"{peer:.4g}"),
+        "unit": unit,
+        "ratio": None if ratio is None else float(f"{ratio:.3g}"),
+        "goal": goal,
+        "ok": None if ok is None else bool(ok),
+        "note": note,
+    }
+
+
+if __name__ == "__main__":
+    main()
