@@ -86,6 +86,10 @@ class SparseBatch:
     @classmethod
     def from_rows(cls, rows: Sequence[tuple[Ids, Weights]], width: int) -> SparseBatch:
         """A batch from ``(ids, weights)`` pairs whose ids ascend."""
+        if len(rows) == 1:  # one query: nothing to put together
+            ids, weights = rows[0]
+            indptr = np.array([0, len(ids)], np.int64)
+            return cls(indptr, np.asarray(ids, np.int32), np.asarray(weights, np.float32), width)
         indptr = np.cumsum([0, *(len(ids) for ids, _ in rows)]).astype(np.int64)
         indices = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in rows)])
         values = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in rows)])

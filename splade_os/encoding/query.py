@@ -12,6 +12,7 @@ from splade_os.encoding.idf_source import IdfSource, choose_table
 from splade_os.encoding.layout import ModelLayout, read_layout
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
+from splade_os.encoding.words import word_tokens
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import Ids, SparseBatch
 from splade_os.vocabulary import Vocabulary
@@ -40,6 +41,7 @@ class IdfQueryEncoder:
     def __init__(self, tokenizer: TextTokenizer, table: IdfTable, prompt: str = "") -> None:
         self.tokenizer, self.table, self.prompt = tokenizer, table, prompt
         self.vocabulary: Vocabulary = tokenizer.vocabulary()
+        self._words = word_tokens(tokenizer)
 
     @classmethod
     def load(
@@ -82,12 +84,17 @@ class IdfQueryEncoder:
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Row ``i`` belongs to ``texts[i]``; empty where no token has a weight."""
         rows = []
-        for ids in self.tokenize(texts):
-            distinct = np.unique(ids)
-            weights = self.table.weights[distinct]
+        for ids in self._distinct(texts):
+            weights = self.table.weights[ids]
             kept = weights > 0
-            rows.append((distinct[kept], weights[kept]))
+            rows.append((ids, weights) if kept.all() else (ids[kept], weights[kept]))
         return SparseBatch.from_rows(rows, len(self.vocabulary))
+
+    def _distinct(self, texts: Sequence[str]) -> list[Ids]:
+        """The token ids that occur in each text, ascending."""
+        if self._words is None or not all(isinstance(text, str) for text in texts):
+            return [np.unique(ids) for ids in self.tokenize(texts)]
+        return [np.array(self._words.distinct(self.prompt + text), np.int32) for text in texts]
 
 
 def load_query_encoder(

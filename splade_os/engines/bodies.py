@@ -41,7 +41,8 @@ def checked(query: TermsQuery) -> tuple[Sequence[str], Weights]:
     features, weights = query.features, np.asarray(query.weights, np.float32)
     if not len(features) or len(features) != len(weights):
         raise ValueError(f"a query of {len(features)} features and {len(weights)} weights")
-    if not (weights.min() > 0 and weights.max() < np.inf):  # NaN fails as well
+    # NaN fails as well; the functions behind min() and max(), at half the time of those
+    if not (np.minimum.reduce(weights) > 0 and np.maximum.reduce(weights) < np.inf):
         raise ValueError("a query weight is not finite and greater than zero")
     return features, weights
 

@@ -34,7 +34,7 @@ class _Clauses(dict[str, bytes]):
         return made
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: it is a cache's key
 class Shape:
     """One shape; ``%s`` stands for the field, in JSON.
 
