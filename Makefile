@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PY  := $(BIN)/python
 UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: help demo test test-matrix test-faults test-plugins lint bench env env-dev clean
+.PHONY: help demo test test-matrix test-faults test-plugins lint bench starter env env-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,6 +41,10 @@ lint: env-dev  ## ruff, mypy, import rules
 bench: env-dev  ## every benchmark; a table on stderr, one JSON object each on stdout
 	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
 
+starter: env-dev  ## build the starter model that the package ships (see docs/starter.md)
+	@rm -rf build/starter && $(PY) -m splade_os.export.starter build/starter $(if $(TRAINED),--trained $(TRAINED))
+	@rm -rf splade_os/models/starter && mkdir -p splade_os/models && mv build/starter splade_os/models/starter
+
 env: $(VENV)/.demo
 env-dev: $(VENV)/.dev
 
@@ -51,8 +55,7 @@ $(PY):
 	@$(PY) -m pip install -q -c constraints.txt uv
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
-	@echo "Installing splade-os with torch, a Java runtime and the starter's weights:" >&2
-	@echo "about 3 GB to download where torch comes with CUDA, 0.5 GB with TORCH_BACKEND=cpu; 6 GB on disk." >&2
+	@echo "Installing splade-os with ONNX Runtime and a Java runtime ..." >&2
 	@$(UV) -e '.[demo]' && touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)

@@ -34,7 +34,7 @@ def demo(ctx: click.Context, url: str | None, fresh: bool, questions: tuple[str,
     """Ingest real text into a local cluster and search it in three modes.
 
     The text: the docstrings of the Python standard library, several thousand documents. The
-    model: the starter, built from all-MiniLM-L6-v2 on first use.
+    model: the starter, which comes with the package and runs without torch.
     """
     from splade_os.engines import connect
     from splade_os.search.client import SearchClient
@@ -146,6 +146,7 @@ def _farewell(url: str) -> None:
     steps = [
         ("your own question", f'splade-os search "parse dates" --index {INDEX}{flag} --explain'),
         ("your own documents", f"splade-os ingest DOCS.jsonl --index mine{flag}"),
+        ("on a GPU, any model", "pip install 'splade-os[torch]'; then --model MODEL --device cuda"),
         ("what the index remembers", f"splade-os index show --index {INDEX}{flag}"),
     ]
     if url.startswith("http"):

@@ -52,7 +52,7 @@ def export(
     click.echo(str(out))
 
 
-def _onnx(model: str, out: Path, **stated: str | None) -> None:
+def _onnx(model: str, out: Path, **stated: Any) -> None:
     from splade_os.export.onnx import export_onnx
 
     with busy(f"Exporting {model}"):

@@ -33,7 +33,7 @@ class FoundModel:
 def resolve_model(model: str) -> FoundModel:
     """Find a model: ``starter``, a folder, or a name on the Hugging Face hub.
 
-    The starter is built on first use; a hub model is downloaded once into the hub's own
+    The starter comes with the package; a hub model is downloaded once into the hub's own
     cache (``HF_HUB_OFFLINE=1`` uses only what is there).
 
     Raises:
@@ -43,8 +43,6 @@ def resolve_model(model: str) -> FoundModel:
     if path.is_dir():
         return FoundModel(path, str(path.resolve()))
     if model == STARTER:
-        from splade_os.encoding.starter import starter_folder
-
         return FoundModel(starter_folder(), STARTER)
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise ModelError(
@@ -52,6 +50,11 @@ def resolve_model(model: str) -> FoundModel:
             hint="Name a folder, a hub name like org/model, or 'starter'.",
         )
     return _from_hub(model)
+
+
+def starter_folder() -> Path:
+    """Where the package holds the starter."""
+    return Path(__file__).parents[1] / "models" / STARTER
 
 
 def _from_hub(name: str) -> FoundModel:

