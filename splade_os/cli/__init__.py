@@ -20,6 +20,7 @@ _COMMANDS = {
     "evaluate": ("evaluate", "Measure how well queries find what they should."),
     "explain": ("explain", "Show the vector of a text as bars."),
     "export": ("export", "Write a model in another form, e.g. for ONNX Runtime."),
+    "idf": ("idf", "Build a query table from documents."),
     "index": ("index", "Create, show and delete indices; undo loads and swaps."),
     "ingest": ("ingest", "Encode documents and write them into an index."),
     "list": ("deploy", "Show the query encoders deployed in a cluster."),

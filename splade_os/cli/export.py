@@ -14,7 +14,9 @@ from splade_os.cli.steps import busy
 
 @click.command()
 @click.argument("model")
-@click.option("--to", "form", type=click.Choice(["onnx", "opensearch-tokenizer"]), required=True)
+@click.option(
+    "--to", "form", type=click.Choice(["onnx", "idf", "opensearch-tokenizer"]), required=True
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="New folder.")
 @click.option("--name", help="(opensearch-tokenizer) Of the query encoder.  [default: the model's]")
 @index_option
@@ -34,17 +36,24 @@ def export(
     onnx: a folder with fp32 and int8 graphs that hold the pooling head. It is loaded like any
     model, runs without torch, and on a CPU faster.
 
+    idf: the query table of an inference-free model, as idf.json and query_token_weights.txt.
+
     opensearch-tokenizer: a package with which OpenSearch encodes queries itself; splade-os
     deploy puts it into a cluster. The IDF table is that of the corpus in --index, or, without
     it, the model's own.
     """
-    if form == "onnx":
+    if form != "opensearch-tokenizer":
         given = [
             f"--{flag.replace('_', '-')}" for flag, value in flags.items() if value is not None
         ]
         if name or given:
-            raise click.UsageError(f"{' '.join(given) or '--name'} is not for --to onnx.")
+            raise click.UsageError(f"{' '.join(given) or '--name'} is not for --to {form}.")
+    if form == "onnx":
         _onnx(model, out, activation=activation, pooling=pooling)
+    elif form == "idf":
+        from splade_os.export.idf import export_idf
+
+        export_idf(model, out)
     else:
         if activation or pooling:
             raise click.UsageError("--activation and --pooling are for --to onnx.")

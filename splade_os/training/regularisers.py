@@ -96,7 +96,6 @@ class Regulariser:
         """Warm-up ``min(1, (t / T)²)`` at step t (from 0)."""
         warmup = self.part.warmup
         length = int(total * warmup) if warmup <= 1 else int(warmup)
-        length = max(length, 1)
         return 1.0 if step >= length else (step / length) ** 2
 
     def observe(self, frequency: Tensor, dims: float) -> None:
