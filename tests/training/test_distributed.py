@@ -41,7 +41,7 @@ def run(recipe: Recipe, folder: Path, name: str, processes: int, batch: int) -> 
         assert done.returncode == 0, done.stderr[-3000:]
     weights: dict[str, Any] = {}
     for file in sorted(out.glob("*/model.safetensors")) + sorted(out.glob("model.safetensors")):
-        weights |= {f"{file.parent.name}/{k}": v for k, v in load_file(file).items()}
+        weights |= {f"{file.parent.relative_to(out)}/{k}": v for k, v in load_file(file).items()}
     return json.loads((out / "log.json").read_text()), weights
 
 

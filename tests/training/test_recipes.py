@@ -13,10 +13,21 @@ import yaml
 from click.testing import CliRunner
 from sentence_transformers import SparseEncoder
 
-from splade_os import DocumentEncoder, IdfTable, load_query_encoder
+from splade_os import (
+    EXACT,
+    DocumentEncoder,
+    IdfTable,
+    SearchClient,
+    ingest_documents,
+    load_query_encoder,
+)
 from splade_os.cli.train import train as command
 from splade_os.encoding.layout import read_layout
+from splade_os.engines import Engine
 from splade_os.errors import InputError, ModelError, SettingsError
+from splade_os.export.onnx import export_onnx
+from splade_os.features import truncate
+from splade_os.ingest.records import Record
 from splade_os.training import train
 from splade_os.training.recipe import Recipe, describe, load_recipe, recipe_names
 from tests.training.conftest import make_rows
@@ -30,9 +41,13 @@ SEEDS = [
 ]
 
 
+@pytest.mark.parametrize("engine_url", ["opensearch"], indirect=True)
 @pytest.mark.parametrize(("name", "base", "documents"), SEEDS)
-def test_seed(name: str, base: str, documents: list[str], recipe: MakeRecipe) -> None:
-    done = train(recipe(name, base, documents))
+def test_seed(
+    name: str, base: str, documents: list[str], recipe: MakeRecipe, engine: Engine, index: str
+) -> None:
+    """Trained, loaded by sentence-transformers, exported, ingested, searched."""
+    done = train(recipe(name, base, documents, training__gradient_accumulation_steps=2))
     assert done.steps == 4
     assert 0 < done.metrics["eval_dev_ndcg@10"] <= 1
     peer = SparseEncoder(str(done.folder), device="cpu")
@@ -47,6 +62,22 @@ def test_seed(name: str, base: str, documents: list[str], recipe: MakeRecipe) ->
     np.testing.assert_allclose(encoded, peer.encode_query(queries).to_dense().numpy(), atol=1e-5)
     # training has moved the weights
     assert any(entry.get("grad_norm", 0) > 0 for entry in done.log)
+    exported = done.folder.with_name("onnx")
+    assert export_onnx(str(done.folder), exported)[0].max_difference < 1e-4
+    records = [Record(i, "test", f"d{i}", text, {"text": text}) for i, text in enumerate(texts, 1)]
+    encoder = DocumentEncoder.load(str(exported), device="cpu", backend="onnx")
+    ingest_documents(
+        records, engine=engine, index=index, encoder=encoder, dead_letters=Path("never.jsonl")
+    )
+    client = SearchClient(engine=engine, index=index, model=str(done.folder), idf="model")
+    stored = np.where(theirs > 0, truncate(theirs), 0)
+    for query, vector in zip(queries, encoded, strict=True):
+        expected = stored @ vector
+        found = {hit.id: hit.score for hit in client.search(query, 10, mode, query_pruning=EXACT)}
+        assert set(found) == {f"d{i}" for i, score in enumerate(expected, 1) if score > 0}
+        for identifier, score in found.items():
+            assert score == pytest.approx(expected[int(identifier[1:]) - 1], rel=1e-2)
+    client.close()
 
 
 def test_recipes_are_those_of_the_cards() -> None:
