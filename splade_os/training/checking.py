@@ -46,6 +46,11 @@ class Collection:
     qrels: dict[str, dict[str, int]]
     idf: str = "model"
 
+    @property
+    def main(self) -> str:
+        """The metric to go by."""
+        return f"{self.name}_ndcg@10"
+
     def __call__(self, model: SpladeModel, encoder: TextEncoder) -> dict[str, float]:
         """``NAME_ndcg@10``, ``_mrr@10``, ``_query_dims``, ``_document_dims``, ``_flops``."""
         return {
@@ -59,6 +64,11 @@ class Several:
 
     name: str
     members: Sequence[Collection]
+
+    @property
+    def main(self) -> str:
+        """The metric to go by."""
+        return f"{self.name}_mean_ndcg@10"
 
     def __call__(self, model: SpladeModel, encoder: TextEncoder) -> dict[str, float]:
         """Metrics of each member, and ``NAME_mean_...`` of all."""

@@ -297,7 +297,8 @@ class Recipe(_Part):
     stop_if_below_start: float | None = Field(
         None,
         ge=0,
-        description="Stop when the nDCG@10 of any collection lies this much below its start.",
+        description="Stop when the nDCG@10 of any collection lies this much below its start; the "
+        "model of the evaluation with the best mean before is kept.",
     )
     stop_on_collapse: bool = Field(
         True, description="Stop when vectors become empty, all full, equal, or not finite."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,38 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
     set_seed(trainer.args.seed)
     if recipe.stop_if_below_start is not None and checkpoint is None:
         trainer.args.eval_on_start = True
+    began = time.monotonic()
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    seconds = time.monotonic() - began
+    state, log = trainer.state, list(trainer.state.log_history)
+    best = state.best_global_step if state.best_model_checkpoint else None
+    if recipe.stop_if_below_start is not None:
+        if best is not None:
+            trainer.load_best_model()
+        stopped = [entry["stopped"] for entry in log if "stopped" in entry]
+        if stopped:
+            kept = "the last" if best is None else f"step {best}'s"
+            _log.warning("Stopped at step %d: %s. %s model is kept.", state.global_step,
+                         stopped[-1], kept.capitalize())  # fmt: skip
+    metrics = _kept_metrics(log, best)
     trainer.save_model(str(output))
-    log = list(trainer.state.log_history)
-    metrics = _kept_metrics(log, trainer.state.best_global_step)
-    return Trained(output, trainer.state.global_step, result.training_loss, metrics, log)
+    if trainer.args.should_save:
+        from splade_os.training.card import Run, write_card
+
+        made = Run(
+            state.global_step, seconds, log, metrics, str(trainer.args.device), _emissions(trainer)
+        )
+        write_card(output, recipe, trainer.model, trainer.train_dataset, made)
+    return Trained(output, state.global_step, result.training_loss, metrics, log)
+
+
+def _emissions(trainer: Any) -> tuple[float, float] | None:
+    """Of transformers' codecarbon callback (``report_to: codecarbon``)."""
+    for callback in trainer.callback_handler.callbacks:
+        data = getattr(getattr(callback, "tracker", None), "final_emissions_data", None)
+        if data is not None:
+            return float(data.emissions), float(data.energy_consumed)
+    return None
 
 
 def build_trainer(recipe: Recipe) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -43,8 +43,17 @@ _STATE_FILE = "regularisers.safetensors"
 
 Teacher = Callable[[Sequence[str], Sequence[str]], Tensor]
 """Queries (B), documents (column by column, K · B) → scores, on the joint batch of all ranks."""
-Evaluate = Callable[[SpladeModel, TextEncoder], dict[str, float]]
-"""A model in training → metrics by name."""
+
+
+class Evaluate(Protocol):
+    """A model in training → metrics by name, of which ``main`` is the most important."""
+
+    @property
+    def main(self) -> str:
+        """Name of one of the metrics."""
+
+    def __call__(self, model: SpladeModel, encoder: TextEncoder) -> dict[str, float]:
+        """Metrics by name."""
 
 
 class SpladeTrainer(Trainer):  # type: ignore[misc]
@@ -342,6 +351,9 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
                 with self.compute_loss_context_manager():
                     found = evaluation(self.model, self.encoder)
                 metrics |= {f"{metric_key_prefix}_{name}": v for name, v in found.items()}
+            means = [metrics[f"{metric_key_prefix}_{e.main}"] for e in self._evaluations]
+            if len(means) > 1:
+                metrics[f"{metric_key_prefix}_mean_ndcg@10"] = sum(means) / len(means)
             self.model.train(was_training)
         if size > 1:
             box = [metrics]
@@ -388,6 +400,10 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
                     if name.startswith(f"{side}.")
                 }
                 regulariser.restore(own, self.args.device)
+
+    def load_best_model(self) -> None:
+        """Go back to the weights of the best evaluation."""
+        self._load_best_model()
 
     def _load_best_model(self) -> None:
         restore_weights(self.model, Path(self.state.best_model_checkpoint))
