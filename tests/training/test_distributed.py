@@ -66,7 +66,8 @@ def test_two_are_one(changes: dict[str, Any], recipe: MakeRecipe, tmp_path: Path
         "training.load_best_model_at_end": False,
         "training.max_steps": 3,
         "training.bf16": False,
-        "training.learning_rate": 1e-3,
+        "training.optim": "sgd",  # Adam makes much of gradients that are zero but for rounding
+        "training.learning_rate": 0.05,
         "data.sampler": "sequential",
         "regularisers": {
             "query": {"kind": "l1", "weight": 0.01, "warmup": 0},
