@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -12,7 +13,7 @@ from splade_os.ingest.dead_letters import DeadLetters
 from splade_os.ingest.digests import Digest
 from splade_os.ingest.flights import Flights
 from splade_os.ingest.ledger import Ledger, Progress
-from splade_os.ingest.parcel import Dead, Event, Parcel, Settled, Superseded, Unchanged
+from splade_os.ingest.parcel import Dead, Event, Overtaken, Parcel, Settled, Unchanged
 from splade_os.ingest.records import Record, Rejected
 from splade_os.ingest.report import IngestOptions
 from splade_os.vectors import Ids
@@ -45,6 +46,7 @@ class Accounts:
     flights: Flights
     options: IngestOptions
     sample: list[Written] = field(default_factory=list)
+    _overtaken: dict[int, list[Record]] = field(default_factory=dict)  # by whom
     _seen: list[int] = field(default_factory=list)
     _saved: float = field(default_factory=time.monotonic)
     _written: int = 0
@@ -61,9 +63,8 @@ class Accounts:
             case Unchanged(records):
                 self._count(unchanged=len(records))
                 self._done(records)
-            case Superseded(records):
-                self._count(updated=len(records), duplicates=len(records))
-                self._done(records)
+            case Overtaken(records, position):
+                self._overtaken[position] = records
             case Dead(record, reason, status):
                 self._dead(record, reason, status)
         if time.monotonic() - self._saved > _EVERY:
@@ -129,13 +130,18 @@ class Accounts:
         self.sample.append(Written(parcel.record.id, parcel.digest, parcel.lines))
 
     def _dead(self, record: Record | Rejected, reason: str, status: int | None) -> None:
+        lost = [record]
         if isinstance(record, Rejected):
             self.letters.reject(record)
             self.progress.nameless += record.id is None
         else:
+            # the records that it overtook would have been indexed
+            for earlier in self._overtaken.pop(record.position, []):
+                self.letters.fail(earlier, f"overtaken by {record.where}, which failed: {reason}")
+                lost.append(earlier)
             self.letters.fail(record, reason, status)
-        self._count(dead=1)
-        self._done([record])
+        self._count(dead=len(lost))
+        self._book(lost)
         dead, most = self.progress.counters["dead"], self.options.max_errors
         if self.options.on_error == "abort" or (most is not None and dead > most):
             limit = "" if self.options.on_error == "abort" else f" {dead:,} are more than {most:,}."
@@ -144,7 +150,17 @@ class Accounts:
                 hint=f"It stands in {self.letters.file}. To go on after it: --resume.",
             )
 
-    def _done(self, records: list[Record] | list[Record | Rejected]) -> None:
+    def _done(self, records: list[Record]) -> None:
+        """These are in the index, and so is nothing of those that they overtook."""
+        if self._overtaken:
+            earlier = [
+                each for record in records for each in self._overtaken.pop(record.position, [])
+            ]
+            self._count(updated=len(earlier), duplicates=len(earlier))
+            records = records + earlier
+        self._book(records)
+
+    def _book(self, records: Sequence[Record | Rejected]) -> None:
         self.progress.positions.add(record.position for record in records)
         self.flights.land(record.id for record in records if isinstance(record, Record))
         if self.options.sync:

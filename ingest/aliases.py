@@ -12,17 +12,17 @@ from splade_os.ingest.ledger import Ledger
 from splade_os.ingest.load_settings import memory_file
 from splade_os.ingest.statistics import add_to_index
 
-_STAMP = "%Y%m%d%H%M%S"
+_STAMP = "%Y%m%d%H%M%S%f"
 
 
 def new_index_name(alias: str) -> str:
-    """``products-20260102030405``."""
-    return f"{alias}-{datetime.now(UTC).strftime(_STAMP)}"
+    """``products-20260102030405678``: to the millisecond, so that names sort by age."""
+    return f"{alias}-{datetime.now(UTC).strftime(_STAMP)[:-3]}"
 
 
 def generations(engine: Engine, alias: str) -> list[str]:
     """The indices that were built for an alias, oldest first."""
-    pattern = re.compile(re.escape(alias) + r"-\d{14}")
+    pattern = re.compile(re.escape(alias) + r"-\d{17}")
     return [name for name in engine.indices(f"{alias}-*") if pattern.fullmatch(name)]
 
 

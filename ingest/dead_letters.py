@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +55,12 @@ class DeadLetters:
 
     def reject(self, rejected: Rejected) -> None:
         """Something that was no document."""
-        self._write(rejected, None, rejected.reason, rejected.raw)
+        record: object = rejected.raw
+        with suppress(orjson.JSONDecodeError):
+            value = orjson.loads(rejected.raw)
+            if isinstance(value, dict):
+                record = value
+        self._write(rejected, None, rejected.reason, record)
 
     def fail(self, record: Record, reason: str, status: int | None = None) -> None:
         """A document that could not be encoded, or that the engine refused."""

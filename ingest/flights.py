@@ -4,42 +4,61 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from splade_os.ingest.channel import AbortedError, Flow
 from splade_os.ingest.records import Record
 
 _TICK = 0.2
+_MOST = 20_000  # records that may wait; then the reader does
+
+
+@dataclass(slots=True)
+class Turn:
+    """A record whose turn it is, and earlier ones of its id that it overtook as they waited."""
+
+    record: Record
+    overtaken: list[Record] = field(default_factory=list)
 
 
 class Flights:
-    """Holds back a record while another one of its id is under way. Of several that wait, the
-    last one stays, so that what waits is never more than what is under way."""
+    """Holds back a record while another one of its id is under way. Of several that wait, only
+    the last one goes."""
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._under_way: set[str] = set()
-        self._held: dict[str, Record] = {}
+        self._held: dict[str, Turn] = {}
+        self._waiting = 0
         self._landed = threading.Condition()
 
-    def admit(self, records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
-        """Records that may go now (those of ``records``, and held ones whose time has come),
-        and those that were overtaken while they waited."""
-        ready: list[Record] = []
-        overtaken: list[Record] = []
+    def admit(self, records: Iterable[Record]) -> list[Turn]:
+        """Those that may go now: held ones whose time has come, and of ``records`` those whose
+        id is not under way.
+
+        Raises:
+            AbortedError: the flow was aborted.
+        """
+        ready: list[Turn] = []
         with self._landed:
+            while self._waiting > _MOST and self._held.keys() <= self._under_way:
+                self._wait()
             for identifier in [i for i in self._held if i not in self._under_way]:
-                ready.append(self._held.pop(identifier))
+                turn = self._held.pop(identifier)
+                self._waiting -= 1 + len(turn.overtaken)
                 self._under_way.add(identifier)
+                ready.append(turn)
             for record in records:
                 if record.id not in self._under_way:
                     self._under_way.add(record.id)
-                    ready.append(record)
+                    ready.append(Turn(record))
                     continue
-                earlier = self._held.pop(record.id, None)
-                if earlier is not None:
-                    overtaken.append(earlier)
-                self._held[record.id] = record
-        return ready, overtaken
+                self._waiting += 1
+                turn = self._held.setdefault(record.id, Turn(record))
+                if turn.record is not record:
+                    turn.overtaken.append(turn.record)
+                    turn.record = record
+        return ready
 
     def land(self, identifiers: Iterable[str]) -> None:
         """It is known what became of these."""
@@ -55,7 +74,10 @@ class Flights:
         """
         with self._landed:
             while self._held and self._held.keys() <= self._under_way:
-                if self._flow.aborted.is_set():
-                    raise AbortedError
-                self._landed.wait(_TICK)
+                self._wait()
             return bool(self._held)
+
+    def _wait(self) -> None:
+        if self._flow.aborted.is_set():
+            raise AbortedError
+        self._landed.wait(_TICK)

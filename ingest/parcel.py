@@ -82,13 +82,15 @@ class Unchanged:
 
 
 @dataclass(slots=True)
-class Superseded:
-    """Records that a later one of the same id has overtaken before they were sent."""
+class Overtaken:
+    """Records that a later one of the same id, at ``position``, overtook before they were sent;
+    what becomes of them depends on what becomes of it."""
 
     records: list[Record]
+    position: int
 
 
-Event = Settled | Dead | Unchanged | Superseded
+Event = Settled | Dead | Unchanged | Overtaken
 
 
 class Positions:

@@ -15,7 +15,7 @@ from splade_os.errors import EncodingError, InputError, SpladeError
 from splade_os.ingest.channel import Channel, Flow
 from splade_os.ingest.digests import Digest, Digests, stored_digest
 from splade_os.ingest.flights import Flights
-from splade_os.ingest.parcel import Bulk, Dead, Event, Parcel, Superseded, Unchanged
+from splade_os.ingest.parcel import Bulk, Dead, Event, Overtaken, Parcel, Unchanged
 from splade_os.ingest.patience import Patience
 from splade_os.ingest.records import Record
 from splade_os.ingest.report import IngestOptions
@@ -103,10 +103,11 @@ class Preparation:
     def _admit(
         self, window: list[Record], out: Channel[list[Draft]], events: Channel[Event]
     ) -> None:
-        ready, overtaken = self.flights.admit(window)
-        if overtaken:
-            events.put(Superseded(overtaken))
-        drafts = self._drafts(ready, events)
+        turns = self.flights.admit(window)
+        for turn in turns:
+            if turn.overtaken:
+                events.put(Overtaken(turn.overtaken, turn.record.position))
+        drafts = self._drafts([turn.record for turn in turns], events)
         if drafts:
             out.put(drafts)
 

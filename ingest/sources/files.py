@@ -47,8 +47,9 @@ class FileSource:
     def __init__(self, name: str, files: list[str], format_: str | None) -> None:
         self.name, self._files = name, files
         self._readers = [_reader(file, format_) for file in files]
-        sizes = [_size(file) for file in files]
-        self.total = sum(s for s in sizes if s is not None) if None not in sizes else None
+        self._sizes = [_size(file) for file in files]
+        known = [size for size in self._sizes if size is not None]
+        self.total = sum(known) if len(known) == len(files) else None
         self.done = 0
         self.repeatable = True  # of standard input: if the same is fed again
 
@@ -63,7 +64,7 @@ class FileSource:
 
     def items(self, skip: int = 0) -> Iterator[Item]:
         before, seen = 0, 0  # bytes of the files before, items of all
-        for file, reader in zip(self._files, self._readers, strict=True):
+        for file, size, reader in zip(self._files, self._sizes, self._readers, strict=True):
             with ExitStack() as stack:
                 try:
                     raw = _open(file, stack)
@@ -78,9 +79,9 @@ class FileSource:
                         seen += 1
                         if seen > skip:
                             yield item
-                    if seekable:
-                        self.done = before = before + raw.tell()
-                except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+                    if size is not None:
+                        self.done = before = before + size
+                except _damages() as error:
                     raise InputError(
                         f"{file} cannot be read to its end: {error}",
                         hint="What came before is indexed. Mend the file, then run with --restart.",
@@ -168,6 +169,13 @@ def _fsspec() -> Any:
     except ImportError:
         raise MissingExtraError("Reading from a URL", "sources") from None
     return fsspec
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    """What reading and decompressing a damaged file raises."""
+    zstandard = sys.modules.get("zstandard")
+    more = () if zstandard is None else (zstandard.ZstdError,)
+    return (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error, *more)
 
 
 def _decompress(raw: IO[bytes], file: str, stack: ExitStack) -> IO[bytes]:

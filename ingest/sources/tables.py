@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from typing import IO, Any
 
 from splade_os.errors import MissingExtraError
@@ -15,27 +17,29 @@ _MAX_FIELD = 100_000_000  # characters; csv's own limit is 131,072
 
 def read_csv(stream: IO[bytes], name: str, first: int) -> Iterator[Item]:
     """A table with a header, fields quoted as RFC 4180 has it."""
-    yield from _table(_text(stream), name, first, delimiter=",")
+    with _text(stream) as text:
+        yield from _table(text, name, first, delimiter=",")
 
 
 def read_tsv(stream: IO[bytes], name: str, first: int) -> Iterator[Item]:
     """A table with a header; or pairs, if the first line is a number, a tab and a text."""
-    text = _text(stream)
-    start = text.readline()
-    cells = start.rstrip("\r\n").split("\t")
-    lines = _Chain(start, text)
-    if len(cells) == 2 and cells[0].isdigit():
-        yield from _pairs(lines, name, first)
-    else:
-        yield from _table(lines, name, first, delimiter="\t")
+    with _text(stream) as text:
+        start = text.readline()
+        cells = start.rstrip("\r\n").split("\t")
+        lines = chain([start] if start else [], text)
+        if len(cells) == 2 and cells[0].isdigit():
+            yield from _pairs(lines, name, first)
+        else:
+            yield from _table(lines, name, first, delimiter="\t")
 
 
 def read_pairs(stream: IO[bytes], name: str, first: int) -> Iterator[Item]:
     """``id <tab> text`` a line, without header or quotes (TREC, MS MARCO)."""
-    yield from _pairs(_text(stream), name, first)
+    with _text(stream) as text:
+        yield from _pairs(text, name, first)
 
 
-def _pairs(lines: Iterator[str], name: str, first: int) -> Iterator[Item]:
+def _pairs(lines: Iterable[str], name: str, first: int) -> Iterator[Item]:
     for number, line in enumerate(lines, first + 1):
         if not line.isspace():
             yield Item(f"{name}:{number}", line.encode(), decode=_pair)
@@ -48,7 +52,7 @@ def _pair(raw: bytes) -> dict[str, str]:
     return {"_id": identifier, "text": text}
 
 
-def _table(lines: Iterator[str], name: str, first: int, delimiter: str) -> Iterator[Item]:
+def _table(lines: Iterable[str], name: str, first: int, delimiter: str) -> Iterator[Item]:
     csv.field_size_limit(_MAX_FIELD)
     rows = csv.reader(lines, delimiter=delimiter)
     header = next(rows, None)
@@ -100,20 +104,11 @@ def read_parquet(stream: IO[bytes], name: str, first: int) -> Iterator[Item]:
         raise ValueError(str(error)) from error
 
 
-def _text(stream: IO[bytes]) -> io.TextIOWrapper:
+@contextmanager
+def _text(stream: IO[bytes]) -> Iterator[io.TextIOWrapper]:
     # an undecodable byte becomes a lone surrogate, which the encoder refuses by name
-    return io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-
-
-class _Chain:
-    """A line that was read already, and the rest."""
-
-    def __init__(self, line: str, rest: io.TextIOWrapper) -> None:
-        self._line, self._rest = line, rest
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line, self._line = self._line, ""
-        return line or next(self._rest)
+    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()  # else the wrapper closes a stream that is not its own
