@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ from splade_os.cli.steps import busy
 
 if TYPE_CHECKING:
     from splade_os.evaluation.collection import Collection
+    from splade_os.evaluation.evaluate import Settings
+    from splade_os.evaluation.memory import Change
     from splade_os.evaluation.report import Report
+    from splade_os.evaluation.sweep import Sweep
 
 _EVERY = 10.0  # seconds
 _MODES = (
@@ -46,6 +50,8 @@ _MEASURES = "ir-measures beside the card's, e.g. 'nDCG@10,R@1000,RR@10'."
 @click.option("--by", default="ndcg@10", show_default=True, help="Measure that is compared.")
 @click.option("--depth", type=click.IntRange(1, 10_000), help="Documents per query.")
 @click.option("--remove-query-id", is_flag=True, help="No query finds the document of its own id.")
+@click.option("--sweep", help="Prune documents in steps: what would max-ratio=0,0.1,0.2 do?")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a report.")
 @click.option("--runs", type=click.Path(file_okay=False, path_type=Path), help="Write TREC runs.")
 @encoding_options
 @json_option
@@ -60,6 +66,8 @@ def evaluate(
     by: str,
     depth: int | None,
     remove_query_id: bool,
+    sweep: str | None,
+    html: Path | None,
     runs: Path | None,
     modes: str | None,
     in_memory: bool,
@@ -77,6 +85,7 @@ def evaluate(
     from splade_os.evaluation.evaluate import Settings
     from splade_os.evaluation.measures import parse_measures
     from splade_os.evaluation.nanobeir import HUB, open_nanobeir
+    from splade_os.evaluation.sweep import parse_sweep
     from splade_os.ingest.records import DEFAULT_TEXT_FIELDS, RecordReader
 
     settings = Settings(
@@ -95,17 +104,20 @@ def evaluate(
         reader = RecordReader(fields)
         return open_collection(collection, split=split, queries=queries, qrels=qrels, reader=reader)
 
+    steps = parse_sweep(sweep) if sweep else None
     if flags["index"]:
-        reports = [_through_index(opened, modes, settings, in_memory, flags)]
+        reports = [_through_index(opened, modes, settings, in_memory, steps, flags)]
     else:
         if in_memory:
             raise click.UsageError("Without --index everything is in memory.")
         if collection.split(":")[0] != "nanobeir":
             collections = [opened(DEFAULT_TEXT_FIELDS)]
         chosen = [mode.strip() for mode in (modes or "model").split(",") if mode.strip()]
-        reports = _in_memory(collections, chosen, settings, flags)
+        reports = _in_memory(collections, chosen, settings, steps, flags)
     if runs is not None:
         _write_runs(runs, reports)
+    if html is not None:
+        _write_html(html, reports, by)
     if as_json:
         print_json(_json(reports))
         return
@@ -120,12 +132,14 @@ def evaluate(
 def _through_index(
     opened: Callable[[tuple[str, ...]], Collection],
     modes: str | None,
-    settings: Any,
+    settings: Settings,
     in_memory: bool,
+    sweep: Sweep | None,
     flags: dict[str, Any],
 ) -> Report:
     from splade_os.encoding import DocumentEncoder
     from splade_os.evaluation.evaluate_index import evaluate_index
+    from splade_os.evaluation.sweep import sweep_index
     from splade_os.evaluation.ways import DEFAULT_WAYS, parse_ways
     from splade_os.search.client import SearchClient
 
@@ -147,18 +161,35 @@ def _through_index(
                 chosen = meta.model.options().model_dump()
                 encoder = DocumentEncoder.load(name, **running, **chosen)
         with counting(collection.name) as progress:
-            return evaluate_index(
+            report = evaluate_index(
                 client, collection, ways, settings=settings, in_memory=encoder, progress=progress
             )
+            if sweep is None:
+                return report
+            points = sweep_index(
+                client,
+                collection,
+                ways,
+                sweep,
+                settings=settings,
+                model=flags["model"],
+                device=running["device"],
+                progress=progress,
+            )
+            return replace(report, curve=points)
 
 
 def _in_memory(
-    collections: list[Collection], modes: list[str], settings: Any, flags: dict[str, Any]
+    collections: list[Collection],
+    modes: list[str],
+    settings: Settings,
+    sweep: Sweep | None,
+    flags: dict[str, Any],
 ) -> list[Report]:
     from splade_os.encoding import DocumentEncoder
     from splade_os.evaluation.comparison import compare_all
     from splade_os.evaluation.evaluate import evaluate_in_memory
-    from splade_os.evaluation.report import Report
+    from splade_os.evaluation.report import CurvePoint, Report
     from splade_os.settings import DEFAULT_MODEL
 
     running, options, flags = split_options(flags)
@@ -180,10 +211,16 @@ def _in_memory(
                 model,
                 modes,  # type: ignore[arg-type]
                 settings=settings,
+                changes={"": lambda batch: batch, **_changes(sweep)},
                 device=running["device"],
                 progress=progress,
             )
-        evaluations = list(found.values())
+        evaluations = [e for (_, change), e in found.items() if not change]
+        points = [
+            CurvePoint(sweep.option, value, replace(found[mode, f"{value:g}"], label=mode))
+            for value in sweep.values
+            for mode in modes
+        ] if sweep else []  # fmt: skip
         comparisons = compare_all({e.label: e.scores for e in evaluations}, settings.by)
         documents = evaluations[0].documents
         reports.append(
@@ -194,9 +231,15 @@ def _in_memory(
                 setting,
                 evaluations,
                 comparisons,
+                curve=points,
+                texts=collection.judged.queries,
             )
         )
     return reports
+
+
+def _changes(sweep: Sweep | None) -> dict[str, Change]:
+    return {f"{value:g}": sweep.change(value) for value in sweep.values} if sweep else {}
 
 
 def _json(reports: list[Report]) -> dict[str, Any]:
@@ -218,6 +261,20 @@ def _json(reports: list[Report]) -> dict[str, Any]:
             for label, mean in zip(labels, means, strict=True)
         },
     }
+
+
+def _write_html(file: Path, reports: list[Report], by: str) -> None:
+    from splade_os.errors import InputError
+    from splade_os.evaluation.html import render
+
+    if len(reports) > 1:
+        raise click.UsageError("--html shows one collection, not several.")
+    page = render(reports[0], by)
+    try:
+        file.write_text(page, "utf-8")
+    except OSError as error:
+        raise InputError(f"The report {file} cannot be written: {error}") from None
+    click.echo(f"Report written: {file}", err=True)
 
 
 def _write_runs(folder: Path, reports: list[Report]) -> None:

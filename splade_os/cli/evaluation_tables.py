@@ -11,9 +11,8 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from splade_os.evaluation.agreement import Agreement
     from splade_os.evaluation.comparison import Comparison
-    from splade_os.evaluation.report import Evaluation, Report
+    from splade_os.evaluation.report import Report
 
 _WIDE = 200
 _ROWS = {
@@ -23,16 +22,6 @@ _ROWS = {
     "corpus_sparsity_ratio": "sparsity ratio of the corpus",
     "avg_flops": "average FLOPS",
 }
-_COSTS = {
-    "query dims": "query_active_dims",
-    "doc dims": "corpus_active_dims",
-    "FLOPS": "avg_flops",
-    "p50 ms": "engine_p50_ms",
-    "p95 ms": "engine_p95_ms",
-    "p99 ms": "engine_p99_ms",
-    "whole ms": "whole_p50_ms",
-}
-_LEADING = ("ndcg@10", "mrr@10", "map@100", "recall@10")
 
 
 def show(report: Report) -> None:
@@ -44,8 +33,10 @@ def show(report: Report) -> None:
     _show_costs(report)
     if report.comparisons:
         _show_comparisons(report.comparisons)
+    if report.curve:
+        _show_curve(report)
     for agreement in report.agreements:
-        click.echo("\n" + agreement_line(agreement))
+        click.echo("\n" + agreement.sentence())
     for note in report.notes:
         click.echo(note, err=True)
     documents = f", {report.documents:,} documents" if report.documents is not None else ""
@@ -59,7 +50,7 @@ def _show_every(report: Report) -> None:
     evaluation = report.evaluations[0]
     table = table_of([report.collection, evaluation.label])
     measures = evaluation.scores.means
-    for name in dict.fromkeys([*(n for n in _LEADING[:3] if n in measures), *measures]):
+    for name in dict.fromkeys(["ndcg@10", "mrr@10", "map@100", *measures]):
         table.add_row(name, f"{measures[name]:.4f}")
     for name, words in _ROWS.items():
         value = evaluation.sparsity.get(name)
@@ -70,7 +61,9 @@ def _show_every(report: Report) -> None:
 
 
 def _show_quality(report: Report) -> None:
-    names = [*_LEADING, *_more(report.evaluations[0])]
+    from splade_os.evaluation.report import leading
+
+    names = leading(report.evaluations[0])
     table = table_of([report.collection, *names])
     for e in report.evaluations:
         table.add_row(e.label, *(f"{e.scores.means[name]:.4f}" for name in names))
@@ -78,25 +71,36 @@ def _show_quality(report: Report) -> None:
 
 
 def _show_costs(report: Report) -> None:
-    rows = [(e, e.sparsity | (e.latency.to_dict() if e.latency else {}))
-            for e in report.evaluations]  # fmt: skip
-    if len(rows) == 1 and rows[0][0].latency is None:
+    from splade_os.evaluation.report import costs
+
+    if len(report.evaluations) == 1 and report.evaluations[0].latency is None:
         return  # its sparsity is among every figure
-    columns = {words: name for words, name in _COSTS.items() if any(name in r for _, r in rows)}
+    columns, rows = costs(report.evaluations)
     table = table_of(["", *columns])
-    for e, row in rows:
-        table.add_row(
-            e.label,
-            *(f"{row[n]:.{2 if n == 'avg_flops' else 1}f}" if n in row else ""
-              for n in columns.values()),
-        )  # fmt: skip
+    for e, cells in zip(report.evaluations, rows, strict=True):
+        table.add_row(e.label, *cells)
     click.echo()
     _print(table)
 
 
-def _more(evaluation: Evaluation) -> list[str]:
-    """The measures that the user named."""
-    return [name for name in evaluation.scores.means if name[0].isupper()]
+def _show_curve(report: Report) -> None:
+    from splade_os.evaluation.report import costs, leading
+
+    names = leading(report.curve[0].evaluation)
+    columns, rows = costs([p.evaluation for p in report.curve])
+    sized = any(p.index for p in report.curve)
+    option = report.curve[0].option.replace("_", "-")
+    table = table_of([option, *names, *(["MB"] if sized else []), *columns])
+    for p, cells in zip(report.curve, rows, strict=True):
+        size = f"{p.index.bytes / 1e6:,.1f}" if p.index else ""
+        table.add_row(
+            f"{p.value:g} {p.evaluation.label}",
+            *(f"{p.evaluation.scores.means[name]:.4f}" for name in names),
+            *([size] if sized else []),
+            *cells,
+        )
+    click.echo()
+    _print(table)
 
 
 def _show_comparisons(comparisons: Sequence[Comparison]) -> None:
@@ -104,33 +108,22 @@ def _show_comparisons(comparisons: Sequence[Comparison]) -> None:
     click.echo(f"\n{first.measure} against {first.a}:")
     table = table_of(["", "difference", "95 %", "p", "better", "equal", "worse"])
     for c in comparisons:
-        p = c.p if c.p_corrected is None else c.p_corrected
         table.add_row(
             c.b,
             f"{c.difference:+.4f}",
             f"{c.low:+.4f} … {c.high:+.4f}",
-            f"{p:.4f}" + ("*" if p < 0.05 else " "),
+            f"{c.decisive:.4f}" + ("*" if c.decisive < 0.05 else " "),
             *(str(n) for n in (c.better, c.equal, c.worse)),
         )
     _print(table)
 
 
-def agreement_line(a: Agreement) -> str:
-    """One sentence: does the engine do what it must, and what does its storage change?"""
-    return (
-        f"{a.label}: the engine's hits are those of the exact product for {a.same_hits:,} of "
-        f"{a.queries:,} queries, its scores within {a.score_difference:.0e}"
-        f"{'' if a.ok else ', NOT as it must be'}. {a.measure}: {a.engine:.4f} by the engine, "
-        f"{a.stored:.4f} with the weights that it stores, {a.encoded:.4f} with the model's."
-    )
-
-
 def show_many(reports: Sequence[Report]) -> None:
     """Collections below each other, with their mean; a table for each way of searching."""
-    from splade_os.evaluation.report import mean_of
+    from splade_os.evaluation.report import leading, mean_of
 
     for i, evaluation in enumerate(reports[0].evaluations):
-        names = [*_LEADING, *_more(evaluation)]
+        names = leading(evaluation)
         table = table_of([evaluation.label, *names, "query dims", "doc dims", "FLOPS"])
         rows = [(report.collection, report.evaluations[i]) for report in reports]
         mean = mean_of([e for _, e in rows], "mean")

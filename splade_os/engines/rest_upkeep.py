@@ -33,12 +33,14 @@ class RestUpkeep:
     def capabilities(self) -> Capabilities:
         raise NotImplementedError
 
-    def _included(self, fields: Sequence[str]) -> Any:
-        if not fields:
+    def _included(self, fields: Sequence[str] | None) -> Any:
+        """The ``_source`` of a request for these fields; ``None`` = all."""
+        if fields is not None and not fields:
             return False
+        wanted = {} if fields is None else {"includes": list(fields)}
         if self.capabilities().exclude_vectors:  # else Elasticsearch 9.2 leaves vectors out
-            return {"includes": list(fields), "exclude_vectors": False}
-        return list(fields)
+            return {**wanted, "exclude_vectors": False}
+        return wanted or True
 
     def documents(
         self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
@@ -64,8 +66,7 @@ class RestUpkeep:
         self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         body: dict[str, Any] = {"size": page, "sort": ["_doc"]}
-        if fields is not None:
-            body["_source"] = self._included(fields)
+        body["_source"] = self._included(fields)
         answer = self._call(
             "POST", f"/{index}/_search", body, index=index, params={"scroll": _KEEP}
         )

@@ -48,6 +48,16 @@ class Agreement:
         """Whether the engine did what it must."""
         return self.same_hits == self.queries and self.score_difference <= SAME
 
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"{self.label}: the engine's hits are those of the exact product for "
+            f"{self.same_hits:,} of {self.queries:,} queries, its scores within "
+            f"{self.score_difference:.0e}{'' if self.ok else ', NOT as it must be'}. "
+            f"{self.measure}: {self.engine:.4f} by the engine, {self.stored:.4f} with the weights "
+            f"that it stores, {self.encoded:.4f} with the model's."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {**asdict(self), "ok": self.ok}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,6 +65,11 @@ class Comparison:
         """Queries on which both are the same."""
         return len(self.differences) - self.better - self.worse
 
+    @property
+    def decisive(self) -> float:
+        """The p value to judge by: corrected, where several questions were asked."""
+        return self.p if self.p_corrected is None else self.p_corrected
+
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
@@ -102,7 +107,7 @@ def compare(a: str, scores_a: Scores, b: str, scores_b: Scores, measure: str) ->
     values_a = np.array(list(mine.values()))
     values_b = np.array([theirs[query] for query in mine])
     gains = values_b - values_a
-    low, high = _bootstrap(gains)
+    low, high = confidence_interval(gains)
     return Comparison(
         measure,
         a,
@@ -156,11 +161,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in result]
 
 
-def _bootstrap(gains: npt.NDArray[np.float64]) -> tuple[float, float]:
-    if len(gains) < 2 or np.ptp(gains) <= _EQUAL:
-        return float(gains.mean()), float(gains.mean())
+def confidence_interval(values: Iterable[float]) -> tuple[float, float]:
+    """Where 95 % of the means of bootstrap samples lie (10,000 samples, a fixed seed)."""
+    sample = np.fromiter(values, np.float64)
+    if len(sample) < 2 or np.ptp(sample) <= _EQUAL:
+        return float(sample.mean()), float(sample.mean())
     interval = stats.bootstrap(
-        (gains,),
+        (sample,),
         np.mean,
         method="percentile",
         n_resamples=RESAMPLES,

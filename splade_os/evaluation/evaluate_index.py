@@ -113,6 +113,7 @@ def evaluate_index(
         agreements,
         stats,
         notes,
+        texts=judged.queries,
     )
 
 

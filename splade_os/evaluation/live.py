@@ -98,11 +98,11 @@ def run_queries(
         return run, None
     vocabulary = client.encoder(way.encoder).vocabulary
     ids_of = {token: i for i, token in enumerate(vocabulary.tokens)}
-    return run, _batch(sent, ids_of)
+    return run, batch_of(sent, ids_of)
 
 
 def time_queries(
-    client: SearchClient, queries: Mapping[str, str], way: Way, most: int = 1000
+    client: SearchClient, queries: Mapping[str, str], way: Way, most: int = 300
 ) -> Latency:
     """Time the searches of a user: ten hits, one query after the other, on a warm index.
 
@@ -135,7 +135,7 @@ def stored_vectors(
     documents = engine.scan(index, [meta.field], page=_PAGE)
     try:
         while page := list(islice(documents, _PAGE)):
-            batch = _batch([source.get(meta.field) or {} for _, source in page], ids_of)
+            batch = batch_of([source.get(meta.field) or {} for _, source in page], ids_of)
             yield (
                 [identifier for identifier, _ in page],
                 replace(batch, values=truncate(batch.values)),
@@ -174,8 +174,13 @@ def missing_documents(engine: Engine, index: str, qrels: Qrels) -> list[str]:
     return [document for document in wanted if document not in have]
 
 
-def _batch(vectors: Sequence[Mapping[str, float]], ids_of: Mapping[str, int]) -> SparseBatch:
-    """Vectors given by names and weights; ``ids_of`` has the id of every name."""
+def batch_of(vectors: Sequence[Mapping[str, float]], ids_of: Mapping[str, int]) -> SparseBatch:
+    """Vectors given by names and weights.
+
+    Args:
+        vectors: name → weight.
+        ids_of: name → id, of all V.
+    """
     rows = []
     for vector in vectors:
         ids = np.array([ids_of[name] for name in vector], np.int32)

@@ -56,6 +56,35 @@ class Evaluation:
         return figures | {prefix + k: v for k, v in self.sparsity.items()}
 
 
+_COSTS = {
+    "query dims": ("query_active_dims", 1),
+    "doc dims": ("corpus_active_dims", 1),
+    "FLOPS": ("avg_flops", 2),
+    "p50 ms": ("engine_p50_ms", 1),
+    "p95 ms": ("engine_p95_ms", 1),
+    "p99 ms": ("engine_p99_ms", 1),
+    "whole ms": ("whole_p50_ms", 1),
+}
+_LEADING = ("ndcg@10", "mrr@10", "map@100", "recall@10")
+
+
+def leading(evaluation: Evaluation) -> list[str]:
+    """The measures that a short table shows: four of the card's, and those that were asked for."""
+    return [*_LEADING, *(name for name in evaluation.scores.means if name not in CARD_NAMES)]
+
+
+def costs(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]:
+    """Columns that are known of any, and the figures of each, spelled."""
+    rows = [e.sparsity | (e.latency.to_dict() if e.latency else {}) for e in evaluations]
+    columns = [words for words, (name, _) in _COSTS.items() if any(name in row for row in rows)]
+    spelled = [
+        [f"{row[name]:.{digits}f}" if name in row else ""
+         for name, digits in (_COSTS[words] for words in columns)]
+        for row in rows
+    ]  # fmt: skip
+    return columns, spelled
+
+
 CARD_NAMES = frozenset(
     [f"{m}@{k}" for m in ("accuracy", "precision", "recall") for k in (1, 3, 5, 10)]
     + ["ndcg@10", "mrr@10", "map@100"]
@@ -87,6 +116,41 @@ def _sum(parts: Sequence[Sparsity]) -> Sparsity | None:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """What searching costs and gives where documents are pruned by one setting.
+
+    Attributes:
+        option: ``max_ratio`` ...
+        value: of the option.
+        evaluation: one way of searching them.
+        index: size of an index of them, where one was made.
+    """
+
+    option: str
+    value: float
+    evaluation: Evaluation
+    index: IndexStats | None = None
+
+    @property
+    def active_dims(self) -> float:
+        """Mean active dimensions of a document."""
+        return self.evaluation.documents.active_dims if self.evaluation.documents else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        latency = self.evaluation.latency
+        return {
+            "option": self.option,
+            "value": self.value,
+            "way": self.evaluation.label,
+            "measures": dict(self.evaluation.scores.means),
+            "sparsity": self.evaluation.sparsity,
+            "latency": latency.to_dict() if latency else None,
+            "index": asdict(self.index) if self.index else None,
+        }
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything about one collection.
 
@@ -99,6 +163,8 @@ class Report:
         agreements: of engine and arithmetic.
         index: size of the index.
         notes: what a reader of the figures must know.
+        curve: what pruning the documents would do.
+        texts: query id → text.
     """
 
     collection: str
@@ -110,6 +176,8 @@ class Report:
     agreements: Sequence[Agreement] = ()
     index: IndexStats | None = None
     notes: Sequence[str] = ()
+    curve: Sequence[CurvePoint] = ()
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the runs, ready for JSON."""
@@ -131,4 +199,5 @@ class Report:
             "agreements": [a.to_dict() for a in self.agreements],
             "index": asdict(self.index) if self.index else None,
             "notes": list(self.notes),
+            "curve": [point.to_dict() for point in self.curve],
         }
