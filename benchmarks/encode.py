@@ -312,7 +312,7 @@ def quality_rows(root: Path, scifact: Path) -> list[dict[str, Any]]:
     for precision, model in (("float32", graphs), ("bfloat16", "starter"), ("int8", graphs)):
         encoder = DocumentEncoder.load(str(model), device="cpu", dtype=precision)  # type: ignore[arg-type]
         found = evaluate_in_memory(collection, encoder, str(model), ("idf",), device="cpu")
-        reached[precision] = found["idf", ""].scores["nDCG@10"]
+        reached[precision] = found["idf", ""].scores.means["ndcg@10"]
         print(f"quality {precision:<10} {reached[precision]:.4f}", file=sys.stderr)
     by_itself = {
         "bfloat16": choose(resolve_model("starter").folder, "cpu", "auto").precision == "bfloat16",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,24 +12,21 @@ from pydantic import ValidationError
 
 from splade_os.encoding.backend import Backend, NonFiniteError
 from splade_os.encoding.batching import token_budget
-from splade_os.encoding.choice import BackendName, Choice, Precision, choose, torch_device
+from splade_os.encoding.choice import BackendName, Choice, Precision
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_layout
 from splade_os.encoding.lexical import LexicalPrior, mean_weight
-from splade_os.encoding.onnx_backend import OnnxBackend
 from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers, scale
+from splade_os.encoding.start import Head, start_backend
 from splade_os.encoding.tokenization import TextTokenizer
-from splade_os.encoding.unloaded import Unloaded
 from splade_os.encoding.windows import split
-from splade_os.errors import EncodingError, MissingExtraError, ModelError, SettingsError
+from splade_os.errors import EncodingError, ModelError, SettingsError
 from splade_os.identity import EncodingOptions, ModelIdentity
 from splade_os.vectors import Ids, SparseBatch, Weights
 from splade_os.vocabulary import Vocabulary
-
-Head = Literal["torch", "triton"]
 
 
 class DocumentEncoder:
@@ -133,13 +129,8 @@ class DocumentEncoder:
                 part = layout.query
         part = part.stated(chosen)
         length = min(chosen.max_length or part.max_length, part.max_length)
-        devices = _devices(device)
-        choice = choose(part.folder, devices[0], dtype, backend)
-        start = partial(_start, part, choice, head, cuda_graphs)
-        running = (
-            start(choice.device)
-            if len(devices) == 1
-            else ParallelBackend(start, [str(each) for each in devices])
+        running, choice = start_backend(
+            part, device, dtype, backend, head=head, cuda_graphs=cuda_graphs
         )
         chunk = chosen.long_texts == "chunk"
         tokenizer = TextTokenizer(
@@ -306,54 +297,3 @@ def _wait(positions: list[int], result: Callable[[], SparseBatch]) -> tuple[list
             f"The model returned NaN or infinity for text {positions[error.row]} of the batch.",
             hint="Try dtype float32; if it stays, the weights are damaged.",
         ) from None
-
-
-def _devices(wish: str | None) -> list[str | None]:
-    """``None`` = whichever is best."""
-    if wish is None:
-        return [None]
-    if wish == "all":
-        try:
-            import torch
-        except ImportError:
-            raise MissingExtraError("Encoding on GPUs", "torch") from None
-        found: list[str | None] = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
-        if not found:
-            raise SettingsError("torch sees no GPU, so there is no device to take all of.")
-        return found
-    names: list[str | None] = [name.strip() for name in wish.split(",")]
-    if "" in names or len({str(name).split(":")[0] for name in names}) > 1:
-        raise SettingsError(
-            f"Device {wish!r}: give one, several of one kind separated by commas, or all.",
-            hint="For example cpu, cuda:1, or cuda:0,cuda:1.",
-        )
-    return names
-
-
-def _start(
-    part: SpladePart, choice: Choice, head: Head, cuda_graphs: bool, device_name: str
-) -> Backend:
-    if choice.backend == "none":
-        return Unloaded(part.folder)
-    if choice.graph is not None:
-        return OnnxBackend(choice.graph, choice.precision)
-    try:
-        import torch
-
-        from splade_os.encoding.transformer import SpladeTransformer
-    except ImportError:
-        raise MissingExtraError("Encoding with torch", "torch") from None
-    device = torch_device(device_name)
-    dtype = getattr(torch, choice.precision)
-    if device.type == "cuda":
-        from splade_os.encoding.cuda import CudaTransformer
-
-        if not torch.cuda.is_available():
-            raise SettingsError(
-                f"torch sees no GPU, so nothing runs on {device}.",
-                hint="Check nvidia-smi and that torch was installed with CUDA; or --device cpu.",
-            )
-        return CudaTransformer(part, device, dtype, head=head, graphs=cuda_graphs)
-    if head != "torch" or cuda_graphs:
-        raise SettingsError("The Triton head and CUDA graphs need a GPU.")
-    return SpladeTransformer(part, device, dtype)

@@ -1,0 +1,85 @@
+"""From what is wished to a running backend: on one device, or on several."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+from splade_os.encoding.backend import Backend
+from splade_os.encoding.choice import BackendName, Choice, Precision, choose, torch_device
+from splade_os.encoding.layout import SpladePart
+from splade_os.encoding.onnx_backend import OnnxBackend
+from splade_os.encoding.parallel import ParallelBackend
+from splade_os.encoding.unloaded import Unloaded
+from splade_os.errors import MissingExtraError, SettingsError
+
+Head = Literal["torch", "triton"]
+
+
+def start_backend(
+    part: SpladePart,
+    device: str | None,
+    precision: Precision | None,
+    backend: BackendName,
+    *,
+    head: Head,
+    cuda_graphs: bool,
+) -> tuple[Backend, Choice]:
+    """Load a model; arguments as those of `DocumentEncoder.load`."""
+    devices = _devices(device)
+    choice = choose(part.folder, devices[0], precision, backend)
+    start = partial(_start, part, choice, head, cuda_graphs)
+    if len(devices) == 1:
+        return start(choice.device), choice
+    return ParallelBackend(start, [str(each) for each in devices]), choice
+
+
+def _devices(wish: str | None) -> list[str | None]:
+    """``None`` = whichever is best."""
+    if wish is None:
+        return [None]
+    if wish == "all":
+        try:
+            import torch
+        except ImportError:
+            raise MissingExtraError("Encoding on GPUs", "torch") from None
+        found: list[str | None] = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+        if not found:
+            raise SettingsError("torch sees no GPU, so there is no device to take all of.")
+        return found
+    names: list[str | None] = [name.strip() for name in wish.split(",")]
+    if "" in names or len({str(name).split(":")[0] for name in names}) > 1:
+        raise SettingsError(
+            f"Device {wish!r}: give one, several of one kind separated by commas, or all.",
+            hint="For example cpu, cuda:1, or cuda:0,cuda:1.",
+        )
+    return names
+
+
+def _start(
+    part: SpladePart, choice: Choice, head: Head, cuda_graphs: bool, device_name: str
+) -> Backend:
+    if choice.backend == "none":
+        return Unloaded(part.folder)
+    if choice.graph is not None:
+        return OnnxBackend(choice.graph, choice.precision)
+    try:
+        import torch
+
+        from splade_os.encoding.transformer import SpladeTransformer
+    except ImportError:
+        raise MissingExtraError("Encoding with torch", "torch") from None
+    device = torch_device(device_name)
+    dtype = getattr(torch, choice.precision)
+    if device.type == "cuda":
+        from splade_os.encoding.cuda import CudaTransformer
+
+        if not torch.cuda.is_available():
+            raise SettingsError(
+                f"torch sees no GPU, so nothing runs on {device}.",
+                hint="Check nvidia-smi and that torch was installed with CUDA; or --device cpu.",
+            )
+        return CudaTransformer(part, device, dtype, head=head, graphs=cuda_graphs)
+    if head != "torch" or cuda_graphs:
+        raise SettingsError("The Triton head and CUDA graphs need a GPU.")
+    return SpladeTransformer(part, device, dtype)
