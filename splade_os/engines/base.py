@@ -121,11 +121,13 @@ class HybridQuery:
     Attributes:
         terms, match: its two parts, in this order.
         pipeline: the search pipeline that fuses their scores, as a request body holds it.
+        depth: hits of each part, of every shard, that are fused.
     """
 
     terms: TermsQuery
     match: MatchQuery
     pipeline: Mapping[str, Any]
+    depth: int = 100
 
 
 @dataclass(frozen=True)

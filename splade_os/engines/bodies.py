@@ -183,7 +183,10 @@ def _hybrid(
     shape = strategy.shape(request.shape, server)
     parts = [_terms(terms, shape, request, meta), _match(query.match)]
     queries = b",".join(_filtered(part, request.filter) for part in parts)
-    return b'{"hybrid":{"queries":[' + queries + b"]}}"
+    depth = b""
+    if server.number >= (2, 19):  # older ones fuse as many as are asked for
+        depth = b',"pagination_depth":%d' % max(query.depth, request.offset + request.k)
+    return b'{"hybrid":{"queries":[' + queries + b"]" + depth + b"}}"
 
 
 def _source_filter(request: SearchRequest, field: str, server: Capabilities) -> Any:

@@ -117,7 +117,7 @@ def plan_hybrid(
         return Plan(options.mode, (request,), None, weights_from, reason)
     if fusion.engine:
         request = _terms_request(sparse, meta, options, fusion.sparse, options.k, options.offset)
-        query = HybridQuery(sparse.query, MatchQuery(text), pipeline(fusion))
+        query = HybridQuery(sparse.query, MatchQuery(text), pipeline(fusion), fusion.depth)
         request = replace(request, query=query, two_phase=None, min_score=None)
         return Plan(options.mode, (request,), sparse, weights_from)
     depth = max(fusion.depth, options.offset + options.k)
