@@ -2,7 +2,8 @@
 
     python benchmarks/engine_queries.py [BEIR_FOLDER] [--url URL] [--random 10000]
 
-The cluster has ML Commons and neural-search (`splade-os cluster up --flavor plugins`). Texts are
+The cluster has ML Commons and neural-search; without --url a node of its own is started, where its
+artifacts are there already (`splade-os cluster up --flavor plugins` fetches them). Texts are
 all queries of the collection and random strings: words of the corpus, pieces of the vocabulary
 glued together, ASCII, any Unicode. Compared are the terms, the weights as float32, and the 100
 best hits of every query of the collection. Documents are encoded without a model, by the lexical
@@ -40,6 +41,9 @@ from splade_os.export.opensearch_deploy import deploy_package
 from splade_os.export.opensearch_deployed import undeploy_encoder
 from splade_os.export.opensearch_tokenizer import export_opensearch_tokenizer
 from splade_os.identity import ModelIdentity
+from splade_os.local import down, up
+from splade_os.local.artifacts import find_release, missing_bytes
+from splade_os.local.places import base_dir
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import SparseBatch
 from splade_os.vocabulary import FEATURE_NAMING
@@ -53,16 +57,29 @@ BATCH = 100
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path, nargs="?", default=DEFAULT)
-    parser.add_argument("--url", default="http://localhost:9200")
+    parser.add_argument("--url")
     parser.add_argument("--random", type=int, default=10_000)
     arguments = parser.parse_args()
-    rows = []
-    if arguments.folder.is_dir():
-        rows = measure(arguments.folder, arguments.url, arguments.random)
+    rows = run(arguments.folder, arguments.url, arguments.random)
     for r in rows:
         print(f"{r['case']:<34} {r['ours']!s:>9} {r['peer']!s:>9} {r['note']}", file=sys.stderr)
     machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
     print(json.dumps({"benchmark": "engine_queries", "machine": machine, "rows": rows}))
+
+
+def run(folder: Path, url: str | None, count: int) -> list[dict[str, Any]]:
+    release = find_release("opensearch", flavor="plugins")
+    if not folder.is_dir():
+        return [not_run("the collection is not here")]
+    if url is not None:
+        return measure(folder, url, count)
+    if missing_bytes(release, base_dir() / "artifacts"):
+        return [not_run("the plugins are not here: splade-os cluster up --flavor plugins")]
+    try:
+        node = up(name=NAME, flavor="plugins", via="jvm", port=0, heap="1g")
+        return measure(folder, node.url, count)
+    finally:
+        down(NAME, delete_data=True)
 
 
 def measure(folder: Path, url: str, count: int) -> list[dict[str, Any]]:
@@ -201,10 +218,20 @@ def same_hits(one: dict[str, float], two: dict[str, float]) -> bool:
     )
 
 
+def not_run(why: str) -> dict[str, Any]:
+    return row("engine queries", None, None, "texts", None, None, f"not run: {why}")
+
+
 def row(
-    case: str, ours: float, peer: float, unit: str, goal: float | None, ok: bool | None, note: str
+    case: str,
+    ours: float | None,
+    peer: float | None,
+    unit: str,
+    goal: float | None,
+    ok: bool | None,
+    note: str,
 ) -> dict[str, Any]:
-    ratio = round(ours / peer, 3) if peer else None
+    ratio = round(ours / peer, 3) if ours is not None and peer else None
     return {
         "case": case, "ours": ours, "peer": peer, "unit": unit, "ratio": ratio, "goal": goal,
         "ok": ok, "note": note,

@@ -128,8 +128,9 @@ def list_(as_json: bool, **flags: Any) -> None:
         click.echo(f"No query encoder of splade-os is deployed at {engine.url}.", err=True)
         return
     table = Table("name", "version", box=None)
-    for column in ("model id", "model", "idf", "pipelines", "older"):
-        table.add_column(column, overflow="fold")  # ids are there to be copied
+    table.add_column("model id", no_wrap=True, min_width=20)  # to be copied
+    for column in ("model", "idf", "pipelines", "older"):
+        table.add_column(column, overflow="fold")
     for one in found:
         table.add_row(
             one.name,

@@ -31,6 +31,7 @@ from splade_os.export.opensearch_package import (
     description,
     register_body,
 )
+from splade_os.vocabulary import TOKEN_IDS
 
 _TOLERANCE = 1e-6  # relative; floats go through JSON
 GRACE = 5.0
@@ -232,9 +233,13 @@ def _test(ml: MlCommons, model_id: str, package: QueryEncoderPackage) -> None:
 def _check_index(engine: ClusterEngine, index: str, package: QueryEncoderPackage) -> str:
     """The vector field of an index that the package may search."""
     meta, manifest = engine.index_meta(index), package.manifest
+    naming = meta.feature_naming
+    if naming == TOKEN_IDS:  # SEISMIC: OpenSearch asks the tokenizer for ids by itself
+        naming = manifest.feature_naming
     for what, has, needs in (
         ("content hash", manifest.content_hash, meta.model.content_hash),
-        ("feature naming", manifest.feature_naming, meta.feature_naming),
+        ("feature naming", manifest.feature_naming, naming),
+        ("folded IDF", "", meta.model.fold_idf),
     ):
         if has != needs:
             raise ModelMismatchError(

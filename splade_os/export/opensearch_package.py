@@ -123,7 +123,7 @@ def description(manifest: PackageManifest) -> str:
     """What a cluster remembers about it."""
     return describe(
         {
-            "model": manifest.model,
+            "model": Path(manifest.model).name,  # of a folder, not where it lies
             "content": manifest.content_hash,
             "features": manifest.feature_naming,
             "idf": manifest.idf_origin,

@@ -38,8 +38,9 @@ TEXTS = [*tiny_models.TEXTS, "a.b... c.", "[CLS] cat [UNK] ☃", "\u241b dog", "
 
 @pytest.fixture
 def cluster(plugins_url: str) -> Iterator[ClusterEngine]:
-    """A cluster with nothing in it, in its default settings."""
+    """A cluster with nothing in it, in its default settings; whatever is in it is removed."""
     engine = ClusterEngine(plugins_url)
+    default_settings(engine)
     yield engine
     ml, pipelines = MlCommons(engine), SearchPipelines(engine)
     for index in pipelines.of_index("*,-.*"):
@@ -50,9 +51,13 @@ def cluster(plugins_url: str) -> Iterator[ClusterEngine]:
         for model in ml.models(group.id):
             ml.remove(model.id)
         ml.delete_group(group.id)
+    default_settings(engine)
+    engine.close()
+
+
+def default_settings(engine: ClusterEngine) -> None:
     for scope in ("persistent", "transient"):
         engine.request("PUT", "/_cluster/settings", {scope: {"plugins.ml_commons.*": None}})
-    engine.close()
 
 
 @pytest.fixture
@@ -71,15 +76,27 @@ def yes(changes: object) -> bool:
     return True
 
 
-def fill(engine: ClusterEngine, model: Path, index: str = "docs", count: int = 80) -> None:
+def fill(
+    engine: ClusterEngine,
+    model: Path,
+    index: str = "docs",
+    count: int = 80,
+    field_type: str = "rank_features",
+    **options: bool,
+) -> None:
     random = np.random.default_rng(1)
     texts = [" ".join(random.choice(WORDS, random.integers(3, 12))) for _ in range(count)]
     records = [
         Record(i, f"test:{i}", f"d{i}", text, {"text": text}) for i, text in enumerate(texts, 1)
     ]
-    encoder = DocumentEncoder.load(str(model), device="cpu")
+    encoder = DocumentEncoder.load(str(model), device="cpu", **options)  # type: ignore[arg-type]
     ingest_documents(
-        records, engine=engine, index=index, encoder=encoder, dead_letters=Path("never.jsonl")
+        records,
+        engine=engine,
+        index=index,
+        encoder=encoder,
+        dead_letters=Path("never.jsonl"),
+        field_type=field_type,
     )
 
 
@@ -232,6 +249,18 @@ def test_mode_engine(cluster: ClusterEngine, package: QueryEncoderPackage, tiny:
     for options in ({"explain": True}, {"query_pruning": EXACT}):
         with pytest.raises(SettingsError, match="the cluster alone"):
             client.search("cat", mode="engine", **options)
+
+
+def test_features_that_are_token_ids(
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path
+) -> None:
+    """On a SEISMIC field OpenSearch asks the same tokenizer for ids instead of names."""
+    fill(cluster, tiny / "router", field_type="sparse_vector")
+    deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
+    client = SearchClient(engine=cluster, index="docs", idf="model")
+    for text in ("the search engine", "cat. dog", " ".join(WORDS)):
+        expected = client.search(text, 80)
+        assert len(expected) and same(client.search(text, 80, "engine"), expected)
 
 
 def test_mode_engine_from_asyncio(
@@ -448,6 +477,9 @@ def test_what_is_refused_before_anything_is_sent(
         deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
     with pytest.raises(DeploymentError, match=f"{ONLY_ML_NODES}=false"):
         deploy_package(package, cluster)
+    fill(cluster, tiny / "router", index="folded", count=5, fold_idf=True)
+    with pytest.raises(ModelMismatchError, match="folded IDF"):
+        deploy_package(package, cluster, pipeline="tiny", indices=["folded"], allow=yes)
     with pytest.raises(DeploymentError, match="SQLite encodes no queries"):
         connect(f"sqlite:///{tiny}/x.db").query_pipeline("docs")
     ml = MlCommons(cluster)
