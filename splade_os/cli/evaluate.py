@@ -41,6 +41,8 @@ _MEASURES = "ir-measures beside the card's, e.g. 'nDCG@10,R@1000,RR@10'."
 )
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: starter, or the index's]")
 @click.option("--modes", help=_MODES)
+@click.option("--pairs", is_flag=True, help="COLLECTION is pairs of texts: are two the same?")
+@click.option("--columns", default="sentence1,sentence2,label", show_default=True, help="(--pairs)")
 @click.option("--split", default="test", show_default=True, help="Judgements of a BEIR folder.")
 @click.option("--queries", type=click.Path(path_type=Path), help="File: JSONL, or id TAB text.")
 @click.option("--qrels", type=click.Path(path_type=Path), help="File: TREC's form, or BEIR's.")
@@ -57,6 +59,8 @@ _MEASURES = "ir-measures beside the card's, e.g. 'nDCG@10,R@1000,RR@10'."
 @json_option
 def evaluate(
     collection: str,
+    pairs: bool,
+    columns: str,
     split: str,
     queries: Path | None,
     qrels: Path | None,
@@ -79,8 +83,14 @@ def evaluate(
     In memory, as model cards do; or, with --index, through a live index, as its users see it.
 
     COLLECTION is a BEIR folder; nanobeir (13 collections; nanobeir:nq,msmarco is two of them);
-    irds:ID of ir_datasets; or any source of ingest with --queries and --qrels.
+    irds:ID of ir_datasets; or any source of ingest with --queries and --qrels. With --pairs: any
+    source of ingest whose rows are two texts and a label.
     """
+    if pairs:
+        from splade_os.cli.evaluate_pairs import evaluate_pairs
+
+        evaluate_pairs(collection, columns, as_json, flags)
+        return
     from splade_os.evaluation.collection import open_collection
     from splade_os.evaluation.evaluate import Settings
     from splade_os.evaluation.measures import parse_measures

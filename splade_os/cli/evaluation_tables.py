@@ -57,7 +57,7 @@ def _show_every(report: Report) -> None:
         if value is not None:
             digits = 4 if "ratio" in name else 1 if "dims" in name else 2
             table.add_row(words, f"{value:.{digits}f}")
-    _print(table)
+    print_table(table)
 
 
 def _show_quality(report: Report) -> None:
@@ -67,7 +67,7 @@ def _show_quality(report: Report) -> None:
     table = table_of([report.collection, *names])
     for e in report.evaluations:
         table.add_row(e.label, *(f"{e.scores.means[name]:.4f}" for name in names))
-    _print(table)
+    print_table(table)
 
 
 def _show_costs(report: Report) -> None:
@@ -80,7 +80,7 @@ def _show_costs(report: Report) -> None:
     for e, cells in zip(report.evaluations, rows, strict=True):
         table.add_row(e.label, *cells)
     click.echo()
-    _print(table)
+    print_table(table)
 
 
 def _show_curve(report: Report) -> None:
@@ -100,7 +100,7 @@ def _show_curve(report: Report) -> None:
             *cells,
         )
     click.echo()
-    _print(table)
+    print_table(table)
 
 
 def _show_comparisons(comparisons: Sequence[Comparison]) -> None:
@@ -115,7 +115,7 @@ def _show_comparisons(comparisons: Sequence[Comparison]) -> None:
             f"{c.decisive:.4f}" + ("*" if c.decisive < 0.05 else " "),
             *(str(n) for n in (c.better, c.equal, c.worse)),
         )
-    _print(table)
+    print_table(table)
 
 
 def show_many(reports: Sequence[Report]) -> None:
@@ -137,10 +137,11 @@ def show_many(reports: Sequence[Report]) -> None:
                 f"{sparse['avg_flops']:.2f}",
                 style="bold" if name == "mean" else None,
             )
-        _print(table)
+        print_table(table)
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """Print it to stdout."""
     from rich.console import Console
 
     # what goes into a file or a pipe is not broken to the width of some terminal

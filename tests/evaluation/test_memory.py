@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sentence_transformers import SparseEncoder
-from sentence_transformers.sparse_encoder.evaluation import SparseInformationRetrievalEvaluator
+from sentence_transformers.sparse_encoder.evaluation import (
+    SparseInformationRetrievalEvaluator,
+    SparseNanoBEIREvaluator,
+)
 
 from splade_os import DocumentEncoder
+from splade_os.cli import cli
 from splade_os.errors import InputError
 from splade_os.evaluation.collection import open_collection
 from splade_os.evaluation.measures import score
@@ -136,3 +143,52 @@ def test_no_documents() -> None:
     nothing: Iterator[tuple[list[str], SparseBatch]] = iter(())
     with pytest.raises(InputError, match="no document"):
         retrieve(nothing, ["q"], {"model": SparseBatch.empty(1, 5)})
+
+
+def hub_dataset(folder: Path, collections: dict[str, tuple[Any, Any, Any]]) -> Path:
+    """A dataset as sentence-transformers/NanoBEIR-en: three subsets, a split per collection."""
+    configs = []
+    for subset in ("corpus", "queries", "qrels"):
+        files = []
+        for name, (corpus, queries, qrels) in collections.items():
+            rows: list[dict[str, str]]
+            if subset == "qrels":
+                rows = [
+                    {"query-id": q, "corpus-id": d}
+                    for q, judged in qrels.items()
+                    for d, r in judged.items()
+                    if r > 0
+                ]
+            else:
+                texts = corpus if subset == "corpus" else queries
+                rows = [{"_id": i, "text": text} for i, text in texts.items()]
+            file = folder / subset / f"{name}.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            files.append(f"  - split: {name}\n    path: {subset}/{name}.jsonl\n")
+        configs.append(f"- config_name: {subset}\n  data_files:\n{''.join(files)}")
+    (folder / "README.md").write_text(f"---\nconfigs:\n{''.join(configs)}---\n")
+    return folder
+
+
+def test_nanobeir_is_that_of_sentence_transformers(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    made = {"NanoMSMARCO": make(seed=1), "NanoNQ": make(70, 12, seed=2)}
+    place = hub_dataset(tmp_path / "nano", made)
+    arguments = ["evaluate", "nanobeir:msmarco,nq", "--nanobeir-from", str(place)]
+    arguments += ["--model", str(tiny / "router"), "--device", "cpu", "--dtype", "float32"]
+    done = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    ours = {**report["mean"]["model"]["card"]}
+    for collection in report["collections"]:
+        ours |= collection["modes"]["model"]["card"]
+    theirs = SparseNanoBEIREvaluator(["msmarco", "nq"], dataset_id=str(place), write_csv=False)(
+        SparseEncoder(str(tiny / "router"), device="cpu")
+    )
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, abs=1e-6, rel=1e-6), name
+    shown = CliRunner().invoke(cli, arguments).stdout
+    assert [line.split()[0] for line in shown.splitlines()][1:] == ["NanoMSMARCO", "NanoNQ", "mean"]
