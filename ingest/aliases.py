@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import warnings
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from splade_os.engines import Engine
-from splade_os.errors import EngineError, IndexNotFoundError, SpladeError
+from splade_os.errors import EngineError, IndexNotFoundError, SpladeError, SpladeWarning
 from splade_os.ingest.ledger import Ledger
 from splade_os.ingest.load_settings import memory_file
 from splade_os.ingest.statistics import add_to_index
 
+_DEFAULT_PIPELINE = "search.default_pipeline"
 _STAMP = "%Y%m%d%H%M%S%f"
 
 
@@ -42,18 +44,40 @@ def check_alias(engine: Engine, alias: str) -> None:
 def swap(engine: Engine, alias: str, index: str, keep: int) -> list[str]:
     """Point the alias to an index, and delete older generations.
 
+    Queries that the cluster encodes itself go on: a default search pipeline is handed over to an
+    index of the same model. (Without one, OpenSearch 3 would encode them by another model.)
+
     Args:
         keep: generations before this one that stay, for a rollback.
 
     Returns:
         The indices that were deleted.
     """
+    for old in engine.alias_targets(alias):
+        _hand_over(engine, old, index)
     engine.point_alias(alias, index)
     older = [name for name in generations(engine, alias) if name < index]
     deleted = older[: max(0, len(older) - keep)]
     for name in deleted:
         engine.delete_index(name)
     return deleted
+
+
+def _hand_over(engine: Engine, old: str, index: str) -> None:
+    pipeline = engine.settings(old).get(_DEFAULT_PIPELINE)
+    if pipeline is None or _DEFAULT_PIPELINE in engine.settings(index):
+        return
+    was, now = engine.index_meta(old).model, engine.index_meta(index).model
+    if was.content_hash == now.content_hash:
+        engine.update_settings(index, {_DEFAULT_PIPELINE: pipeline})
+        return
+    warnings.warn(
+        f"Queries of {old} are encoded in the cluster, by the search pipeline {pipeline}. It is "
+        f"for another model than that of {index}, which has none now: splade-os deploy PACKAGE "
+        f"--index {index}",
+        SpladeWarning,
+        stacklevel=3,
+    )
 
 
 def abandon(engine: Engine, ledger: Ledger, of_alias: bool) -> None:

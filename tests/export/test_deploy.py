@@ -15,18 +15,32 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from splade_os import AsyncSearchClient, DocumentEncoder, Results, SearchClient, ingest_documents
+from splade_os import (
+    AsyncSearchClient,
+    DocumentEncoder,
+    Results,
+    SearchClient,
+    ingest_documents,
+    mappings,
+)
 from splade_os.cli import cli
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.engines import QueryPipeline, SearchRequest, SearchResponse, TextQuery, connect
 from splade_os.engines.cluster import ClusterEngine
 from splade_os.engines.ml_commons import LOCAL_FILES, ONLY_ML_NODES, MlCommons
 from splade_os.engines.search_pipelines import SearchPipelines, new_pipeline
-from splade_os.errors import DeploymentError, EngineError, ModelMismatchError, SettingsError
+from splade_os.errors import (
+    DeploymentError,
+    EngineError,
+    ModelMismatchError,
+    SettingsError,
+    SpladeWarning,
+)
 from splade_os.export.opensearch_deploy import deploy_package
 from splade_os.export.opensearch_deployed import deployed_encoders, undeploy_encoder
 from splade_os.export.opensearch_package import QueryEncoderPackage
 from splade_os.export.opensearch_tokenizer import export_opensearch_tokenizer
+from splade_os.ingest.aliases import swap
 from splade_os.ingest.records import Record
 from splade_os.search.options import EXACT
 from splade_os.statistics import TermStatistics
@@ -251,6 +265,46 @@ def test_mode_engine(cluster: ClusterEngine, package: QueryEncoderPackage, tiny:
             client.search("cat", mode="engine", **options)
 
 
+def test_bodies_that_a_person_can_send(
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path
+) -> None:
+    """What `mappings` holds, by hand: pipeline and index template, then plain text."""
+    deployed = deploy_package(package, cluster, allow=yes)
+    template = mappings.load("opensearch", "index_template")
+    mapping = mappings.load("opensearch", "rank_features")
+    assert template["template"]["mappings"] == mapping["mappings"]
+    [weights] = expected_terms(package, tiny / "router", ["a cat"])
+    try:
+        cluster.request("PUT", "/_index_template/splade", template)
+        for name in ("search_pipeline", "search_pipeline_two_phase"):
+            body = json.dumps(mappings.load("opensearch", name))
+            body = body.replace("MODEL_ID", deployed.model_id)
+            cluster.request("PUT", "/_search/pipeline/splade-os", json.loads(body))
+            document = {"text": "any", "splade": {"cat": 1.5, "dog": 2}}
+            path = "/splade-docs-1/_doc/1"
+            cluster.request("PUT", path, document, params={"refresh": "true"})
+            [(_, score)] = search(cluster, "a cat", "splade-docs-1")
+            assert score / 1.5 == weights["cat"]
+    finally:
+        cluster.request("DELETE", "/_index_template/splade")
+
+
+def test_alias_keeps_its_query_encoder(
+    cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path
+) -> None:
+    """Swapped to a new index of the same model; one of another model is told of."""
+    fill(cluster, tiny / "router", index="a-1")
+    cluster.point_alias("a", "a-1")
+    deploy_package(package, cluster, pipeline="tiny", indices=["a"], allow=yes)
+    fill(cluster, tiny / "router", index="a-2", count=40)
+    swap(cluster, "a", "a-2", keep=1)
+    client = SearchClient(engine=cluster, index="a")
+    assert 0 < len(client.search(" ".join(WORDS), 80, "engine")) <= 40
+    fill(cluster, tiny / "bert", index="a-3", count=5)
+    with pytest.warns(SpladeWarning, match="deploy PACKAGE --index a-3"):
+        swap(cluster, "a", "a-3", keep=1)
+
+
 def test_features_that_are_token_ids(
     cluster: ClusterEngine, package: QueryEncoderPackage, tiny: Path
 ) -> None:
@@ -432,6 +486,16 @@ def test_wrong_answer_leaves_nothing(cluster: ClusterEngine, package: QueryEncod
     other = package.manifest.model_copy(update={"probe": probe})
     with pytest.raises(DeploymentError, match=r"encodes .* differently"):
         deploy_package(QueryEncoderPackage(package.folder, other), cluster, allow=yes)
+    assert not left_behind(cluster)
+
+
+def test_interrupted_leaves_nothing(cluster: ClusterEngine, package: QueryEncoderPackage) -> None:
+    def interrupt(step: str) -> None:
+        if step.startswith("Testing"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deploy_package(package, cluster, pipeline="tiny", allow=yes, report=interrupt)
     assert not left_behind(cluster)
 
 
