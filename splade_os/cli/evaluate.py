@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _EVERY = 10.0  # seconds
 _MODES = (
-    "In memory: model, idf, encoder.  [default: model]  With --index: bm25, idf, encoder, "
+    "In memory: model, idf, encoder.  [default: model]  With --index: bm25, idf, encoder, engine, "
     "hybrid, and with options like encoder:top=32.  [default: all four]  "
     "The first is what the others are compared with."
 )

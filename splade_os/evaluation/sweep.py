@@ -110,7 +110,7 @@ def sweep_index(
     Args:
         client: of the index, whose documents are copied; it is only read.
         collection: queries and judgements.
-        ways: how to search; those without a sparse half are left out.
+        ways: how to search; bm25 and engine are left out.
         sweep: the settings.
         settings: measures and depth.
         model, device: as of the client.
@@ -131,7 +131,7 @@ def sweep_index(
             stats = _settled(engine, name)
             copy = SearchClient(engine=engine, index=name, model=model, device=device)
             for way in ways:
-                if way.mode == "bm25":
+                if way.mode in ("bm25", "engine"):  # without vectors; deployed for another index
                     continue
                 run, queries = run_queries(
                     copy,

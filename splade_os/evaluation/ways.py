@@ -30,7 +30,8 @@ from splade_os.search.options import (
     SearchKeywords,
 )
 
-WAY_MODES: tuple[Mode, ...] = ("bm25", "idf", "encoder", "hybrid")
+WAY_MODES: tuple[Mode, ...] = ("bm25", "idf", "encoder", "engine", "hybrid")
+_WITHOUT_OPTIONS = ("bm25", "engine")
 DEFAULT_WAYS = "bm25,idf,encoder,hybrid"
 _PRUNING = "exact, top=N, ratio=R, two-phase, two-phase=FIRST/WINDOW"
 _FUSION = "encoder, rrf, min_max, weights=SPARSE/BM25, engine"
@@ -95,12 +96,14 @@ def _way(label: str) -> Way:
 
 def _keywords(label: str, mode: Mode, options: list[str]) -> SearchKeywords:
     keywords = SearchKeywords()
-    known = {"bm25": "none", "hybrid": f"{_PRUNING}, {_FUSION}"}.get(mode, _PRUNING)
+    known = "none" if mode in _WITHOUT_OPTIONS else _PRUNING
+    if mode == "hybrid":
+        known += f", {_FUSION}"
     for option in options:
         name, _, value = option.partition("=")
         try:
             pruning = _pruned(keywords.get("query_pruning") or EXACT, name, value)
-            if pruning is not None and mode != "bm25":
+            if pruning is not None and mode not in _WITHOUT_OPTIONS:
                 keywords["query_pruning"] = pruning
                 continue
             fusion = _fused(keywords.get("fusion", Fusion()), name, value)
