@@ -9,7 +9,7 @@ from pathlib import Path
 from splade_os.errors import InputError, MissingExtraError
 from splade_os.evaluation.beir import Judged, judge, read_judged
 from splade_os.evaluation.trec import read_qrels, read_queries
-from splade_os.ingest.records import Item, Record, RecordReader
+from splade_os.ingest.records import Record, RecordReader
 from splade_os.ingest.sources import find_source, read_source
 
 _IR_DATASETS = "irds:"
@@ -52,26 +52,16 @@ def open_collection(
         InputError: something is missing or damaged.
     """
     reader = reader or RecordReader()
-    if spec.startswith(_IR_DATASETS):
-        return _from_ir_datasets(spec.removeprefix(_IR_DATASETS), reader)
     folder = Path(spec).expanduser()
-    if queries is None and qrels is None:
-        if not folder.is_dir():
-            raise InputError(
-                f"{spec} is no BEIR folder.",
-                hint="Give a folder with corpus, queries and qrels; or nanobeir; or irds:ID; or "
-                "any source of ingest together with --queries and --qrels.",
-            )
-        judged = read_judged(folder, split)
+    if spec.startswith(_IR_DATASETS):
+        name = spec.removeprefix(_IR_DATASETS).replace("/", "-")
+        judged = _judged_by_ir_datasets(spec.removeprefix(_IR_DATASETS), queries, qrels)
     else:
-        texts = read_queries(queries or folder / "queries.jsonl")
-        judgements = read_qrels(qrels or folder / "qrels" / f"{split}.tsv")
-        judged = judge(texts, judgements, str(qrels or folder))
-    source = find_source(spec)
-    name = folder.resolve().name.removesuffix(".gz").removesuffix(".jsonl")
+        name = folder.resolve().name.removesuffix(".gz").removesuffix(".jsonl")
+        judged = _judged_by_files(spec, folder, split, queries, qrels)
 
     def documents() -> Iterator[Record]:
-        for item in read_source(source, reader):
+        for item in read_source(find_source(spec), reader):
             if not isinstance(item, Record):
                 raise InputError(
                     f"{item.where}: {item.reason}.",
@@ -82,8 +72,24 @@ def open_collection(
     return Collection(name, judged, documents)
 
 
-def _from_ir_datasets(name: str, reader: RecordReader) -> Collection:
-    """Documents, queries and qrels of an ir_datasets id; it downloads what it lacks."""
+def _judged_by_files(
+    spec: str, folder: Path, split: str, queries: Path | None, qrels: Path | None
+) -> Judged:
+    if queries is None and qrels is None:
+        if not folder.is_dir():
+            raise InputError(
+                f"{spec} is no BEIR folder.",
+                hint="Give a folder with corpus, queries and qrels; or nanobeir; or irds:ID; or "
+                "any source of ingest together with --queries and --qrels.",
+            )
+        return read_judged(folder, split)
+    texts = read_queries(queries or folder / "queries.jsonl")
+    judgements = read_qrels(qrels or folder / "qrels" / f"{split}.tsv")
+    return judge(texts, judgements, str(qrels or folder))
+
+
+def _judged_by_ir_datasets(name: str, queries: Path | None, qrels: Path | None) -> Judged:
+    """Queries and qrels of an id of ir_datasets, which downloads what it lacks."""
     try:
         import ir_datasets
     except ImportError:
@@ -92,22 +98,20 @@ def _from_ir_datasets(name: str, reader: RecordReader) -> Collection:
         dataset = ir_datasets.load(name)
     except KeyError:
         raise InputError(
-            f"ir_datasets knows no {name!r}.", hint="See https://ir-datasets.com, e.g. "
-            "irds:beir/scifact/test."
-        ) from None  # fmt: skip
-    for part in ("docs", "queries", "qrels"):
-        if not getattr(dataset, f"has_{part}")():
-            raise InputError(f"{name} of ir_datasets has no {part}.")
-    queries = {query.query_id: query.default_text() for query in dataset.queries_iter()}
-
-    def documents() -> Iterator[Record]:
-        for position, document in enumerate(dataset.docs_iter(), 1):
-            where = f"irds:{name}:{position}"
-            value = {"_id": document.doc_id, "text": document.default_text()}
-            item = reader.read(Item(where, value=value), position)
-            if not isinstance(item, Record):
-                raise InputError(f"{where}: {item.reason}.")
-            yield item
-
-    qrels = {q: dict(judged) for q, judged in dataset.qrels_dict().items()}
-    return Collection(name.replace("/", "-"), judge(queries, qrels, f"irds:{name}"), documents)
+            f"ir_datasets knows no {name!r}.",
+            hint="See https://ir-datasets.com, e.g. irds:beir/scifact/test.",
+        ) from None
+    for part, given in (("queries", queries), ("qrels", qrels)):
+        if given is None and not getattr(dataset, f"has_{part}")():
+            raise InputError(f"{name} of ir_datasets has no {part}.", hint=f"Name --{part} FILE.")
+    texts = (
+        read_queries(queries)
+        if queries
+        else {query.query_id: query.default_text() for query in dataset.queries_iter()}
+    )
+    judgements = (
+        read_qrels(qrels)
+        if qrels
+        else {query: dict(judged) for query, judged in dataset.qrels_dict().items()}
+    )
+    return judge(texts, judgements, f"irds:{name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from click.testing import CliRunner, Result
 from sentence_transformers import SparseEncoder
 from sentence_transformers.sparse_encoder.evaluation import SparseInformationRetrievalEvaluator
 
-from splade_os import DocumentEncoder, SearchClient, ingest_documents
+from splade_os import DocumentEncoder, SearchClient, connect, ingest_documents
 from splade_os.cli import cli
 from splade_os.engines import Engine, TwoPhase
 from splade_os.errors import SettingsError
@@ -49,8 +50,26 @@ def fill(engine: Engine, index: str, model: Path, folder: Path, tmp_path: Path) 
     return collection
 
 
-@pytest.mark.parametrize("name", ["bert", "router"])
+@pytest.mark.parametrize("name", ["bert", "distilbert", "router"])
 def test_engine_and_memory_agree(
+    engine: Engine, engine_url: str, index: str, tiny: Path, small: Path, tmp_path: Path, name: str
+) -> None:
+    check_agreement(engine, engine_url, index, tiny, small, tmp_path, name)
+
+
+def test_elasticsearch_and_memory_agree(
+    elasticsearch_url: str, tiny: Path, small: Path, tmp_path: Path
+) -> None:
+    engine = connect(elasticsearch_url)
+    index = f"test-{uuid.uuid4().hex[:12]}"
+    try:
+        check_agreement(engine, elasticsearch_url, index, tiny, small, tmp_path, "router")
+    finally:
+        engine.delete_index(index)
+        engine.close()
+
+
+def check_agreement(
     engine: Engine, engine_url: str, index: str, tiny: Path, small: Path, tmp_path: Path, name: str
 ) -> None:
     fill(engine, index, tiny / name, small, tmp_path)

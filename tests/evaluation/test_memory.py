@@ -192,3 +192,38 @@ def test_nanobeir_is_that_of_sentence_transformers(
         assert ours[name] == pytest.approx(value, abs=1e-6, rel=1e-6), name
     shown = CliRunner().invoke(cli, arguments).stdout
     assert [line.split()[0] for line in shown.splitlines()][1:] == ["NanoMSMARCO", "NanoNQ", "mean"]
+
+
+def test_a_collection_of_ir_datasets(tmp_path: Path) -> None:
+    import ir_datasets
+    from ir_datasets.datasets.base import Dataset
+    from ir_datasets.formats import TrecQrels, TsvDocs, TsvQueries
+    from ir_datasets.util import LocalDownload
+
+    corpus, queries, qrels = make(20, 4)
+    for name, texts in (("docs", corpus), ("queries", queries)):
+        (tmp_path / name).write_text("".join(f"{i}\t{text}\n" for i, text in texts.items()))
+    (tmp_path / "qrels").write_text(
+        "".join(f"{q} 0 {d} {r}\n" for q, judged in qrels.items() for d, r in judged.items())
+    )
+    parts = [
+        TsvDocs(LocalDownload(tmp_path / "docs")),
+        TsvQueries(LocalDownload(tmp_path / "queries")),
+        TrecQrels(LocalDownload(tmp_path / "qrels"), {0: "no", 1: "yes", 2: "very"}),
+    ]
+    ir_datasets.registry.register("splade-os-test/judged", Dataset(*parts))
+    ir_datasets.registry.register("splade-os-test/plain", Dataset(parts[0]))
+    found = open_collection("irds:splade-os-test/judged")
+    folder = open_collection(str(write_beir(tmp_path / "same", (corpus, queries, qrels))))
+    assert found.name == "splade-os-test-judged"
+    assert found.judged == folder.judged
+    texts = [{record.id: record.text for record in c.documents()} for c in (found, folder)]
+    assert texts[0] == texts[1] == corpus
+    with pytest.raises(InputError, match="has no queries"):
+        open_collection("irds:splade-os-test/plain")
+    plain = open_collection(
+        "irds:splade-os-test/plain", queries=tmp_path / "queries", qrels=tmp_path / "qrels"
+    )
+    assert plain.judged == found.judged
+    with pytest.raises(InputError, match="knows no"):
+        open_collection("irds:no/such")
