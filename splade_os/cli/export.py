@@ -11,12 +11,12 @@ from splade_os.cli.encoding import stating_options
 from splade_os.cli.options import connection_options, index_option, open_engine, settings_of
 from splade_os.cli.steps import busy
 
+_FORMS = ["onnx", "torchscript", "sentence-transformers", "idf", "opensearch-tokenizer"]
+
 
 @click.command()
 @click.argument("model")
-@click.option(
-    "--to", "form", type=click.Choice(["onnx", "idf", "opensearch-tokenizer"]), required=True
-)
+@click.option("--to", "form", type=click.Choice(_FORMS), required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="New folder.")
 @click.option("--name", help="(opensearch-tokenizer) Of the query encoder.  [default: the model's]")
 @index_option
@@ -36,6 +36,11 @@ def export(
     onnx: a folder with fp32 and int8 graphs that hold the pooling head. It is loaded like any
     model, runs without torch, and on a CPU faster.
 
+    torchscript: model.pt and tokenizer.json, for hosts that run libtorch.
+
+    sentence-transformers: a folder that SparseEncoder loads, of a plain checkpoint or an older
+    layout.
+
     idf: the query table of an inference-free model, as idf.json and query_token_weights.txt.
 
     opensearch-tokenizer: a package with which OpenSearch encodes queries itself; splade-os
@@ -48,15 +53,27 @@ def export(
         ]
         if name or given:
             raise click.UsageError(f"{' '.join(given) or '--name'} is not for --to {form}.")
+    stated = {"activation": activation, "pooling": pooling}
+    if form in ("idf", "opensearch-tokenizer") and any(stated.values()):
+        raise click.UsageError(f"--activation and --pooling are not for --to {form}.")
     if form == "onnx":
-        _onnx(model, out, activation=activation, pooling=pooling)
+        _onnx(model, out, **stated)
+    elif form == "torchscript":
+        from splade_os.export.torchscript import export_torchscript
+
+        with busy(f"Exporting {model}"):
+            difference = export_torchscript(model, out, **stated)
+        click.echo(f"Against torch: largest difference {difference:.2g}", err=True)
+    elif form == "sentence-transformers":
+        from splade_os.export.sentence_transformers import export_sentence_transformers
+
+        with busy(f"Exporting {model}"):
+            export_sentence_transformers(model, out, **stated)
     elif form == "idf":
         from splade_os.export.idf import export_idf
 
         export_idf(model, out)
     else:
-        if activation or pooling:
-            raise click.UsageError("--activation and --pooling are for --to onnx.")
         _opensearch_tokenizer(model, out, name, **flags)
     click.echo(str(out))
 

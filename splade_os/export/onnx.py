@@ -25,7 +25,6 @@ from splade_os.export.onnx_weights import share_weights
 from splade_os.identity import EncodingOptions
 from splade_os.vectors import Ids, SparseBatch
 
-_TILE = 4096
 _OPSET = 17
 # BERT; DistilBERT; RoBERTa; ModernBERT
 _TRANSFORMS = ("predictions/transform", "vocab_transform", "lm_head/dense", "/head/dense")
@@ -73,6 +72,7 @@ def export_onnx(
         import torch
 
         from splade_os.encoding.transformer import SpladeTransformer
+        from splade_os.export.graph import TILE
     except ImportError:
         raise MissingExtraError("Exporting to ONNX", "torch,onnx-export") from None
     source = resolve_model(model).folder
@@ -94,7 +94,7 @@ def export_onnx(
         _write_graph(transformer, folder / GRAPHS["float32"])
         if int8:
             _quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"])
-        shares = share_weights(folder / GRAPHS["float32"], folder.parent, _TILE)
+        shares = share_weights(folder / GRAPHS["float32"], folder.parent, TILE)
         manifest = {
             "content_hash": content_hash(part.folder),
             "splade_os": __version__,
@@ -119,44 +119,17 @@ def export_onnx(
 
 def _write_graph(transformer: object, file: Path) -> None:
     import torch
-    from torch import Tensor, nn
 
-    from splade_os.encoding.pooling import activation
     from splade_os.encoding.transformer import SpladeTransformer
+    from splade_os.export.graph import graph_of
 
     assert isinstance(transformer, SpladeTransformer)
-    body, weight, bias = transformer.model, transformer.weight, transformer.bias
-    part = transformer.part
-    assert part.activation is not None
-    apply = activation(part.activation)
-
-    class Graph(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = body
-            self.weight = nn.Parameter(weight)
-            self.bias = nn.Parameter(torch.zeros(len(weight)) if bias is None else bias)
-
-        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-            hidden = self.body(input_ids=input_ids, attention_mask=attention_mask).logits
-            real = attention_mask[:, :, None].to(hidden.dtype)  # (B, L, 1)
-            tiles = []
-            for start in range(0, len(weight), _TILE):
-                stop = min(start + _TILE, len(weight))
-                logits = nn.functional.linear(hidden, self.weight[start:stop])  # (B, L, tile)
-                if part.pooling == "max":
-                    tiles.append((logits + (1 - real) * -1e9).amax(1))
-                else:
-                    tiles.append((apply(logits + self.bias[start:stop]) * real).sum(1))
-            whole = torch.cat(tiles, 1)  # (B, V)
-            return whole if part.pooling == "sum" else apply(whole + self.bias)
-
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0]])
     axes = {0: "batch", 1: "length"}
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, about shapes that do not change here
         torch.onnx.export(
-            Graph().eval(),
+            graph_of(transformer),
             (ids, (ids > 0).long()),
             str(file),
             input_names=["input_ids", "attention_mask"],

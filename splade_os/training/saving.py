@@ -15,16 +15,10 @@ import orjson
 import torch
 from safetensors.torch import save_file
 
-from splade_os.encoding.layout import OPTIONS_FILE
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.export.idf import write_table
+from splade_os.export.sentence_transformers import write_frame
 from splade_os.training.model import SideFiles, SpladeModel
-
-_ST = "sentence_transformers"
-_TRANSFORMER = f"{_ST}.base.modules.transformer.Transformer"
-_POOLING = f"{_ST}.sparse_encoder.modules.splade_pooling.SpladePooling"
-_STATIC = f"{_ST}.sparse_encoder.modules.sparse_static_embedding.SparseStaticEmbedding"
-_ROUTER = f"{_ST}.base.modules.router.Router"
 
 
 def save_model(model: SpladeModel, folder: str | Path) -> Path:
@@ -35,77 +29,21 @@ def save_model(model: SpladeModel, folder: str | Path) -> Path:
         folder: made if missing; files of the same names are replaced.
     """
     root = Path(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    symmetric = model.query is None
-    body = root if symmetric else root / "document_0_Transformer"
-    pooling = root / ("1_SpladePooling" if symmetric else "document_1_SpladePooling")
-    for part in (body, pooling):
-        part.mkdir(exist_ok=True)
-    _save_transformer(model, body)
-    _json(
-        body / "sentence_bert_config.json",
-        {
-            "transformer_task": "fill-mask",
-            "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
-            "module_output_name": "token_embeddings",
-            **({"do_lower_case": True} if model.document_files.lowercase else {}),
-        },
+    parts = write_frame(
+        root,
+        activation=model.document.activation,
+        pooling=model.document.pooling,
+        width=model.vocabulary_size,
+        lowercase=model.document_files.lowercase,
+        inference_free=model.inference_free,
+        prompts=(model.query_files.prompt, model.document_files.prompt),
+        max_active_dims=model.max_active_dims,
+        options=model.options,
     )
-    _copy_tokenizer(model.document_files, body)
-    _json(
-        pooling / "config.json",
-        {
-            "pooling_strategy": model.document.pooling,
-            "activation_function": model.document.activation,
-            "embedding_dimension": model.vocabulary_size,
-        },
-    )
-    if symmetric:
-        modules = [("0", "", _TRANSFORMER), ("1", pooling.name, _POOLING)]
-    else:
-        modules = [("0", "", _ROUTER)]
-        _save_query(model, root / "query_0_SparseStaticEmbedding")
-        _json(
-            root / "router_config.json",
-            {
-                "types": {
-                    "query_0_SparseStaticEmbedding": _STATIC,
-                    body.name: _TRANSFORMER,
-                    pooling.name: _POOLING,
-                },
-                "structure": {
-                    "query": ["query_0_SparseStaticEmbedding"],
-                    "document": [body.name, pooling.name],
-                },
-                "parameters": {
-                    "default_route": "document",
-                    "allow_empty_key": True,
-                    "route_mappings": {},
-                },
-            },
-        )
-    _json(
-        root / "modules.json",
-        [
-            {"idx": i, "name": name, "path": path, "type": kind}
-            for i, (name, path, kind) in enumerate(modules)
-        ],
-    )
-    _json(
-        root / "config_sentence_transformers.json",
-        {
-            "model_type": "SparseEncoder",
-            "prompts": {
-                "query": model.query_files.prompt,
-                "document": model.document_files.prompt,
-            },
-            "default_prompt_name": None,
-            "similarity_fn_name": "dot",
-            **({"max_active_dims": model.max_active_dims} if model.max_active_dims else {}),
-        },
-    )
-    if model.options:
-        _json(root / OPTIONS_FILE, model.options)
+    _save_transformer(model, parts.body)
+    _copy_tokenizer(model.document_files, parts.body)
+    if parts.query is not None:
+        _save_query(model, parts.query)
     return root
 
 
@@ -163,7 +101,7 @@ def _save_query(model: SpladeModel, folder: Path) -> None:
         table = model.query.table(model.document.decoder.weight).float().cpu().contiguous()
     save_file({"weight": table}, folder / "model.safetensors")
     trainable = any(p.requires_grad for p in model.query.parameters())
-    _json(folder / "config.json", {"frozen": not trainable})
+    (folder / "config.json").write_bytes(orjson.dumps({"frozen": not trainable}))
     _copy_tokenizer(model.query_files, folder)
     tokenizer = TextTokenizer(
         model.query_files.folder,
@@ -177,7 +115,3 @@ def _save_query(model: SpladeModel, folder: Path) -> None:
 def _copy_tokenizer(files: SideFiles, folder: Path) -> None:
     for file in files.folder.iterdir():
         shutil.copy(file, folder / file.name)
-
-
-def _json(file: Path, content: Any) -> None:
-    file.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

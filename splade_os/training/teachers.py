@@ -43,6 +43,18 @@ class Teacher(Protocol):
         """Vectors whose products are scores, or ``None`` for a cross-encoder."""
 
 
+def pair_scorer(part: TeacherPart) -> Callable[[Sequence[str], Sequence[str]], list[float]]:
+    """A teacher that scores query i with document i, on the GPU if there is one."""
+    teacher = _load(part, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def score(queries: Sequence[str], documents: Sequence[str]) -> list[float]:
+        scores: list[float] = teacher.pairs(queries, documents).tolist()
+        return scores
+
+    return score  # type: ignore[no-any-return]
+
+
 class Ensemble:
     """Several teachers as one.
 
