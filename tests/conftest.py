@@ -90,6 +90,15 @@ def plugins_url(nodes: Nodes) -> str:
     return nodes.url(f"opensearch-{release.version}")
 
 
+def url_of(server: str, request: pytest.FixtureRequest, folder: Path) -> str:
+    """The URL of ``sqlite``, in a folder, or of a server of `MATRIX`."""
+    if server == "sqlite":
+        return f"sqlite:///{folder}/engine.db"
+    if server in NEWEST:
+        return str(request.getfixturevalue(f"{server.split('-')[0]}_url"))
+    return str(request.getfixturevalue("nodes").url(server))
+
+
 @pytest.fixture(params=["sqlite", "opensearch"])
 def engine_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of each engine in turn."""

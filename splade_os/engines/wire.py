@@ -25,6 +25,8 @@ from splade_os.errors import MissingExtraError, SpladeError
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
 
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
+_CONNECTIONS = 64
+"""Kept open to a node; more threads than these open and close theirs with every request."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def client_options(
         "ssl_show_warn": False,
         "timeout": timeout,
         "max_retries": 0,  # ours are in retry.py
+        "pool_maxsize": _CONNECTIONS,
         "serializer": _serializer(),
     }
 

@@ -7,14 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import MATRIX, NEWEST, Nodes
+from tests.conftest import MATRIX, url_of
 
 
 @pytest.fixture(params=["sqlite", *MATRIX])
-def engine_url(request: pytest.FixtureRequest, tmp_path: Path, nodes: Nodes) -> str:
+def engine_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of each engine in turn."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/engine.db"
-    if request.param in NEWEST:
-        return str(request.getfixturevalue(f"{request.param.split('-')[0]}_url"))
-    return nodes.url(request.param)
+    return url_of(request.param, request, tmp_path)

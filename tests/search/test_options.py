@@ -13,19 +13,26 @@ import numpy as np
 import pytest
 
 from splade_os import EXACT, Cursor, Fusion, QueryPruning, Results, SearchClient, TwoPhase
-from splade_os.engines import Engine
+from splade_os.engines import Engine, connect
 from splade_os.engines.cluster import ClusterEngine
 from splade_os.errors import EngineError, InputError, SettingsError, SpladeWarning
+from tests.conftest import MATRIX, url_of
 from tests.search.test_search import WORDS, fill, records
 
 TEXT = "cat and dog in the red sun"
 COUNT = 60
 
 
-@pytest.fixture
-def client(engine: Engine, index: str, tiny: Path) -> Iterator[SearchClient]:
-    fill(engine, index, tiny / "router", COUNT)
-    yield SearchClient(engine=engine, index=index)
+@pytest.fixture(scope="module", params=["sqlite", *MATRIX])
+def client(
+    request: pytest.FixtureRequest, tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SearchClient]:
+    """Of an index that no test changes."""
+    engine = connect(url_of(request.param, request, tmp_path_factory.mktemp("options")))
+    fill(engine, "options", tiny / "router", COUNT)
+    yield SearchClient(engine=engine, index="options")
+    engine.delete_index("options")
+    engine.close()
 
 
 def ids(results: Any) -> list[str]:
@@ -79,9 +86,11 @@ def test_scan_and_cursor(client: SearchClient, mode: Any) -> None:
     abandoned.close()  # type: ignore[attr-defined]
 
 
-def test_scan_does_not_see_what_comes_after(client: SearchClient, tiny: Path) -> None:
-    if not isinstance(client.engine, ClusterEngine):
+def test_scan_does_not_see_what_comes_after(engine: Engine, index: str, tiny: Path) -> None:
+    if not isinstance(engine, ClusterEngine):
         pytest.skip("SQLite has no points in time")
+    fill(engine, index, tiny / "router", COUNT)
+    client = SearchClient(engine=engine, index=index)
     scan = client.scan(TEXT, page=5)
     seen = [next(scan)]
     body = b'{"delete":{"_id":"d%d"}}\n'
@@ -108,7 +117,7 @@ def test_min_score_total_source(client: SearchClient) -> None:
 
 
 def test_search_many_is_many_searches(client: SearchClient) -> None:
-    texts = [record.text for record in records(20, seed=5)] + ["", "日本", TEXT]
+    texts = [record.text for record in records(4, seed=5)] + ["", "日本", TEXT]
     for mode in ("idf", "encoder", "bm25", "hybrid"):
         together = client.search_many(texts, 5, mode, explain=True)  # type: ignore[arg-type]
         assert len(together) == len(texts)
@@ -247,12 +256,13 @@ def test_hybrid_in_the_engine(client: SearchClient) -> None:
                 assert hit.score == pytest.approx(mine[hit.id], rel=1e-5)
 
 
-def test_idf_sources(client: SearchClient, tiny: Path, tmp_path: Path, index: str) -> None:
+def test_idf_sources(client: SearchClient, tmp_path: Path) -> None:
     own = client.search("cat", 1)
     assert own.weights_from == f"index ({COUNT} documents)"
 
     def weight(source: Any) -> tuple[float, str]:
-        results = SearchClient(engine=client.engine, index=index, idf=source).search("cat", 1)
+        other = SearchClient(engine=client.engine, index=client.index, idf=source)
+        results = other.search("cat", 1)
         return results.query["cat"], results.weights_from
 
     assert weight("index")[0] == own.query["cat"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,13 @@ def records(count: int, seed: int = 0) -> Iterator[Record]:
         yield Record(i, f"test:{i}", f"d{i}", text, {"text": text, "n": i})
 
 
+@cache
+def loaded(model: Path, **options: int) -> DocumentEncoder:
+    return DocumentEncoder.load(str(model), device="cpu", **options)  # type: ignore[arg-type]
+
+
 def fill(engine: Engine, index: str, model: Path, count: int = 60, **options: int) -> None:
-    encoder = DocumentEncoder.load(str(model), device="cpu", **options)  # type: ignore[arg-type]
+    encoder = loaded(model, **options)
     report = ingest_documents(
         records(count),
         engine=engine,
