@@ -1,6 +1,6 @@
 """What a query costs: client time, engine time against BM25, cost levers, exactness.
 
-    python benchmarks/query.py [BEIR_FOLDER] [--url URL] [--documents 200000] [--vectors FILE.npz]
+    python benchmarks/query.py [BEIR_FOLDER] [--url URL] [--documents 200000] [--sample N]
 
 Two indices on one node: the collection itself (quality, exactness), and a synthetic one of many
 documents (engine time), each of which is half of one real document and half of another: every
@@ -8,8 +8,8 @@ term keeps its real share of the documents, so posting lists are as long as they
 
 Engine time: wall clock of a prepared request over a kept connection, less that of a request that
 matches nothing; of each query the best of several, interleaved with the peer's; mean over queries.
-Vectors are encoded once by ``starter`` and kept in the cache folder, or come from
-``splade-os encode BEIR_FOLDER -o FILE.npz``.
+Vectors are encoded once by ``starter`` and kept in the cache folder; ``--sample N`` takes that many
+documents of the collection, the judged ones among them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -69,7 +68,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=DEFAULT)
     parser.add_argument("--url")
     parser.add_argument("--documents", type=int, default=200_000)
-    parser.add_argument("--vectors", type=Path)
+    parser.add_argument("--sample", type=int)
     parser.add_argument("--keep", action="store_true", help="the indices, for the next run")
     arguments = parser.parse_args()
     if not arguments.folder.is_dir():
@@ -78,7 +77,7 @@ def main() -> None:
     started = None if arguments.url else up(name="benchmark-query", via="jvm", port=0, heap="2g")
     engine = ClusterEngine(arguments.url or started.url)  # type: ignore[union-attr]
     try:
-        bench = Bench(engine, arguments.folder, arguments.vectors, arguments.documents)
+        bench = Bench(engine, arguments.folder, arguments.sample, arguments.documents)
         bench.prepare()
         rows = bench.measure()
         if not arguments.keep:
@@ -103,16 +102,21 @@ class Bench:
     """The two indices and what is measured on them."""
 
     def __init__(
-        self, engine: ClusterEngine, folder: Path, vectors: Path | None, documents: int
+        self, engine: ClusterEngine, folder: Path, sample: int | None, documents: int
     ) -> None:
         self.engine, self.documents = engine, documents
-        self.real, self.synthetic = "query-real", f"query-synthetic-{documents}"
+        self.real, self.synthetic = (
+            f"query-real-{sample or 'all'}",
+            f"query-synthetic-{sample or 'all'}-{documents}",
+        )
         reader = read_source(find_source(str(folder)), RecordReader(("title", "text")))
         self.records = [record for record in reader if isinstance(record, Record)]
-        self.vectors = load_vectors(folder, vectors)
-        if len(self.vectors) != len(self.records):
-            raise SystemExit(f"{len(self.vectors)} vectors for {len(self.records)} documents")
         self.judged = read_judged(folder)
+        if sample is not None:
+            needed = {document for relevant in self.judged.qrels.values() for document in relevant}
+            self.records.sort(key=lambda record: record.id not in needed)  # stable
+            self.records = self.records[: max(sample, len(needed))]
+        self.vectors = encoded(folder.name, [record.text for record in self.records])
         self.queries = list(self.judged.queries.values())
 
     def prepare(self) -> None:
@@ -349,15 +353,17 @@ class Bench:
         return rows
 
 
-def load_vectors(folder: Path, file: Path | None) -> SparseBatch:
-    """The vectors of a collection, in its order."""
-    if file is None:
-        file = cache_dir() / f"benchmark-query-{folder.name}.npz"
-        if not file.exists():
-            command = [sys.executable, "-m", "splade_os", "encode", str(folder), "-o", str(file)]
-            subprocess.run([*command, "--model", MODEL], check=True)
+def encoded(name: str, texts: list[str]) -> SparseBatch:
+    """The vectors of the documents, by the starter."""
+    file = cache_dir() / f"benchmark-query-{name}-{len(texts)}.npz"
+    if not file.exists():
+        encoder = DocumentEncoder.load(MODEL, dtype="auto")
+        print(f"Encoding {len(texts):,} documents: {encoder.how} ...", file=sys.stderr)
+        batch = encoder.encode(texts)
+        np.savez(file, indptr=batch.indptr, indices=batch.indices, values=batch.values)
     with np.load(file) as found:
-        return SparseBatch(found["indptr"], found["indices"], found["values"], int(found["width"]))
+        width = len(IdfQueryEncoder.unweighted(MODEL).vocabulary)
+        return SparseBatch(found["indptr"], found["indices"], found["values"], width)
 
 
 def medians(
