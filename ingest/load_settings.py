@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -15,6 +15,7 @@ from splade_os.engines import Engine
 from splade_os.errors import IngestError
 from splade_os.settings import state_dir
 
+Call = Callable[[Callable[[], Any]], Any]
 _LOADING = {"refresh_interval": "-1", "number_of_replicas": "0", "auto_expand_replicas": "false"}
 
 
@@ -25,15 +26,18 @@ def memory_file(engine: Engine, index: str) -> Path:
 
 
 @contextmanager
-def loading(engine: Engine, index: str) -> Iterator[None]:
+def loading(engine: Engine, index: str, call: Call = lambda work: work()) -> Iterator[None]:
     """Within it the index is set for loading. An index that somebody else has set so already is
     left alone, for them to put back.
+
+    Args:
+        call: sends a request, again if need be.
 
     Raises:
         IngestError: the settings could not be put back; says how.
     """
     file = memory_file(engine, index)
-    settings = engine.settings(index)
+    settings = call(lambda: engine.settings(index))
     if not settings and not engine.url.startswith("http"):
         yield  # an engine without settings
         return
@@ -45,15 +49,15 @@ def loading(engine: Engine, index: str) -> Iterator[None]:
         unfinished.write_bytes(orjson.dumps({"url": engine.url, "index": index, "was": before}))
         os.replace(unfinished, file)  # noqa: PTH105
         mine = True
-        engine.update_settings(index, _LOADING)
+        call(lambda: engine.update_settings(index, _LOADING))
     try:
         yield
     finally:
         if mine:
-            restore_settings(engine, index)
+            restore_settings(engine, index, call)
 
 
-def restore_settings(engine: Engine, index: str) -> bool:
+def restore_settings(engine: Engine, index: str, call: Call = lambda work: work()) -> bool:
     """Put back what a load changed.
 
     Returns:
@@ -68,7 +72,7 @@ def restore_settings(engine: Engine, index: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        engine.update_settings(index, before)
+        call(lambda: engine.update_settings(index, before))
     except Exception as error:
         raise IngestError(
             f"The settings of {index} from before the load could not be put back: {error}",

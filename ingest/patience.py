@@ -67,7 +67,8 @@ class Patience:
             try:
                 return request()
             except EngineError as error:
-                if isinstance(error, EngineUnavailableError) or error.status in PUT_OFF:
+                away = isinstance(error, EngineUnavailableError) or error.transient
+                if away or error.status in PUT_OFF:
                     raise NotYetError(error.message) from error
                 raise
 

@@ -94,7 +94,8 @@ def ingest_documents(
             stages.on_progress = on_progress
             wanted = options.load_settings
             load = wanted == "on" or (wanted == "auto" and not ledger.count_before)
-            with loading(engine, index) if load else nullcontext():
+            call = stages.preparation.patience.call
+            with loading(engine, index, call) if load else nullcontext():
                 stages.run(iter(records))
                 if flow.error is not None:
                     if ledger.job is None:  # nobody will come back to it
@@ -128,7 +129,7 @@ def _assemble(
 ) -> Stages:
     patience = Patience(engine, flow, options.patience)
     width = encoder.identity.vocabulary_size
-    start_counting(engine, index, width)
+    patience.call(lambda: start_counting(engine, index, width))
     if ledger.fresh:
         patience.call(lambda: engine.refresh(index))
         ledger.set_count_before(patience.call(lambda: engine.count(index)))
@@ -171,7 +172,7 @@ def _settle(engine: Engine, index: str, ledger: Ledger, stages: Stages, *, sync:
         accounts.progress.counters["deleted"] += deleted
         call(lambda: engine.refresh(index))
     accounts.save()
-    add_to_index(engine, index, accounts.progress, ledger)
+    call(lambda: add_to_index(engine, index, accounts.progress, ledger))
 
 
 def _verified(
@@ -183,11 +184,12 @@ def _verified(
     interrupted: bool,
 ) -> IngestReport:
     sample, report = stages.accounts.sample, stages.report()
+    call = stages.preparation.patience.call
     return replace(
         report,
-        faults=tuple(check_sample(engine, index, sample, ledger.run, meta)),
+        faults=tuple(call(lambda: check_sample(engine, index, sample, ledger.run, meta))),
         checked=len(sample),
-        count_after=stages.preparation.patience.call(lambda: engine.count(index)),
+        count_after=call(lambda: engine.count(index)),
         interrupted=interrupted,
         read=report.settled if interrupted else report.read,
         seconds=time.monotonic() - stages.start,

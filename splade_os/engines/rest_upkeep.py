@@ -58,7 +58,8 @@ class RestUpkeep:
                     raise IndexNotFoundError(f"There is no index {index} at {self.url}.")
                 raise EngineError(
                     f"{self.url} cannot read document {document['_id']} of {index}: "
-                    f"{document['error'].get('reason')}"
+                    f"{document['error'].get('reason')}",
+                    transient=True,  # its shard is not there, e.g. while a node starts
                 )
         return {d["_id"]: d.get("_source", {}) for d in answer["docs"] if d.get("found")}
 

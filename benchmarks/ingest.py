@@ -1,0 +1,468 @@
+"""What an ingest costs: against raw HTTP, opensearch-py's helpers, and encoding alone.
+
+    python benchmarks/ingest.py [--documents 24000] [--cases node,cpu,memory,model]
+
+A real local OpenSearch node; every way writes the same documents (160 to 256 terms each) into
+the same kind of index, in turns, in one run; the best of two rounds counts. Rates end with the
+last acknowledgement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+THREADS = 4
+BODY = 2_000_000  # bytes of a request, for us and for the raw replay
+ROUNDS = 2
+
+
+def load_encoder() -> Any:
+    """Vocabulary and identity of the starter; nothing is encoded with it."""
+    from splade_os import DocumentEncoder
+
+    return DocumentEncoder.load("starter", backend="none", lexical_weight=0)
+
+
+def write_documents(file: Path, count: int, encoder: Any, terms: tuple[int, int]) -> None:
+    """Random vectors, written as `splade-os encode` writes them (terms in the order of their ids,
+    shortest decimals); no text, so that nothing else is measured."""
+    import numpy as np
+
+    from splade_os.features import decimals
+
+    random = np.random.default_rng(0)
+    tokens = encoder.vocabulary.tokens
+    with file.open("w") as out:
+        for i in range(count):
+            ids = np.sort(random.choice(len(tokens), int(random.integers(*terms)), replace=False))
+            weights = random.gamma(1.5, 0.4, len(ids)).astype(np.float32) + np.float32(0.01)
+            written = map(float, decimals(weights))
+            vector = {tokens[j]: w for j, w in zip(ids.tolist(), written, strict=True)}
+            out.write(json.dumps({"id": f"d{i}", "price": i, "vector": vector}) + "\n")
+
+
+def records(file: Path) -> Iterator[Any]:
+    from splade_os.ingest.sources import RecordReader, find_source, read_source
+
+    return read_source(find_source(str(file)), RecordReader(vectors=True))
+
+
+# the real node
+
+
+def ours(url: str, index: str, file: Path, count: int, encoder: Any, folder: Path) -> float:
+    from splade_os import connect, ingest_documents
+    from splade_os.ingest.report import IngestOptions
+
+    last = 0.0
+
+    def watch(report: Any) -> None:
+        nonlocal last
+        if report.indexed == count and not last:
+            last = time.perf_counter()
+
+    start = time.perf_counter()
+    report = ingest_documents(
+        records(file),
+        engine=connect(url),
+        index=index,
+        encoder=encoder,
+        dead_letters=folder / "dead.jsonl",
+        options=IngestOptions(max_bytes=BODY, concurrency=THREADS),
+        on_progress=watch,
+    )
+    assert report.verified and report.created == count, report
+    return count / (last - start)
+
+
+def render_bodies(file: Path, encoder: Any, operation: str = "create") -> list[bytes]:
+    """The bodies that our pipeline sends."""
+    import numpy as np
+
+    from splade_os.engines import DocumentRenderer
+    from splade_os.ingest.digests import Digests
+    from splade_os.ingest.preparing import vector_of
+    from splade_os.vectors import SparseBatch
+
+    renderer, digests = DocumentRenderer(encoder.vocabulary), Digests(encoder.identity, "0" * 8)
+    ids = {token: i for i, token in enumerate(encoder.vocabulary.tokens)}
+    bodies, lines, size = [], [], 0
+    for record in records(file):
+        row = vector_of(record.vector, ids)
+        batch = SparseBatch.from_rows([row], len(np.asarray(encoder.vocabulary.tokens)))
+        stored = {**record.source, "splade_hash": str(digests.of(record))}
+        (line,) = renderer.render_many([(record.id, stored)], batch, operation=operation)
+        if lines and size + len(line) > BODY:
+            bodies.append(b"".join(lines))
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line)
+    return [*bodies, b"".join(lines)]
+
+
+def raw(url: str, index: str, bodies: list[bytes], count: int) -> float:
+    """Ready bodies through as many plain connections; nothing is looked at but the status."""
+    import http.client
+    from concurrent.futures import ThreadPoolExecutor
+    from urllib.parse import urlsplit
+
+    where, local = urlsplit(url), threading.local()
+
+    def send(body: bytes) -> None:
+        if not hasattr(local, "connection"):
+            local.connection = http.client.HTTPConnection(where.hostname, where.port, timeout=300)
+        path = f"/{index}/_bulk?filter_path=errors,items.*.status"
+        local.connection.request("POST", path, body, {"content-type": "application/x-ndjson"})
+        answer = local.connection.getresponse()
+        assert b'"errors":false' in answer.read()
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(send, bodies))
+    return count / (time.perf_counter() - start)
+
+
+def actions(file: Path, index: str, features: dict[str, str]) -> Iterator[dict[str, Any]]:
+    for line in file.open():
+        document = json.loads(line)
+        vector = {features[token]: w for token, w in document["vector"].items()}
+        source = {"id": document["id"], "price": document["price"], "splade": vector}
+        yield {"_op_type": "create", "_index": index, "_id": document["id"], "_source": source}
+
+
+def peer(url: str, index: str, file: Path, count: int, encoder: Any, parallel: bool) -> float:
+    from opensearchpy import OpenSearch, helpers
+
+    vocabulary = encoder.vocabulary
+    features = dict(zip(vocabulary.tokens, vocabulary.features, strict=True))
+    client = OpenSearch([url], timeout=300)
+    start = time.perf_counter()
+    if parallel:
+        done = helpers.parallel_bulk(client, actions(file, index, features), THREADS)
+        good = sum(ok for ok, _ in done)
+    else:
+        good, _ = helpers.bulk(client, actions(file, index, features))
+    rate = count / (time.perf_counter() - start)
+    assert good == count
+    return rate
+
+
+def node_case(url: str, count: int, encoder: Any, folder: Path) -> list[dict[str, Any]]:
+    from splade_os import connect
+    from splade_os.ingest.target import new_meta
+
+    file = folder / "vectors.jsonl"
+    write_documents(file, count, encoder, (160, 257))
+    bodies = render_bodies(file, encoder)
+    engine = connect(url)
+    ways: dict[str, Callable[[str], float]] = {
+        "raw": lambda index: raw(url, index, bodies, count),
+        "ours": lambda index: ours(url, index, file, count, encoder, folder),
+        "parallel_bulk": lambda index: peer(url, index, file, count, encoder, True),
+        "bulk": lambda index: peer(url, index, file, count, encoder, False),
+    }
+    raw(url, prepare(engine, new_meta(engine, encoder.identity, ["text"])), bodies[:8], count)
+    engine.delete_index("bench")
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(ROUNDS):
+        for name in list(ways)[:: 1 if turn % 2 == 0 else -1]:
+            meta = new_meta(engine, encoder.identity, ["title", "text"])
+            rates[name].append(ways[name](prepare(engine, meta)))
+            engine.delete_index("bench")
+            print(f"{name:<14} {rates[name][-1]:8.0f} docs/s", file=sys.stderr)
+    best = {name: max(found) for name, found in rates.items()}
+    note = f"{count:,} documents of 160 to 256 terms, {THREADS} connections; {spread(rates)}"
+    return [
+        row("node: raw replay of our bodies", best["ours"], best["raw"], 0.95, "docs/s", note),
+        row("node: parallel_bulk", best["ours"], best["parallel_bulk"], 1.3, "docs/s", note),
+        row("node: helpers.bulk", best["ours"], best["bulk"], 2.0, "docs/s", note),
+    ]
+
+
+def prepare(engine: Any, meta: Any) -> str:
+    """An empty index, set for loading."""
+    engine.create_index("bench", meta, {"refresh_interval": "-1"})
+    return "bench"
+
+
+def spread(rates: dict[str, list[float]]) -> str:
+    return "; ".join(f"{n} {'/'.join(f'{r:.0f}' for r in found)}" for n, found in rates.items())
+
+
+# no node: what the client itself costs
+
+
+def null_client(meta: dict[str, Any], version: str = "3.8.0") -> Any:
+    """opensearch-py on a connection that takes everything at once."""
+    from opensearchpy import Connection, OpenSearch
+
+    answers: dict[int, str] = {}
+    written = [0]
+
+    class NullConnection(Connection):  # type: ignore[misc]
+        def perform_request(
+            self, method: str, url: str, params: Any = None, body: Any = None,
+            timeout: Any = None, ignore: Any = (), headers: Any = None,
+        ) -> tuple[int, dict[str, str], str]:  # fmt: skip
+            kind = {"content-type": "application/json"}
+            if url.endswith("_bulk"):
+                data = body if isinstance(body, bytes) else body.encode()
+                count = data.count(b"\n") // 2
+                written[0] += count
+                if count not in answers:
+                    item = '{"create":{"_id":"x","status":201,"result":"created"}}'
+                    answers[count] = f'{{"errors":false,"items":[{",".join([item] * count)}]}}'
+                return 200, kind, answers[count]
+            if url.endswith("_mapping"):
+                properties = {"splade": {"type": "rank_features"}}
+                mapping = {"_meta": {"splade_os": meta}, "properties": properties}
+                return 200, kind, json.dumps({"bench": {"mappings": mapping}})
+            if url.endswith("_count"):
+                return 200, kind, json.dumps({"count": 0})
+            if url.endswith("_mget"):
+                return 200, kind, json.dumps({"docs": []})
+            if url == "/":
+                found = {"distribution": "opensearch", "number": version}
+                return 200, kind, json.dumps({"version": found})
+            if "_settings" in url:
+                return 200, kind, json.dumps({"bench": {"settings": {}}})
+            return 200, kind, json.dumps({"found": False, "nodes": {}})
+
+    return OpenSearch(["http://null:9200"], connection_class=NullConnection)
+
+
+def null_meta(encoder: Any) -> dict[str, Any]:
+    from splade_os.engines import IndexMeta
+
+    return IndexMeta(
+        splade_os="0", feature_naming="token-esc1", text_fields=("title", "text"),
+        model=encoder.identity,
+    ).model_dump(mode="json")  # fmt: skip
+
+
+def cpu_case(encoder: Any, folder: Path) -> list[dict[str, Any]]:
+    import numpy as np
+    from opensearchpy import helpers
+
+    from splade_os.engines import DocumentRenderer
+    from splade_os.engines.cluster import ClusterEngine
+    from splade_os.vectors import SparseBatch
+
+    count, size = 20_000, 500
+    random = np.random.default_rng(0)
+    vocabulary = encoder.vocabulary
+    batches = []
+    for _ in range(4):
+        rows = []
+        for _ in range(size):
+            ids = random.choice(len(vocabulary), int(random.integers(160, 257)), replace=False)
+            weights = random.gamma(1.5, 0.4, len(ids)).astype(np.float32) + np.float32(0.01)
+            rows.append((np.sort(ids).astype(np.int32), weights))
+        batches.append(SparseBatch.from_rows(rows, len(vocabulary)))
+    named = [(f"d{i}", {"id": f"d{i}", "price": i}) for i in range(size)]
+    client = null_client(null_meta(encoder))
+    engine, renderer = ClusterEngine(client=client), DocumentRenderer(vocabulary)
+
+    def mine() -> None:
+        for n in range(count // size):
+            lines = renderer.render_many(named, batches[n % 4], operation="create")
+            assert len(engine.bulk("bench", b"".join(lines), attempts=1)) == size  # type: ignore[arg-type]
+
+    documents = [
+        [
+            {**source, "splade": dict(zip([vocabulary.features[i] for i in ids.tolist()],
+                                          weights.tolist(), strict=True))}
+            for (_, source), (ids, weights) in zip(named, batch, strict=True)
+        ]
+        for batch in batches
+    ]  # fmt: skip
+
+    def theirs() -> None:
+        stream = (
+            {"_op_type": "create", "_index": "bench", "_id": document["id"], "_source": document}
+            for n in range(count // size)
+            for document in documents[n % 4]
+        )
+        assert helpers.bulk(client, stream)[0] == count
+
+    cost: dict[str, list[float]] = {"mine": [], "theirs": []}
+    mine()  # spells the weights once
+    for _ in range(3):
+        for name, work in (("mine", mine), ("theirs", theirs)):
+            start = time.process_time()
+            work()
+            cost[name].append((time.process_time() - start) / count * 1e6)
+    used, other = min(cost["mine"]), min(cost["theirs"])
+    note = (
+        "render and send 160 to 256 terms, null transport; the peer gets ready dicts; "
+        f"ratio = peer / ours; goal: at most 15 us, {used:.1f} us"
+    )
+    return [
+        {
+            "case": "client CPU per document",
+            "ours": round(used, 1),
+            "peer": round(other, 1),
+            "unit": "us",
+            "ratio": round(other / used, 2),
+            "goal": 15.0,
+            "ok": used <= 15.0,
+            "note": note,
+        }
+    ]
+
+
+def memory_worker(count: int) -> None:
+    """The whole pipeline on the null transport; prints resident bytes after warm-up and later."""
+    import random
+
+    from splade_os import ingest_documents
+    from splade_os.engines.cluster import ClusterEngine
+    from splade_os.ingest.records import Record
+
+    encoder = load_encoder()
+    engine = ClusterEngine(client=null_client(null_meta(encoder)))
+    tokens = [t for t in encoder.vocabulary.tokens if t.isalpha()]
+    draw = random.Random(0)
+    seen: list[int] = []
+
+    def stream() -> Iterator[Record]:
+        for i in range(1, count + 1):
+            vector = {t: draw.random() + 0.1 for t in draw.choices(tokens, k=12)}
+            text = f"document {i}"
+            yield Record(i, f"s:{i}", f"d{i}", text, {"text": text}, vector)
+            if i % (count // 50) == 0:
+                seen.append(resident())
+
+    with tempfile.TemporaryDirectory() as folder:
+        ingest_documents(stream(), engine=engine, index="bench", encoder=encoder,
+                         dead_letters=Path(folder) / "dead.jsonl")  # fmt: skip
+    print(json.dumps({"warm": max(seen[:5]), "most": max(seen)}))
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_case(count: int) -> list[dict[str, Any]]:
+    command = [sys.executable, __file__, "--worker", str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found = json.loads(done.stdout.splitlines()[-1])
+    growth = (found["most"] - found["warm"]) / 1e6
+    return [
+        {
+            "case": "memory growth after warm-up",
+            "ours": round(growth, 1),
+            "peer": round(found["warm"] / 1e6),
+            "unit": "MB",
+            "ratio": None,
+            "goal": 50,
+            "ok": growth <= 50,
+            "note": f"{count:,} documents through the whole pipeline, null transport; peer = "
+            "resident after a tenth of them",
+        }
+    ]
+
+
+# a model
+
+
+def model_case(url: str, folder: Path) -> list[dict[str, Any]]:
+    from splade_os import DocumentEncoder, connect, ingest_documents
+    from splade_os.ingest.sources import RecordReader, find_source, read_source
+
+    encoder = DocumentEncoder.load("starter", device="cpu")
+    items = list(read_source(find_source("python:stdlib"), RecordReader()))[:384]
+    engine = connect(url)
+    texts = [item.text for item in items]  # type: ignore[union-attr]
+    encoder.encode(texts[:64])
+    alone, whole = [], []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        encoder.encode(texts)
+        alone.append(len(texts) / (time.perf_counter() - start))
+        start = time.perf_counter()
+        report = ingest_documents(iter(items), engine=engine, index="bench", encoder=encoder,
+                                  dead_letters=folder / "dead.jsonl")  # fmt: skip
+        whole.append(len(texts) / (time.perf_counter() - start))
+        assert report.verified and report.created == len(texts)
+        engine.delete_index("bench")
+    note = (
+        f"{len(texts)} docstrings, starter, fp32 on the CPU that the node shares; the whole ingest "
+        "with creating the index, refreshing, counting and reading back; peer = encoding alone; "
+        + spread({"ours": whole, "alone": alone})
+    )
+    return [row("full pipeline with a model", max(whole), max(alone), 0.97, "docs/s", note)]
+
+
+def row(case: str, mine: float, other: float, goal: float, unit: str, note: str) -> dict[str, Any]:
+    ratio = mine / other
+    return {
+        "case": case, "ours": round(mine, 1), "peer": round(other, 1), "unit": unit,
+        "ratio": round(ratio, 3), "goal": goal, "ok": bool(ratio >= goal), "note": note,
+    }  # fmt: skip
+
+
+def machine() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        name = text.split("model name")[1].split(":")[1].split("\n")[0].strip()
+    except (OSError, IndexError):
+        name = platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--documents", type=int, default=24_000)
+    parser.add_argument("--memory-documents", type=int, default=1_000_000)
+    parser.add_argument("--cases", default="node,cpu,memory,model")
+    parser.add_argument("--worker", type=int)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        memory_worker(arguments.worker)
+        return
+    from splade_os.local import down, up
+
+    cases, rows = arguments.cases.split(","), []
+    name = f"bench-ingest-{os.getpid()}"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if "cpu" in cases:
+            rows += cpu_case(load_encoder(), folder)
+        if "memory" in cases:
+            rows += memory_case(arguments.memory_documents)
+        if {"node", "model"} & set(cases):
+            try:
+                url = up(name=name, via="jvm", port=0, heap="1g").url
+                if "node" in cases:
+                    rows += node_case(url, arguments.documents, load_encoder(), folder)
+                if "model" in cases:
+                    rows += model_case(url, folder)
+            finally:
+                down(name, delete_data=True)
+    for r in rows:
+        print(
+            f"{r['case']:<32} {r['ours']!s:>8} {r['peer']!s:>8} {r['unit']:<7} {r['ratio']!s:>6} "
+            f"(goal {r['goal']}) {r['ok']}  {r['note']}",
+            file=sys.stderr,
+        )
+    print(json.dumps({"benchmark": "ingest", "machine": machine(), "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
