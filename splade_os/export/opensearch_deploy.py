@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from splade_os.engines import VECTOR_FIELD
@@ -24,16 +23,20 @@ from splade_os.engines.search_pipelines import (
     pointed_at,
     switched,
 )
-from splade_os.errors import DeploymentError, EngineError, IndexFormatError, ModelMismatchError
+from splade_os.errors import DeploymentError, EngineError
+from splade_os.export.opensearch_checks import (
+    check_answer,
+    check_default,
+    check_index,
+    check_users,
+)
 from splade_os.export.opensearch_deployed import DeployedEncoder
 from splade_os.export.opensearch_package import (
     QueryEncoderPackage,
     description,
     register_body,
 )
-from splade_os.vocabulary import TOKEN_IDS
 
-_TOLERANCE = 1e-6  # relative; floats go through JSON
 GRACE = 5.0
 """Seconds between the switch to a new version and the end of the old one: a search that was
 given the old one has long asked it by then."""
@@ -99,11 +102,11 @@ def deploy_package(
     ml.require()
     field = VECTOR_FIELD
     for index in indices:
-        field = _check_index(engine, index, package)
-        _check_default(pipelines, index, pipeline)
+        field = check_index(engine, index, package)
+        check_default(pipelines, index, pipeline)
     group = _group(ml, name)
     before = [] if group is None else ml.models(group.id)
-    _check_users(engine, pipelines, {m.id for m in before}, package)
+    check_users(engine, pipelines, {m.id for m in before}, package)
     model = next((m for m in before if m.deployed and m.sha256 == package.manifest.sha256), None)
     fresh = model is None
     with ExitStack() as undo, ExitStack() as always:
@@ -113,7 +116,7 @@ def deploy_package(
                 group = group or _new_group(ml, name, package, undo)
                 model = _register(ml, group, before, package, report, timeout, undo)
             report("Testing it with a query")
-            _test(ml, model.id, package)
+            check_answer(ml, model.id, package)
             old = {m.id for m in before} - {model.id}
             used = _point(pipelines, model.id, old, pipeline, field, two_phase, undo, report)
             for index in indices:
@@ -210,66 +213,6 @@ def _register(
     report("Deploying it")
     ml.deploy(model_id, timeout=timeout)
     return ml.model(model_id)
-
-
-def _test(ml: MlCommons, model_id: str, package: QueryEncoderPackage) -> None:
-    probe = package.manifest.probe
-    [got] = ml.encode(model_id, [probe.text])
-    same = got.keys() == probe.terms.keys() and all(
-        math.isclose(got[term], weight, rel_tol=_TOLERANCE) for term, weight in probe.terms.items()
-    )
-    if not same:
-        wrong = sorted(
-            t for t in got.keys() | probe.terms.keys() if got.get(t) != probe.terms.get(t)
-        )
-        raise DeploymentError(
-            f"The cluster encodes {probe.text!r} differently than splade-os does; first term: "
-            f"{wrong[0]!r}, {got.get(wrong[0])} instead of {probe.terms.get(wrong[0])}.",
-            hint="This OpenSearch treats tokenizers in a way that is not known yet: please "
-            "report its version.",
-        )
-
-
-def _check_index(engine: ClusterEngine, index: str, package: QueryEncoderPackage) -> str:
-    """The vector field of an index that the package may search."""
-    meta, manifest = engine.index_meta(index), package.manifest
-    naming = meta.feature_naming
-    if naming == TOKEN_IDS:  # SEISMIC: OpenSearch asks the tokenizer for ids by itself
-        naming = manifest.feature_naming
-    for what, has, needs in (
-        ("content hash", manifest.content_hash, meta.model.content_hash),
-        ("feature naming", manifest.feature_naming, naming),
-        ("folded IDF", "", meta.model.fold_idf),
-    ):
-        if has != needs:
-            raise ModelMismatchError(
-                f"The index {index} was encoded with the model {meta.model.name}, and the query "
-                f"encoder of {manifest.model} is not for it: {what} {has!r} against {needs!r}.",
-                hint="Export the query encoder of the index's own model.",
-            )
-    return meta.field
-
-
-def _check_users(
-    engine: ClusterEngine, pipelines: SearchPipelines, old: set[str], package: QueryEncoderPackage
-) -> None:
-    """The indices whose pipelines are about to be switched are for this package as well."""
-    for name, body in pipelines.all().items():
-        if switched(body, old, "") is None:
-            continue
-        for index in pipelines.used_by(name):
-            with suppress(IndexFormatError):  # none of ours
-                _check_index(engine, index, package)
-
-
-def _check_default(pipelines: SearchPipelines, index: str, pipeline: str | None) -> None:
-    for concrete, default in pipelines.of_index(index).items():
-        if default is not None and default != pipeline:
-            raise DeploymentError(
-                f"The index {concrete} has the default search pipeline {default} already.",
-                hint=f"Let that one name the query encoder, beside what it does: --pipeline "
-                f"{default}",
-            )
 
 
 def _set_default(

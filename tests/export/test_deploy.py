@@ -542,7 +542,7 @@ def test_what_is_refused_before_anything_is_sent(
     with pytest.raises(DeploymentError, match=f"{ONLY_ML_NODES}=false"):
         deploy_package(package, cluster)
     fill(cluster, tiny / "router", index="folded", count=5, fold_idf=True)
-    with pytest.raises(ModelMismatchError, match="folded IDF"):
+    with pytest.raises(ModelMismatchError, match="hold the IDF already"):
         deploy_package(package, cluster, pipeline="tiny", indices=["folded"], allow=yes)
     with pytest.raises(DeploymentError, match="SQLite encodes no queries"):
         connect(f"sqlite:///{tiny}/x.db").query_pipeline("docs")
