@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from splade_os.cli.options import json_option, print_json
+from splade_os.evaluation.extra import require_extra
 
 if TYPE_CHECKING:
     from splade_os.evaluation.comparison import Comparison
@@ -42,6 +43,7 @@ def compare(
 
     A query that is judged and missing from a run counts as having found nothing.
     """
+    require_extra()
     from splade_os.evaluation.beir import read_judged
     from splade_os.evaluation.comparison import compare as compare_runs
     from splade_os.evaluation.measures import parse_measures, score

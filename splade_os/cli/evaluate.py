@@ -13,6 +13,7 @@ import click
 from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.options import connection_options, json_option, print_json, settings_of
 from splade_os.cli.steps import busy
+from splade_os.evaluation.extra import require_extra
 
 if TYPE_CHECKING:
     from splade_os.evaluation.collection import Collection
@@ -86,11 +87,14 @@ def evaluate(
     irds:ID of ir_datasets; or any source of ingest with --queries and --qrels. With --pairs: any
     source of ingest whose rows are two texts and a label.
     """
+    require_extra()
     if pairs:
         from splade_os.cli.evaluate_pairs import evaluate_pairs
 
         evaluate_pairs(collection, columns, as_json, flags)
         return
+    from splade_os.cli.evaluation_output import to_json, write_html, write_runs
+    from splade_os.cli.evaluation_tables import show, show_many
     from splade_os.evaluation.collection import open_collection
     from splade_os.evaluation.evaluate import Settings
     from splade_os.evaluation.measures import parse_measures
@@ -107,6 +111,8 @@ def evaluate(
         names = [name for name in collection.partition(":")[2].split(",") if name]
         with busy("Reading NanoBEIR"):
             collections = open_nanobeir(names, nanobeir_from or HUB)
+        if html and len(collections) > 1:
+            raise click.UsageError("--html shows one collection, not several.")
 
     def opened(fields: tuple[str, ...]) -> Collection:
         if text:
@@ -125,14 +131,12 @@ def evaluate(
         chosen = [mode.strip() for mode in (modes or "model").split(",") if mode.strip()]
         reports = _in_memory(collections, chosen, settings, steps, flags)
     if runs is not None:
-        _write_runs(runs, reports)
+        write_runs(runs, reports)
     if html is not None:
-        _write_html(html, reports, by)
+        write_html(html, reports[0], by)
     if as_json:
-        print_json(_json(reports))
+        print_json(to_json(reports))
         return
-    from splade_os.cli.evaluation_tables import show, show_many
-
     if len(reports) == 1:
         show(reports[0])
     else:
@@ -250,52 +254,6 @@ def _in_memory(
 
 def _changes(sweep: Sweep | None) -> dict[str, Change]:
     return {f"{value:g}": sweep.change(value) for value in sweep.values} if sweep else {}
-
-
-def _json(reports: list[Report]) -> dict[str, Any]:
-    from splade_os.evaluation.report import mean_of
-
-    if len(reports) == 1:
-        return reports[0].to_dict()
-    modes = range(len(reports[0].evaluations))
-    means = [mean_of([r.evaluations[i] for r in reports], "NanoBEIR_mean") for i in modes]
-    labels = [e.label for e in reports[0].evaluations]
-    return {
-        "collections": [report.to_dict() for report in reports],
-        "mean": {
-            label: {
-                "measures": dict(mean.scores.means),
-                "sparsity": mean.sparsity,
-                "card": mean.card("NanoBEIR_mean"),
-            }
-            for label, mean in zip(labels, means, strict=True)
-        },
-    }
-
-
-def _write_html(file: Path, reports: list[Report], by: str) -> None:
-    from splade_os.errors import InputError
-    from splade_os.evaluation.html import render
-
-    if len(reports) > 1:
-        raise click.UsageError("--html shows one collection, not several.")
-    page = render(reports[0], by)
-    try:
-        file.write_text(page, "utf-8")
-    except OSError as error:
-        raise InputError(f"The report {file} cannot be written: {error}") from None
-    click.echo(f"Report written: {file}", err=True)
-
-
-def _write_runs(folder: Path, reports: list[Report]) -> None:
-    from splade_os.evaluation.trec import write_run
-
-    for report in reports:
-        for evaluation in report.evaluations:
-            name = "-".join([report.collection, *evaluation.label.split()])
-            file = folder / f"{name}.trec"
-            write_run(file, evaluation.run, name)
-            click.echo(f"Run written: {file}", err=True)
 
 
 @contextmanager

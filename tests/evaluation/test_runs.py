@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from splade_os.cli import cli
-from splade_os.errors import InputError
+from splade_os.errors import InputError, MissingExtraError
 from splade_os.evaluation.comparison import compare, holm, randomisation_test
 from splade_os.evaluation.measures import Scores
 from splade_os.evaluation.trec import read_qrels, read_queries, read_run, write_run
@@ -153,3 +153,14 @@ def test_compare_command(tmp_path: Path) -> None:
     write_run(tmp_path / "other.trec", {"nobody": {"d": 1.0}}, "x")
     done = run("compare", both[0], tmp_path / "other.trec", "--qrels", folder)
     assert done.exit_code == 2 and "none of the judged queries" in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["scipy", "matplotlib", "ir_measures"])
+def test_what_is_missing_is_said_at_once(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from splade_os.evaluation import extra
+
+    find = extra.find_spec
+    monkeypatch.setattr(extra, "find_spec", lambda n: None if n == missing else find(n))
+    for command in (["evaluate", "nowhere"], ["compare", "a", "b", "--qrels", "c"]):
+        error = run(*command).exception
+        assert isinstance(error, MissingExtraError) and "splade-os[eval]" in str(error)
