@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def timed(trainer: Any) -> dict[str, Any]:
     trainer.add_callback(Clock())
     before = resident()
     trainer.train()
-    seconds = sorted(b - a for a, b in zip(ends[1:], ends[2:], strict=False))
+    seconds = sorted(b - a for a, b in pairwise(ends[1:]))
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
         "rate": 1 / seconds[len(seconds) // 2],  # median: other work on the machine comes and goes
