@@ -91,7 +91,7 @@ class IdfTable:
 
     def presence(self) -> IdfTable:
         """Weight 1 for every token that has one: for documents into which the table is folded."""
-        return IdfTable((self.weights > 0).astype(np.float32), self.origin)
+        return IdfTable((self.weights > 0).astype(np.float32), "the documents (folded)")
 
     def sha256(self) -> str:
         """Of the weights."""
