@@ -11,7 +11,7 @@ from splade_os.encoding import DocumentEncoder
 from splade_os.engines import HASH_FIELD, DocumentRenderer, IndexMeta
 from splade_os.errors import EncodingError, InputError, SpladeError
 from splade_os.ingest.digests import Digests
-from splade_os.ingest.preparing import vector_of
+from splade_os.ingest.given_vectors import vector_of
 from splade_os.ingest.records import Record, Rejected
 from splade_os.ingest.sources import Source
 from splade_os.vectors import SparseBatch

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from splade_os.engines import connect as connect
     from splade_os.errors import SpladeError as SpladeError
     from splade_os.identity import ModelIdentity as ModelIdentity
+    from splade_os.ingest.pipeline import IngestOptions as IngestOptions
     from splade_os.ingest.pipeline import IngestReport as IngestReport
     from splade_os.ingest.pipeline import ingest_documents as ingest_documents
     from splade_os.search.async_client import AsyncSearchClient as AsyncSearchClient
@@ -39,6 +40,7 @@ _HOMES = {
     "Fusion": "splade_os.search.options:Fusion",
     "Hit": "splade_os.search.results:Hit",
     "IdfTable": "splade_os.encoding.idf:IdfTable",
+    "IngestOptions": "splade_os.ingest.pipeline:IngestOptions",
     "IngestReport": "splade_os.ingest.pipeline:IngestReport",
     "ModelIdentity": "splade_os.identity:ModelIdentity",
     "QueryPruning": "splade_os.search.options:QueryPruning",

@@ -44,6 +44,7 @@ def test_public_names() -> None:
         "Fusion",
         "Hit",
         "IdfTable",
+        "IngestOptions",
         "IngestReport",
         "ModelIdentity",
         "QueryPruning",
