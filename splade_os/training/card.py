@@ -142,7 +142,7 @@ def _evaluation(run: Run) -> str:
     if not found:
         return ""
     names = list(next(iter(found.values())))
-    rows = [(c, *(f"{v.get(n, float('nan')):.4g}" for n in names)) for c, v in found.items()]
+    rows = [(c, *(f"{v[n]:.4g}" if n in v else "" for n in names)) for c, v in found.items()]
     return f"## Evaluation\n\n{_table(('collection', *names), rows)}"
 
 
