@@ -26,10 +26,10 @@ from typing import Any
 import ir_measures
 import numpy as np
 import orjson
-from encode import processor
 from ir_measures import nDCG
 
 from splade_os import EXACT, DocumentEncoder, QueryPruning, SearchClient, SparseBatch, TwoPhase
+from splade_os.encoding.choice import processor_name
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.engines import DocumentRenderer, IndexMeta
 from splade_os.engines.cluster import ClusterEngine
@@ -94,7 +94,7 @@ def main() -> None:
             file=sys.stderr,
         )
     info = engine.info()
-    machine = f"{processor()[0]}; {info.distribution} {info.version}"
+    machine = f"{processor_name()}; {info.distribution} {info.version}"
     print(json.dumps({"benchmark": "query", "machine": machine, "rows": rows}))
 
 
