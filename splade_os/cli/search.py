@@ -48,7 +48,7 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @click.option(
     "--two-phase",
     help="FIRST,WINDOW: find with the heaviest terms, score the best with all.  "
-    "[default of mode encoder: 10,50]",
+    "[default of mode encoder: 10,50 with --top-terms 64]",
 )
 @click.option("--exact", is_flag=True, help="Score all documents with all terms.")
 @click.option("--fusion", type=click.Choice(["rrf", "min_max"]), default="rrf", show_default=True)

@@ -59,7 +59,7 @@ class QueryPruning:
 EXACT = QueryPruning()
 DEFAULT_PRUNING: Mapping[str, QueryPruning] = {
     # chosen by measurement: docs/search.md, "What a query costs"
-    "encoder": QueryPruning(two_phase=TwoPhase(first=10, window=50)),
+    "encoder": QueryPruning(top=64, two_phase=TwoPhase(first=10, window=50)),
 }
 """By mode; a mode that is not here is exact."""
 
