@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from splade_os.engines import Engine
-from splade_os.errors import IngestError
+from splade_os.errors import IngestError, SpladeError
 from splade_os.settings import state_dir
 
 Call = Callable[[Callable[[], Any]], Any]
@@ -52,9 +52,23 @@ def loading(engine: Engine, index: str, call: Call = lambda work: work()) -> Ite
         call(lambda: engine.update_settings(index, _LOADING))
     try:
         yield
-    finally:
+    except BaseException as ended:
         if mine:
-            restore_settings(engine, index, call)
+            _restore_once(engine, index, ended)
+        raise
+    if mine:
+        restore_settings(engine, index, call)
+
+
+def _restore_once(engine: Engine, index: str, ended: BaseException) -> None:
+    """After a load that broke off: without patience, and what ended it stays the error."""
+    try:
+        restore_settings(engine, index)
+    except IngestError as error:
+        if isinstance(ended, SpladeError):
+            ended.hint = "\n".join(filter(None, (ended.hint, str(error))))
+        else:
+            ended.add_note(str(error))
 
 
 def restore_settings(engine: Engine, index: str, call: Call = lambda work: work()) -> bool:

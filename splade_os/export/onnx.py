@@ -146,17 +146,22 @@ def _quantise(file: Path, out: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.getLogger().setLevel(logging.ERROR)  # it recommends a pre-process that changes nothing
     # The transform in front of the decoder costs little and loses most: its outputs pass a
     # LayerNorm, which takes the shared part away and leaves the error.
     names = [node.name for node in onnx.load(str(file), load_external_data=False).graph.node]
-    quantize_dynamic(
-        str(file),
-        str(out),
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=[name for name in names if any(part in name for part in _TRANSFORMS)],
-    )
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it recommends a pre-process that changes nothing
+    try:
+        quantize_dynamic(
+            str(file),
+            str(out),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=[name for name in names if any(part in name for part in _TRANSFORMS)],
+        )
+    finally:
+        root.setLevel(level)
 
 
 def _check(transformer: object, tokenizer: TextTokenizer, folder: Path) -> list[ExportCheck]:

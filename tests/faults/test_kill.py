@@ -77,8 +77,9 @@ def test_killed_while_overwriting(
 def test_interrupted(
     engine: Engine, engine_url: str, index: str, tiny: Path, tmp_path: Path
 ) -> None:
-    number = signal.SIGTERM if engine_url.startswith("sqlite") else signal.SIGINT
-    load = make_load(tiny / "router", tmp_path, 8_000)
+    embedded = engine_url.startswith("sqlite")  # many times faster
+    number = signal.SIGTERM if embedded else signal.SIGINT
+    load = make_load(tiny / "router", tmp_path, 40_000 if embedded else 8_000)
     small = ("--max-bytes", "60000")
     process = load.start(engine_url, index, *small)
     while not engine.indices(f"{index}*"):
