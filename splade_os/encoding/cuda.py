@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from splade_os.encoding.batching import pad
 from splade_os.encoding.layout import SpladePart
 from splade_os.encoding.pooling import activation, pool_padded
-from splade_os.encoding.transformer import SpladeTransformer, pad, sparsify
+from splade_os.encoding.transformer import SpladeTransformer, sparsify
 from splade_os.errors import MissingExtraError, SettingsError
 from splade_os.vectors import Ids, SparseBatch
 

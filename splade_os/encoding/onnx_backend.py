@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from splade_os.encoding.backend import NonFiniteError
+from splade_os.encoding.batching import pad
 from splade_os.encoding.onnx_weights import initializers
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.vectors import Ids, SparseBatch, Weights
@@ -93,10 +94,7 @@ class OnnxBackend:
         self.vocabulary_size = int(self._session.get_outputs()[0].shape[1])
 
     def encode(self, tokens: Sequence[Ids], max_active_dims: int | None) -> SparseBatch:
-        lengths = np.array([len(ids) for ids in tokens])
-        mask = np.arange(lengths.max()) < lengths[:, None]  # (B, L)
-        padded = np.zeros(mask.shape, np.int64)
-        padded[mask] = np.concatenate(tokens)
+        padded, mask = pad(tokens, max(len(ids) for ids in tokens))
         feed = {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
         (weights,) = self._session.run(["weights"], feed)  # (B, V)
         return sparsify(weights, max_active_dims)

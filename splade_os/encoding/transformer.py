@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from splade_os.encoding.backend import NonFiniteError
+from splade_os.encoding.batching import pad
 from splade_os.encoding.layout import SpladePart
 from splade_os.encoding.pooling import pool
 from splade_os.errors import MissingExtraError, ModelError
@@ -121,21 +121,6 @@ class SpladeTransformer:
             activation_name=self._activation,
             pooling=self._pooling,
         )
-
-
-def pad(
-    tokens: Sequence[Ids], length: int, rows: int | None = None
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Token ids ``(B, L)`` filled up with 0, and which places are real ``(B, L)``.
-
-    ``rows`` adds rows of padding up to that many.
-    """
-    lengths = np.zeros(rows or len(tokens), np.int64)
-    lengths[: len(tokens)] = [len(ids) for ids in tokens]
-    mask = np.arange(length) < lengths[:, None]
-    padded = np.zeros(mask.shape, np.int64)
-    padded[mask] = np.concatenate(tokens)
-    return padded, mask
 
 
 def sparsify(dense: Tensor, max_active_dims: int | None) -> SparseBatch:
