@@ -2,16 +2,19 @@
 
 Precedence, highest first: command-line flags, environment variables (``SPLADE_OS_URL`` ...),
 a ``.env`` file in the working folder, ``splade-os.toml`` in the working folder, defaults.
+
+A secret is never printed: pydantic masks it, and errors name its setting, not its value. Wherever
+it comes from, ``@FILE`` stands for the content of a file (``@@`` for a secret's own ``@``).
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,6 +26,7 @@ from splade_os.errors import SettingsError
 
 DEFAULT_URL = "http://localhost:9200"
 DEFAULT_MODEL = "starter"
+_PLACES = "Settings come from flags, SPLADE_OS_* variables, .env and splade-os.toml."
 
 
 def cache_dir() -> Path:
@@ -53,14 +57,13 @@ class Settings(BaseSettings):
 
     Attributes:
         url: the cluster's URL, or ``sqlite:///FILE`` for the embedded engine.
+        cloud_id: of Elastic Cloud, instead of the URL.
         index: default index name.
         model: model folder, hub name or ``starter``; ``None`` in a search means
             "the model that the index names".
-        username, password: basic authentication.
-        api_key: of Elasticsearch, instead of those.
-        ca_certs: CA bundle for TLS.
-        verify_certs: check the certificate of an ``https`` URL.
         timeout: seconds per request.
+
+    The others are those of `splade_os.engines.client_options`.
     """
 
     model_config = SettingsConfigDict(
@@ -71,25 +74,55 @@ class Settings(BaseSettings):
     )
 
     url: str = DEFAULT_URL
+    cloud_id: str | None = None
     index: str | None = None
     model: str | None = None
     username: str | None = None
     password: SecretStr | None = None
     api_key: SecretStr | None = None
+    bearer_token: SecretStr | None = None
+    aws_region: str | None = None
+    aws_service: Literal["es", "aoss"] | None = None
     ca_certs: Path | None = None
     verify_certs: bool = True
+    fingerprint: str | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    client_key_password: SecretStr | None = None
     timeout: float = 60.0
+
+    @field_validator("password", "api_key", "bearer_token", "client_key_password", mode="before")
+    @classmethod
+    def _from_file(cls, value: Any) -> Any:
+        if not isinstance(value, str) or not value.startswith("@"):
+            return value
+        if value.startswith("@@"):
+            return value[1:]
+        try:
+            return Path(value[1:]).expanduser().read_text("utf-8").rstrip("\r\n")
+        except OSError as error:  # the value itself may be a secret: it is not repeated
+            raise ValueError(
+                f"the file that it names with @ cannot be read ({error.strerror}); a secret that "
+                "begins with @ itself is written with @@"
+            ) from None
+        except UnicodeDecodeError:
+            raise ValueError("the file that it names with @ holds no text") from None
+
+    @model_validator(mode="after")
+    def _of_cloud(self) -> Self:
+        if self.cloud_id is not None:
+            if "url" in self.model_fields_set:
+                raise SettingsError(
+                    "Both a URL and a cloud id are given: which of the two clusters?",
+                    hint=f"Leave one of them out. {_PLACES}",
+                )
+            self.url = cloud_url(self.cloud_id)
+        return self
 
     def connection(self) -> dict[str, Any]:
         """What `splade_os.engines.connect` takes beside the URL."""
-        return {
-            "username": self.username,
-            "password": self.password.get_secret_value() if self.password else None,
-            "api_key": self.api_key.get_secret_value() if self.api_key else None,
-            "ca_certs": self.ca_certs,
-            "verify_certs": self.verify_certs,
-            "timeout": self.timeout,
-        }
+        other = {"url", "cloud_id", "index", "model"}
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in other}
 
     @classmethod
     def settings_customise_sources(
@@ -104,12 +137,37 @@ class Settings(BaseSettings):
         return init_settings, env_settings, dotenv_settings, file_secret_settings, toml
 
 
+def cloud_url(cloud_id: str) -> str:
+    """The URL of Elasticsearch in an Elastic Cloud deployment.
+
+    Raises:
+        SettingsError: that is no cloud id, or one without Elasticsearch.
+    """
+    from elastic_transport.client_utils import parse_cloud_id
+
+    try:
+        address = parse_cloud_id(cloud_id).es_address
+    except ValueError:
+        address = None
+    if address is None:
+        raise SettingsError(
+            f"{cloud_id!r} is not the cloud id of an Elasticsearch deployment.",
+            hint="Copy it from the deployment's page in Elastic Cloud (NAME:LETTERS), or give the "
+            "endpoint there with --url.",
+        )
+    return f"https://{address[0]}:{address[1]}"
+
+
 def load_settings(**flags: Any) -> Settings:
     """Build ``Settings``; flags that are ``None`` fall through to the lower sources.
 
     Raises:
         SettingsError: naming each wrong value and where it can come from.
+        TypeError: a flag that is no setting.
     """
+    unknown = flags.keys() - Settings.model_fields.keys()
+    if unknown:
+        raise TypeError(f"There is no setting {', '.join(sorted(unknown))}.")
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         return Settings(**given)
@@ -119,7 +177,7 @@ def load_settings(**flags: Any) -> Settings:
         )
         raise SettingsError(
             f"Wrong setting: {wrong}.",
-            hint="Check the flags, SPLADE_OS_* variables, .env and splade-os.toml.",
+            hint=_PLACES,
         ) from None
     except ValueError as error:  # a settings file that is not TOML
         raise SettingsError(f"The settings file splade-os.toml cannot be read: {error}") from None

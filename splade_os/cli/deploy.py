@@ -12,6 +12,7 @@ import click
 from splade_os.cli.options import (
     connection_options,
     json_option,
+    open_engine,
     print_json,
     settings_of,
 )
@@ -146,15 +147,13 @@ def list_(as_json: bool, **flags: Any) -> None:
 
 def _opensearch(flags: dict[str, Any]) -> ClusterEngine:
     """The engine, where it is one that could encode queries."""
-    from splade_os.engines import connect
     from splade_os.engines.cluster import ClusterEngine
     from splade_os.errors import DeploymentError
 
-    settings = settings_of(**flags)
-    engine = connect(settings.url, **settings.connection())
+    engine = open_engine(settings_of(**flags))
     if not isinstance(engine, ClusterEngine) or engine.info().distribution != "opensearch":
         raise DeploymentError(
-            f"{settings.url} encodes no queries itself: only OpenSearch does.",
+            f"{engine.url} encodes no queries itself: only OpenSearch does.",
             hint="Let the client encode them (mode idf), or ingest with --fold-idf.",
         )
     return engine

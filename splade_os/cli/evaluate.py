@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from splade_os.cli.encoding import encoding_options, split_options
-from splade_os.cli.options import connection_options, json_option, print_json, settings_of
+from splade_os.cli.options import (
+    connection_options,
+    json_option,
+    print_json,
+    settings_of,
+    with_secrets,
+)
 from splade_os.cli.steps import busy
 from splade_os.evaluation.extra import require_extra
 
@@ -162,7 +168,7 @@ def _through_index(
         wrong = next(iter(options.model_dump(exclude_none=True))).replace("_", "-")
         raise click.UsageError(f"--{wrong}: the index is encoded already. Leave out --index.")
     ways = parse_ways(modes or DEFAULT_WAYS)
-    with SearchClient(**flags, device=running["device"]) as client:
+    with SearchClient(**with_secrets(flags), device=running["device"]) as client:
         meta = client.meta
         collection = opened(meta.text_fields)
         with busy("Loading the query encoders"):

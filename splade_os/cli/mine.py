@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from splade_os.cli.options import connection_options, index_option
+from splade_os.cli.options import connection_options, index_option, with_secrets
 from splade_os.cli.steps import busy
 
 _KINDS = ["cross-encoder", "dense", "sparse"]
@@ -78,7 +78,7 @@ def mine(
     report = MiningReport()
     unfinished = out.with_name(f".{out.name}.unfinished")
     with (
-        SearchClient(**connection) as client,
+        SearchClient(**with_secrets(connection)) as client,
         busy(f"Mining with {len(rows):,} queries"),
         unfinished.open("wb") as file,
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,17 +14,36 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_SECRET = "TEXT|@FILE"
+_FILE = click.Path(exists=True, dir_okay=False)
 _CONNECTION = (
     click.option("--url", help="Cluster, or sqlite:///FILE.  [default: http://localhost:9200]"),
-    click.option("--username", help="For basic authentication."),
+    click.option("--cloud-id", help="Of Elastic Cloud, instead of --url."),
+    click.option("--username", help="For basic authentication; asks for the password."),
     click.option(
         "--password",
+        metavar=_SECRET,
         help="Better in SPLADE_OS_PASSWORD: a flag shows in the process list.",
     ),
-    click.option("--api-key", help="Of Elasticsearch. Better in SPLADE_OS_API_KEY."),
-    click.option("--ca-certs", type=click.Path(exists=True, dir_okay=False), help="CA bundle."),
+    click.option(
+        "--api-key", metavar=_SECRET, help="Of Elasticsearch. Better in SPLADE_OS_API_KEY."
+    ),
+    click.option("--bearer-token", metavar=_SECRET, help="Better in SPLADE_OS_BEARER_TOKEN."),
+    click.option("--aws-region", help="Sign requests (SigV4) with the AWS credentials at hand."),
+    click.option(
+        "--aws-service", type=click.Choice(["es", "aoss"]), help="[default: by the host name]"
+    ),
+    click.option("--ca-certs", type=click.Path(exists=True), help="CA bundle."),
     click.option(
         "--insecure", "verify_certs", flag_value=False, default=None, help="Skip the check of TLS."
+    ),
+    click.option("--fingerprint", help="SHA-256 of the server's certificate, or of its CA's."),
+    click.option("--client-cert", type=_FILE, help="Certificate that introduces this client."),
+    click.option("--client-key", type=_FILE, help="Its key; asks for the password if encrypted."),
+    click.option(
+        "--client-key-password",
+        metavar=_SECRET,
+        help="Better in SPLADE_OS_CLIENT_KEY_PASSWORD.",
     ),
     click.option("--timeout", type=float, help="Seconds per request.  [default: 60]"),
 )
@@ -56,7 +76,34 @@ def open_engine(settings: Settings) -> Engine:
     """The engine behind the URL of the settings."""
     from splade_os.engines import connect
 
-    return connect(settings.url, **settings.connection())
+    return connect(settings.url, **{**settings.connection(), **_asked(settings)})
+
+
+def with_secrets(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags, and what only a person at the terminal knows."""
+    return {**flags, **_asked(settings_of(**flags))}
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    """Secrets that are missing, asked for on a terminal; elsewhere the engine says what lacks."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or settings.url.startswith("sqlite:"):
+        return {}
+    from pydantic import SecretStr
+
+    from splade_os.engines.tls import needs_password
+
+    def ask(what: str) -> SecretStr:
+        return SecretStr(
+            click.prompt(what, hide_input=True, default="", show_default=False, err=True)
+        )
+
+    asked = {}
+    if settings.username is not None and settings.password is None:
+        asked["password"] = ask(f"Password of {settings.username}")
+    key = settings.client_key or settings.client_cert
+    if key is not None and settings.client_key_password is None and needs_password(key):
+        asked["client_key_password"] = ask(f"Password of the key {key}")
+    return asked
 
 
 def need_index(settings: Settings) -> str:

@@ -13,6 +13,7 @@ from splade_os.cli.options import (
     need_index,
     print_json,
     settings_of,
+    with_secrets,
 )
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def search(text: str, mode: Any, k: int, curl: bool, as_json: bool, **flags: Any
     options, connection = _options(flags)
     query: Any = _json(text, "TEXT of the mode raw") if mode == "raw" else text
     need_index(settings_of(**connection))
-    with SearchClient(idf=idf, **connection) as client:
+    with SearchClient(idf=idf, **with_secrets(connection)) as client:
         if curl:
             _print_curl(client, client.build(query, k, mode, **options))
             return

@@ -24,9 +24,11 @@ from splade_os.engines.base import (
     TextQuery,
     TwoPhase,
 )
+from splade_os.engines.credentials import split_user
 from splade_os.engines.documents import DocumentRenderer
 from splade_os.engines.shares import Share, explain_terms
 from splade_os.errors import SettingsError
+from splade_os.settings import cloud_url
 
 __all__ = [
     "CONTENT_FIELD",
@@ -56,18 +58,25 @@ __all__ = [
 _SQLITE = "sqlite:///"
 
 
-def connect(url: str, **options: Any) -> Engine:
+def connect(url: str | None = None, *, cloud_id: str | None = None, **options: Any) -> Engine:
     """Open an engine.
 
     Args:
         url: ``http://`` or ``https://`` of an OpenSearch or Elasticsearch cluster,
             ``sqlite:///file.db`` (relative) or ``sqlite:////folder/file.db`` (absolute).
-        options: of a cluster: ``username``, ``password``, ``api_key``, ``ca_certs``,
-            ``verify_certs``, ``timeout``. SQLite needs none.
+        cloud_id: of a deployment in Elastic Cloud, instead of the URL.
+        options: of a cluster: credentials, TLS and ``timeout``
+            (`splade_os.engines.client_options.client_options`). SQLite needs none.
 
     Raises:
-        SettingsError: the URL is none of these.
+        SettingsError: the URL is none of these, or the options contradict each other.
+        MissingExtraError: they need a package that is not installed.
+        EngineUnavailableError: the server does not show the ``fingerprint``.
     """
+    if (url is None) == (cloud_id is None):
+        raise SettingsError("Where is the engine? Give a URL, or else a cloud id.")
+    if url is None:
+        url = cloud_url(str(cloud_id))
     if url.startswith(("http://", "https://")):
         from splade_os.engines.cluster import ClusterEngine
 
@@ -77,6 +86,6 @@ def connect(url: str, **options: Any) -> Engine:
 
         return SQLiteEngine(url.removeprefix(_SQLITE))
     raise SettingsError(
-        f"{url!r} is not the URL of an engine.",
+        f"{split_user(url)[0]!r} is not the URL of an engine.",
         hint="Use http://localhost:9200, https://host:9200 or sqlite:///file.db.",
     )

@@ -45,8 +45,8 @@ class ClusterEngine(RestUpkeep, RestStatistics):
         client: a client of opensearch-py or elasticsearch-py of your own, instead of the URL
             and all options; it is not closed with the engine.
         wire: what carries the requests, instead of both.
-        options: ``username``, ``password``, ``api_key``, ``ca_certs``, ``verify_certs``,
-            ``timeout`` (`splade_os.engines.wire.client_options`).
+        options: credentials, TLS and ``timeout``
+            (`splade_os.engines.client_options.client_options`).
     """
 
     def __init__(

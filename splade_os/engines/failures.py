@@ -16,11 +16,25 @@ from splade_os.errors import (
     SpladeError,
 )
 
+_OF_THE_CLIENT = ("certificate", "unknown ca")  # in what a server's TLS alert says
 _PUT_OFF = {429, 502, 503, 504}
 
 
 def no_connection(url: str, kind: str, detail: str) -> SpladeError:
-    """No answer came: ``kind`` is ``tls``, ``timeout``, ``json`` or ``connection``."""
+    """No answer came: ``kind`` is ``fingerprint``, ``tls``, ``timeout``, ``json`` or
+    ``connection``."""
+    if kind == "fingerprint":
+        return EngineUnavailableError(
+            f"{url} is not the server that was named: no certificate that it shows has the given "
+            f"fingerprint. They have {detail}.",
+            hint="Ask who runs the server whether its certificate was renewed; if so, name one of "
+            "these with --fingerprint. If not, somebody stands between.",
+        )
+    if "alert" in detail.lower() and any(word in detail.lower() for word in _OF_THE_CLIENT):
+        return EngineUnavailableError(
+            f"{url} does not take the client's certificate, or wants one: {detail}",
+            hint="Name one that the server trusts: --client-cert FILE --client-key FILE.",
+        )
     if kind == "tls":
         return EngineUnavailableError(
             f"No trusted TLS connection to {url}: {detail}",
@@ -60,7 +74,8 @@ def refused(url: str, index: str | None, status: int, body: Any) -> SpladeError:
     if status in (401, 403) and "cluster_block" not in reason:
         return AuthenticationError(
             f"{url} refused the credentials ({status}): {reason}",
-            hint="Set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD, or SPLADE_OS_API_KEY.",
+            hint="Set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD, SPLADE_OS_API_KEY or "
+            "SPLADE_OS_BEARER_TOKEN; on AWS, SPLADE_OS_AWS_REGION. See docs/connect.md.",
             status=status,
         )
     if status == 404 and "index_not_found" in kind:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import orjson
 
+from splade_os.engines.client_options import client_options
 from splade_os.engines.failures import no_connection, refused
 from splade_os.engines.retry import ATTEMPTS, with_retries, with_retries_async
 from splade_os.errors import MissingExtraError, SpladeError
@@ -25,8 +25,6 @@ from splade_os.errors import MissingExtraError, SpladeError
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
 
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
-_CONNECTIONS = 64
-"""Kept open to a node; more threads than these open and close theirs with every request."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,8 @@ def open_wire(url: str, **options: Any) -> OpenSearchWire:
     """A connection by URL; ``options`` of `client_options`."""
     from opensearchpy import OpenSearch
 
-    return OpenSearchWire(OpenSearch(**client_options(url, **options)), url.rstrip("/"), own=True)
+    arguments = client_options(url, **options)
+    return OpenSearchWire(OpenSearch(**arguments), arguments["hosts"][0], own=True)
 
 
 def open_async_wire(url: str, **options: Any) -> AsyncOpenSearchWire:
@@ -103,56 +102,8 @@ def open_async_wire(url: str, **options: Any) -> AsyncOpenSearchWire:
         from opensearchpy import AsyncOpenSearch
     except ImportError:
         raise MissingExtraError("AsyncSearchClient", "async") from None
-    client = AsyncOpenSearch(**client_options(url, **options))
-    return AsyncOpenSearchWire(client, url.rstrip("/"), own=True)
-
-
-def client_options(
-    url: str,
-    *,
-    username: str | None = None,
-    password: str | None = None,
-    api_key: str | None = None,
-    ca_certs: str | Path | None = None,
-    verify_certs: bool = True,
-    timeout: float = 60.0,
-) -> dict[str, Any]:
-    """Arguments for an opensearch-py client.
-
-    Args:
-        url: ``http://host:9200``.
-        username, password: basic authentication.
-        api_key: of Elasticsearch, as it gave it (base64 of ``id:key``), instead of those.
-        ca_certs: CA bundle; verify_certs: check the certificate.
-        timeout: seconds per request.
-    """
-    return {
-        "hosts": [url.rstrip("/")],
-        "http_auth": None if username is None else (username, password or ""),
-        "headers": None if api_key is None else {"authorization": f"ApiKey {api_key}"},
-        "ca_certs": None if ca_certs is None else str(ca_certs),
-        "verify_certs": verify_certs,
-        "ssl_show_warn": False,
-        "timeout": timeout,
-        "max_retries": 0,  # ours are in retry.py
-        "pool_maxsize": _CONNECTIONS,
-        "serializer": _serializer(),
-    }
-
-
-def _serializer() -> Any:
-    from opensearchpy.serializer import JSONSerializer
-
-    class Serializer(JSONSerializer):  # type: ignore[misc]
-        """orjson instead of simplejson, which opensearch-py prefers where it is installed."""
-
-        def loads(self, s: str) -> Any:
-            return orjson.loads(s)
-
-        def dumps(self, data: Any) -> Any:
-            return data if isinstance(data, str | bytes) else orjson.dumps(data)
-
-    return Serializer()
+    arguments = client_options(url, asynchronous=True, **options)
+    return AsyncOpenSearchWire(AsyncOpenSearch(**arguments), arguments["hosts"][0], own=True)
 
 
 def _opensearch_failure(error: Exception, url: str, index: str | None) -> SpladeError | None:

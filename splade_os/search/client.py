@@ -36,8 +36,8 @@ class SearchClient:
             ``model`` (the table that the model was saved with), a file, or a mix
             ``{"index": 0.5, "model": 0.5}``; default the index's, or else the model's.
         check_model: ``False`` skips the comparison of the model with the index.
-        auth: ``username``, ``password``, ``api_key``, ``ca_certs``, ``verify_certs``,
-            ``timeout`` (seconds per request); default from the settings.
+        auth: ``cloud_id`` instead of ``url``, credentials, TLS and ``timeout``
+            (`splade_os.engines.client_options.client_options`); default from the settings.
 
     Raises:
         SettingsError, EngineError: nothing to search, or nothing answers.

@@ -1,0 +1,110 @@
+"""How a cluster is reached, as arguments for a client of opensearch-py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from splade_os.engines.credentials import Secret, authentication, split_user
+from splade_os.engines.tls import tls_context
+from splade_os.errors import SettingsError
+
+_CONNECTIONS = 64
+"""Kept open to a node; more threads than these open and close theirs with every request."""
+
+
+def client_options(
+    url: str,
+    *,
+    username: str | None = None,
+    password: Secret = None,
+    api_key: Secret = None,
+    bearer_token: Secret = None,
+    aws_region: str | None = None,
+    aws_service: str | None = None,
+    ca_certs: str | Path | None = None,
+    verify_certs: bool = True,
+    fingerprint: str | None = None,
+    client_cert: str | Path | None = None,
+    client_key: str | Path | None = None,
+    client_key_password: Secret = None,
+    timeout: float = 60.0,
+    asynchronous: bool = False,
+) -> dict[str, Any]:
+    """Arguments for ``OpenSearch`` or ``AsyncOpenSearch``.
+
+    Args:
+        url: ``https://host:9200``; a user name and password in it are taken out.
+        username, password: basic authentication.
+        api_key: of Elasticsearch, as it gave it: ``encoded``, or ``id:api_key``.
+        bearer_token: of a service account, an OAuth or JWT issuer.
+        aws_region, aws_service: sign requests (SigV4) with the credentials that AWS's own tools
+            would use, for ``es`` (OpenSearch Service) or ``aoss`` (Serverless); default by
+            the host name.
+        ca_certs: file or folder of CA certificates; default ``SSL_CERT_FILE``, ``SSL_CERT_DIR``,
+            or certifi's.
+        verify_certs: ``False`` trusts any server.
+        fingerprint: SHA-256 of the server's certificate, or of a CA's in its chain, instead
+            of ``ca_certs``; for this the server is asked at once.
+        client_cert, client_key, client_key_password: PEM files that introduce the client; one
+            may hold both, a key may be encrypted.
+        timeout: seconds per request.
+        asynchronous: for ``AsyncOpenSearch``.
+
+    Raises:
+        SettingsError: arguments contradict each other, or a file cannot be used.
+        MissingExtraError: botocore is not installed.
+        EngineUnavailableError: the server does not show the fingerprint.
+    """
+    url, user, secret = split_user(url)
+    if user is not None:
+        if username is not None:
+            raise SettingsError(
+                f"A user name is given twice, and once in the URL of {url}.",
+                hint="Take it out of the URL, and set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD.",
+            )
+        username, password = user, password if secret is None else secret
+    return {
+        "hosts": [url.rstrip("/")],
+        **authentication(
+            url,
+            username=username,
+            password=password,
+            api_key=api_key,
+            bearer_token=bearer_token,
+            aws_region=aws_region,
+            aws_service=aws_service,
+            asynchronous=asynchronous,
+        ),
+        "ssl_context": tls_context(
+            url,
+            ca_certs=ca_certs,
+            verify_certs=verify_certs,
+            fingerprint=fingerprint,
+            client_cert=client_cert,
+            client_key=client_key,
+            client_key_password=client_key_password,
+            timeout=timeout,
+        ),
+        "timeout": timeout,
+        "max_retries": 0,  # ours are in retry.py
+        "pool_maxsize": _CONNECTIONS,
+        "serializer": _serializer(),
+    }
+
+
+def _serializer() -> Any:
+    from opensearchpy.serializer import JSONSerializer
+
+    class Serializer(JSONSerializer):  # type: ignore[misc]
+        """orjson instead of simplejson, which opensearch-py prefers where it is installed."""
+
+        def loads(self, s: str) -> Any:
+            return orjson.loads(s)
+
+        def dumps(self, data: Any) -> Any:
+            return data if isinstance(data, str | bytes) else orjson.dumps(data)
+
+    return Serializer()
