@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +50,7 @@ def ingest_documents(
     ledger: Ledger | None = None,
     on_progress: Callable[[IngestReport], None] | None = None,
     field_type: str | None = None,
+    check: Callable[[], Sequence[str]] | None = None,
 ) -> IngestReport:
     """Encode records and write them into an index, which is made if it is missing.
 
@@ -72,6 +73,8 @@ def ingest_documents(
         ledger: by which it can be resumed; closed at the end.
         on_progress: called several times a second with the report so far.
         field_type: of a new index: how vectors are stored; default the engine's first.
+        check: called when everything is loaded; says what is wrong with the index. The ledger is
+            kept then, so that a resumed ingest has nothing to do but check again.
 
     Raises:
         ModelMismatchError, IndexFormatError: the index is not for this encoder.
@@ -108,7 +111,9 @@ def ingest_documents(
             report = _verified(engine, index, ledger, stages, meta, interrupted)
         if flow.source_error is not None:
             raise flow.source_error
-        if whole:
+        if whole and check is not None:
+            report = replace(report, lost_canaries=tuple(check()))
+        if whole and not report.lost_canaries:
             ledger.finish()
         return report
     except AbortedError:

@@ -67,6 +67,7 @@ class IngestReport:
         interrupted: stopped before the end of the source, resumable.
         checked: documents that were read back and searched for at the end, a random sample.
         faults: what was wrong with them.
+        lost_canaries: queries of the user's that do not find what they must, and why.
         dead_letters: file, if there is one.
     """
 
@@ -91,6 +92,7 @@ class IngestReport:
     interrupted: bool = False
     checked: int = 0
     faults: tuple[str, ...] = ()
+    lost_canaries: tuple[str, ...] = ()
     dead_letters: Path | None = None
 
     @property
@@ -105,9 +107,10 @@ class IngestReport:
 
     @property
     def verified(self) -> bool:
-        """Whether the index holds what was acknowledged, every record is accounted for, and
-        the sample was found as it was written."""
-        return self.count_after >= self.expected and self.read == self.settled and not self.faults
+        """Whether the index holds what was acknowledged, every record is accounted for, the
+        sample was found as it was written, and so was what the user's canaries look for."""
+        counted = self.count_after >= self.expected and self.read == self.settled
+        return counted and not self.faults and not self.lost_canaries
 
     @property
     def expected(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from splade_os.ingest.records import RecordReader
     from splade_os.ingest.report import IngestOptions, IngestReport
     from splade_os.ingest.sources import Selection, Source
+    from splade_os.search.canaries import Canary
 
 DEAD_LETTERS_EXIT = 3
 INTERRUPTED_EXIT = 130
@@ -57,6 +59,18 @@ INTERRUPTED_EXIT = 130
     "--keep-old", type=click.IntRange(0), default=1, show_default=True,
     help="(--alias) Indices that stay for `splade-os index rollback`.",
 )  # fmt: skip
+@click.option(
+    "--canary", "canaries", multiple=True, metavar="TEXT=ID|@FILE",
+    help="A query that must find this document, or the alias is not swapped. (A file: one a line.)",
+)  # fmt: skip
+@click.option(
+    "--canary-k", type=click.IntRange(1, 10_000), default=10, show_default=True,
+    help="Among so many hits.",
+)  # fmt: skip
+@click.option(
+    "--canary-mode", type=click.Choice(["idf", "encoder", "bm25", "hybrid"]), default="idf",
+    show_default=True, help="How canaries search.",
+)  # fmt: skip
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: the index's, or starter]")
 @reading_options
 @field_type_option
@@ -70,6 +84,9 @@ def ingest(
     source: str,
     alias: str | None,
     keep_old: int,
+    canaries: tuple[str, ...],
+    canary_k: int,
+    canary_mode: Any,
     resume: bool,
     restart: bool,
     dry_run: bool,
@@ -90,9 +107,11 @@ def ingest(
     from splade_os.ingest.aliases import abandon, check_alias, new_index_name, swap
     from splade_os.ingest.ledger import Job, Ledger
     from splade_os.ingest.sources import SourceOptions, find_source
+    from splade_os.search.canaries import read_canaries
 
     if resume and restart:
         raise click.UsageError("Either --resume or --restart.")
+    wanted = read_canaries(canaries)
     reader, selection, form, flags = split_reading(flags)
     running, chosen, flags = split_options(flags)
     options, how, flags = split_running(flags, selection)
@@ -137,9 +156,13 @@ def ingest(
             options,
             how["metrics_port"],
             field_type,
+            check=lambda: _lost(wanted, engine, ledger, settings.model, canary_k, canary_mode),
         )
     finally:
         ledger.close()
+    if alias and report.lost_canaries:
+        now = ", ".join(engine.alias_targets(alias)) or "nothing"
+        click.echo(f"The alias {alias} still stands for {now}.", err=True)
     if alias and report.verified and not report.interrupted:
         deleted = swap(engine, alias, report.index, keep_old)
         gone = f"; deleted {', '.join(deleted)}" if deleted else ""
@@ -175,6 +198,7 @@ def run_ingest(
     options: IngestOptions,
     metrics_port: int | None,
     field_type: str | None = None,
+    check: Callable[[], list[str]] | None = None,
 ) -> IngestReport:
     """Ingest what the ledger has begun, with progress on stderr."""
     from splade_os.ingest.metrics import metrics_server
@@ -203,9 +227,23 @@ def run_ingest(
             ledger=ledger,
             on_progress=update,
             field_type=field_type,
+            check=check,
         )
         update(report)
     return report
+
+
+def _lost(
+    canaries: list[Canary], engine: Engine, ledger: Ledger, model: str | None, k: int, mode: Any
+) -> list[str]:
+    from splade_os.search.canaries import lost_canaries
+    from splade_os.search.client import SearchClient
+
+    if not canaries:
+        return []
+    with busy(f"Asking {len(canaries):,} canaries"):
+        client = SearchClient(engine=engine, index=ledger.index, model=model)
+        return lost_canaries(client, canaries, k, mode)
 
 
 def finish(report: IngestReport, as_json: bool) -> None:

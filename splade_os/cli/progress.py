@@ -133,6 +133,15 @@ def summarise(report: IngestReport) -> None:
             fg="green",
             err=True,
         )
+    elif report.lost_canaries and not report.faults:
+        click.secho(
+            f"NOT verified: canaries do not find what they must in {report.index}.\n"
+            + "\n".join(f"  {fault}" for fault in report.lost_canaries)
+            + "\nIf they are wrong, mend them: --resume asks again, without loading anew. Else "
+            "--restart.",
+            fg="red",
+            err=True,
+        )
     else:
         faults = report.faults or (
             f"{report.expected:,} documents were expected; something else deletes from it, or "

@@ -233,6 +233,55 @@ def test_alias(engine: Engine, place: Place, tmp_path: Path, index: str) -> None
             engine.delete_index(name)
 
 
+def test_canaries(engine: Engine, place: Place, tmp_path: Path, index: str) -> None:
+    """The alias moves only if the user's own queries find what they must."""
+    alias = f"{index}-alias"
+    texts = ["the red cat in the sun", "a blue dog at the river", "the moon and a small fish"]
+    file = tmp_path / "docs.jsonl"
+    rows = [
+        {"id": f"d{i}", "text": text, "vector": dict.fromkeys(text.split(), 1.0)}
+        for i, text in enumerate(texts)
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    wanted = tmp_path / "canaries.txt"
+
+    def load(*more: str) -> tuple[Result, dict[str, Any]]:
+        return place(
+            *("ingest", str(file), "--vectors", "--model", str(place.model), "--json"),
+            *("--alias", alias),
+            *("--dead-letters", str(tmp_path / "dead.jsonl"), *more),
+            index=False,
+        )
+
+    try:
+        done, first = load("--canary", f"a = {texts[0]}=d0")
+        assert done.exit_code == 0 and engine.alias_targets(alias) == [first["index"]], done.stderr
+        wanted.write_text(f"{texts[0]}=d0\n\n{texts[1]}=gone\n{texts[2]}=d1\n")
+        canaries = ("--canary-mode", "bm25", "--canary-k", "1", "--canary", f"@{wanted}")
+        done, second = load(*canaries)
+        assert done.exit_code == 1 and not second["verified"] and second["created"] == 3
+        assert [fault.split("; ")[0] for fault in second["lost_canaries"]] == [
+            f"{texts[1]!r} does not find gone, which is not in the index",
+            f"{texts[2]!r} does not find d1",
+        ]
+        assert f"still stands for {first['index']}" in done.stderr and "--resume" in done.stderr
+        assert engine.alias_targets(alias) == [first["index"]]
+        assert set(engine.indices(f"{alias}-*")) == {first["index"], second["index"]}
+        wanted.write_text(wanted.read_text().replace("gone", "d1").replace("fish=d1", "fish=d2"))
+        done, third = load(*canaries, "--resume")  # nothing is loaded again
+        assert done.exit_code == 0 and third["index"] == second["index"], done.stderr
+        assert engine.alias_targets(alias) == [second["index"]]
+        done, _ = load("--canary", "no id")
+        assert "TEXT=ID" in str(done.exception)
+        done, _ = load("--canary", f"@{tmp_path}/missing")
+        assert "cannot be read" in str(done.exception)
+        statistics = engine.load_statistics(second["index"])
+        assert statistics is not None and statistics.documents == 3
+    finally:
+        for name in engine.indices(f"{alias}-*"):
+            engine.delete_index(name)
+
+
 def test_dry_run(engine: Engine, place: Place, tmp_path: Path, index: str) -> None:
     load = make_load(place.model, tmp_path, 2000)
     load.file.write_text("not json\n" + load.file.read_text())
