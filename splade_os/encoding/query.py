@@ -86,8 +86,10 @@ class IdfQueryEncoder:
         rows = []
         for ids in self._distinct(texts):
             weights = self.table.weights[ids]
-            kept = weights > 0
-            rows.append((ids, weights) if kept.all() else (ids[kept], weights[kept]))
+            if len(ids) and not np.minimum.reduce(weights) > 0:
+                kept = weights > 0
+                ids, weights = ids[kept], weights[kept]
+            rows.append((ids, weights))
         return SparseBatch.from_rows(rows, len(self.vocabulary))
 
     def _distinct(self, texts: Sequence[str]) -> list[Ids]:

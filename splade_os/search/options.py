@@ -48,7 +48,7 @@ class QueryPruning:
 
     def apply(self, ids: Ids, weights: Weights) -> tuple[Ids, Weights]:
         """The terms that are left of those, heaviest first."""
-        order = np.argsort(-weights, kind="stable")[: self.top]
+        order = (-weights).argsort(kind="stable")[: self.top]
         ids, weights = ids[order], weights[order]
         if self.max_ratio and len(weights):
             kept = weights >= weights[0] * np.float32(self.max_ratio)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from splade_os.engines import (
@@ -30,10 +30,23 @@ EMPTY = "The query is empty."
 
 @dataclass(frozen=True)
 class Sparse:
-    """The sparse query of a text: its terms for the engine, and its tokens for people."""
+    """The sparse query of a text: its terms for the engine, and its tokens for people.
+
+    Attributes:
+        query: what is sent.
+        ids: of its terms.
+        vocabulary: token of every id.
+    """
 
     query: TermsQuery
-    tokens: Mapping[str, float]
+    ids: Sequence[int]
+    vocabulary: Sequence[str] = field(repr=False)
+
+    @property
+    def tokens(self) -> dict[str, float]:
+        """Token → weight; made when it is asked for: a body does not need it."""
+        names = [self.vocabulary[i] for i in self.ids]
+        return dict(zip(names, self.query.weights.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -74,10 +87,7 @@ def sparse_query(
         return None
     ids, weights = options.pruning(mode).apply(ids, weights)
     kept = ids.tolist()
-    return Sparse(
-        TermsQuery([names[i] for i in kept], weights),
-        dict(zip([tokens[i] for i in kept], weights.tolist(), strict=True)),
-    )
+    return Sparse(TermsQuery([names[i] for i in kept], weights), kept, tokens)
 
 
 def plan_sparse(
