@@ -1,6 +1,7 @@
 """What a query costs: client time, engine time against BM25, cost levers, exactness.
 
     python benchmarks/query.py [BEIR_FOLDER] [--url URL] [--documents 200000] [--sample N]
+        [--case client --case idf ...] [--keep]
 
 Two indices on one node: the collection itself (quality, exactness), and a synthetic one of many
 documents (engine time), each of which is half of one real document and half of another: every
@@ -9,7 +10,8 @@ term keeps its real share of the documents, so posting lists are as long as they
 Engine time: wall clock of a prepared request over a kept connection, less that of a request that
 matches nothing; of each query the best of several, interleaved with the peer's; mean over queries.
 Vectors are encoded once by ``starter`` and kept in the cache folder; ``--sample N`` takes that many
-documents of the collection, the judged ones among them.
+documents of the collection, the judged ones among them. With ``--keep`` and ``--url`` the indices
+stay for the next run, so that cases can be run one by one.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,7 @@ from splade_os.statistics import TermStatistics
 DEFAULT = Path(__file__).parents[2] / "shared" / "data" / "scifact"
 MODEL = "starter"
 K = 10
+CASES = ("client", "idf", "levers", "exact", "many")
 REPEATS = 4
 TIMED = 100  # queries whose engine time is taken
 CHUNK = 500
@@ -69,7 +73,11 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--documents", type=int, default=200_000)
     parser.add_argument("--sample", type=int)
+    parser.add_argument("--case", action="append", choices=CASES, help="default: all of them")
     parser.add_argument("--keep", action="store_true", help="the indices, for the next run")
+    parser.add_argument(
+        "--only-prepare", action="store_true", help="measure nothing; implies --keep"
+    )
     arguments = parser.parse_args()
     if not arguments.folder.is_dir():
         print(json.dumps({"benchmark": "query", "rows": [], "note": "no collection here"}))
@@ -79,8 +87,9 @@ def main() -> None:
     try:
         bench = Bench(engine, arguments.folder, arguments.sample, arguments.documents)
         bench.prepare()
-        rows = bench.measure()
-        if not arguments.keep:
+        cases = [] if arguments.only_prepare else arguments.case or CASES
+        rows = [row for case in cases for row in getattr(bench, case)()]
+        if not (arguments.keep or arguments.only_prepare):
             engine.delete_index(bench.real)
             engine.delete_index(bench.synthetic)
     finally:
@@ -106,8 +115,8 @@ class Bench:
     ) -> None:
         self.engine, self.documents = engine, documents
         self.real, self.synthetic = (
-            f"query-real-{sample or 'all'}",
-            f"query-synthetic-{sample or 'all'}-{documents}",
+            f"query-real-{folder.name}-{sample or 'all'}",
+            f"query-synthetic-{folder.name}-{sample or 'all'}-{documents}",
         )
         reader = read_source(find_source(str(folder)), RecordReader(("title", "text")))
         self.records = [record for record in reader if isinstance(record, Record)]
@@ -116,13 +125,14 @@ class Bench:
             needed = {document for relevant in self.judged.qrels.values() for document in relevant}
             self.records.sort(key=lambda record: record.id not in needed)  # stable
             self.records = self.records[: max(sample, len(needed))]
-        self.vectors = encoded(folder.name, [record.text for record in self.records])
+        self.encoder = DocumentEncoder.load(MODEL, dtype="auto")
+        texts = [record.text for record in self.records]
+        self.vectors = encoded(self.encoder, folder.name, texts)
         self.queries = list(self.judged.queries.values())
 
     def prepare(self) -> None:
         """Fill the indices that are not there."""
-        encoder = DocumentEncoder.load(MODEL)
-        meta = new_meta(self.engine, encoder.identity, ("title", "text"))
+        meta = new_meta(self.engine, self.encoder.identity, ("title", "text"))
         plain = IdfQueryEncoder.unweighted(MODEL)
         frequencies = np.zeros(len(plain.vocabulary), np.int64)
         tokens = 0
@@ -136,7 +146,7 @@ class Bench:
         scaled = TermStatistics(
             self.documents, int(tokens * factor), (frequencies * factor).astype(np.int64)
         )
-        renderer = DocumentRenderer(encoder.vocabulary, meta.field, meta.feature_naming)
+        renderer = DocumentRenderer(self.encoder.vocabulary, meta.field, meta.feature_naming)
         originals = (
             (
                 [(r.id, {"text": r.text}) for r in self.records[i : i + CHUNK]],
@@ -194,19 +204,22 @@ class Bench:
                 rows.append((ordered, weights))
             yield documents, SparseBatch.from_rows(rows, self.vectors.width)
 
-    def measure(self) -> list[dict[str, Any]]:
-        """One row for each case."""
-        # encoded once; as raw weights they make the same requests
-        encoder = SearchClient(engine=self.engine, index=self.real).encoder("encoder")
-        self.batch = encoder.encode(self.queries)
-        tokens = encoder.vocabulary.tokens
-        self.weighted = [
+    @cached_property
+    def batch(self) -> SparseBatch:
+        """The queries by the full model, encoded once."""
+        client = SearchClient(engine=self.engine, index=self.real)
+        return client.encoder("encoder").encode(self.queries)
+
+    @cached_property
+    def weighted(self) -> list[dict[str, float]]:
+        """The same as raw weights, which make the same requests."""
+        tokens = IdfQueryEncoder.unweighted(MODEL).vocabulary.tokens
+        return [
             {tokens[i]: w for i, w in zip(ids.tolist(), weights.tolist(), strict=True)}
             for ids, weights in self.batch
         ]
-        return [*self._client(), *self._idf(), *self._levers(), *self._exact(), *self._many()]
 
-    def _client(self) -> list[dict[str, Any]]:
+    def client(self) -> list[dict[str, Any]]:
         client = SearchClient(engine=self.engine, index=self.real)
         encoder = client.encoder("idf")
         assert isinstance(encoder, IdfQueryEncoder)
@@ -257,7 +270,7 @@ class Bench:
             for query in self.weighted[:TIMED]
         ]
 
-    def _idf(self) -> list[dict[str, Any]]:
+    def idf(self) -> list[dict[str, Any]]:
         bodies = {mode: self._bodies(self.queries, mode) for mode in ("idf", "bm25")}
         client = SearchClient(engine=self.engine, index=self.synthetic)
         levers = {f"max_ratio {r}": QueryPruning(max_ratio=r) for r in (0.1, 0.2, 0.3)}
@@ -282,7 +295,7 @@ class Bench:
             )  # fmt: skip
         return rows
 
-    def _levers(self) -> list[dict[str, Any]]:
+    def levers(self) -> list[dict[str, Any]]:
         levers = dict(LEVERS)
         default = DEFAULT_PRUNING["encoder"]
         name = next((n for n, lever in levers.items() if lever == default), "default")
@@ -321,7 +334,7 @@ class Bench:
                 run[n] = {hit.id: hit.score for hit in results}  # type: ignore[union-attr]
         return float(ir_measures.calc_aggregate([nDCG @ 10], self.judged.qrels, run)[nDCG @ 10])
 
-    def _exact(self) -> list[dict[str, Any]]:
+    def exact(self) -> list[dict[str, Any]]:
         """Every hit against the product of query weights and truncated weights."""
         from scipy.sparse import csr_matrix
 
@@ -357,7 +370,7 @@ class Bench:
             )  # fmt: skip
         return rows
 
-    def _many(self) -> list[dict[str, Any]]:
+    def many(self) -> list[dict[str, Any]]:
         client = SearchClient(engine=self.engine, index=self.real)
         texts = self.queries[:100]
         rows = []
@@ -380,16 +393,16 @@ class Bench:
         return rows
 
 
-def encoded(name: str, texts: list[str]) -> SparseBatch:
-    """The vectors of the documents, by the starter."""
-    file = cache_dir() / f"benchmark-query-{name}-{len(texts)}.npz"
+def encoded(encoder: DocumentEncoder, name: str, texts: list[str]) -> SparseBatch:
+    """The vectors of the documents, from the cache folder if they are there."""
+    version = encoder.identity.content_hash[:12]
+    file = cache_dir() / f"benchmark-query-{name}-{len(texts)}-{version}.npz"
     if not file.exists():
-        encoder = DocumentEncoder.load(MODEL, dtype="auto")
         print(f"Encoding {len(texts):,} documents: {encoder.how} ...", file=sys.stderr)
         batch = encoder.encode(texts)
         np.savez(file, indptr=batch.indptr, indices=batch.indices, values=batch.values)
     with np.load(file) as found:
-        width = len(IdfQueryEncoder.unweighted(MODEL).vocabulary)
+        width = len(encoder.vocabulary)
         return SparseBatch(found["indptr"], found["indices"], found["values"], width)
 
 

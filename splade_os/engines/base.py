@@ -131,6 +131,13 @@ class HybridQuery:
 
 
 @dataclass(frozen=True)
+class IdsQuery:
+    """Documents by id, in any order, those that a search can see; all score the same."""
+
+    ids: Sequence[str]
+
+
+@dataclass(frozen=True)
 class TwoPhase:
     """Score with the heavy terms first, with all of them only what came out on top.
 
@@ -178,7 +185,7 @@ class SearchRequest:
         method_parameters: (OpenSearch's ``sparse_vector`` field) of SEISMIC.
     """
 
-    query: TermsQuery | MatchQuery | TextQuery | HybridQuery
+    query: TermsQuery | MatchQuery | TextQuery | HybridQuery | IdsQuery
     k: int = 10
     source: Sequence[str] | None = None
     with_vector: bool = False

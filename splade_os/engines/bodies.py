@@ -14,6 +14,7 @@ from splade_os.engines.base import (
     Cursor,
     EngineHit,
     HybridQuery,
+    IdsQuery,
     IndexMeta,
     MatchQuery,
     SearchRequest,
@@ -97,6 +98,8 @@ def search_body(
         head["search_pipeline"] = query.pipeline
     elif isinstance(query, MatchQuery):
         body = _filtered(_match(query), request.filter)
+    elif isinstance(query, IdsQuery):
+        body = orjson.dumps({"ids": {"values": list(query.ids)}})
     elif isinstance(query, TextQuery):
         clause: dict[str, Any] = {"query_text": query.text}
         if meta.field_type == "sparse_vector":

@@ -25,6 +25,7 @@ from splade_os.engines.base import (
     EngineHit,
     EngineInfo,
     HybridQuery,
+    IdsQuery,
     IndexMeta,
     IndexStats,
     MatchQuery,
@@ -230,7 +231,9 @@ class SQLiteEngine(SQLiteUpkeep):
             self.query_pipeline(index)
         with self._lock, self._translated():
             conditions, values = self._conditions(request)
-            if isinstance(request.query, MatchQuery):
+            if isinstance(request.query, IdsQuery):
+                rows = self._by_ids(number, request.query)
+            elif isinstance(request.query, MatchQuery):
                 rows = self._match(number, request, conditions, values)
             else:
                 rows = self._dot_product(number, request, conditions, values)
@@ -296,6 +299,13 @@ class SQLiteEngine(SQLiteUpkeep):
             "SELECT d.id, s.score, d.source, '', d.number, s.total FROM scores s "
             "JOIN documents d ON d.number = s.document ORDER BY s.score DESC, d.number",
             {"terms": terms, "number": number, **values},
+        ).fetchall()
+
+    def _by_ids(self, number: int, query: IdsQuery) -> list[tuple[Any, ...]]:
+        return self._db.execute(
+            "SELECT d.id, 1.0, d.source, '', d.number FROM json_each(:ids) i "
+            "JOIN documents d ON d.in_index = :number AND d.id = i.value",
+            {"ids": orjson.dumps(list(query.ids)).decode(), "number": number},
         ).fetchall()
 
     def _match(

@@ -9,6 +9,7 @@ from typing import Any
 from splade_os.engines import (
     EngineHit,
     HybridQuery,
+    IdsQuery,
     IndexMeta,
     MatchQuery,
     QueryPipeline,
@@ -19,13 +20,16 @@ from splade_os.engines import (
     explain_terms,
 )
 from splade_os.search.fusion import fuse, pipeline
-from splade_os.search.options import SearchOptions
+from splade_os.search.options import MAX_K, SearchOptions
 from splade_os.search.results import Hit, Results, Term
 from splade_os.vectors import Ids, Weights
 from splade_os.vocabulary import TOKEN_IDS
 
 NO_TERM = "The query has no term with a weight: nothing to look for."
 EMPTY = "The query is empty."
+_COPIES = 8  # of an id, in an alias over several indices
+Page = Sequence[tuple[str, float]]
+"""Id and score of each hit, best first."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +135,30 @@ def plan_hybrid(
         request = replace(request, query=query, two_phase=None, min_score=None)
         return Plan(options.mode, (request,), sparse, weights_from)
     depth = max(fusion.depth, options.offset + options.k)
+    if not options.explain:  # stored fields are fetched of the page alone: `plan_page`
+        options = replace(options, source=())
     requests = (
         _terms_request(sparse, meta, options, fusion.sparse, depth, 0),
         _match_request(text, options, depth, 0),
     )
     return Plan(options.mode, requests, sparse, weights_from)
+
+
+def fused_page(responses: Sequence[SearchResponse], options: SearchOptions) -> Page:
+    """Id and score of what a hybrid search returns of its two halves."""
+    ranking = fuse([response.hits for response in responses], options.fusion)
+    if options.min_score is not None:
+        ranking = [(i, score) for i, score in ranking if score >= options.min_score]
+    return ranking[options.offset : options.offset + options.k]
+
+
+def plan_page(page: Page, options: SearchOptions) -> SearchRequest | None:
+    """What fetches the stored fields of a page, where its halves did not."""
+    if not page or options.explain or (options.source is not None and not options.source):
+        return None
+    size = min(_COPIES * len(page), MAX_K)
+    ids = IdsQuery([identifier for identifier, _ in page])
+    return SearchRequest(ids, size, options.source, timeout=options.timeout)
 
 
 def _terms_request(
@@ -196,11 +219,23 @@ class ResultBuilder:
         self._endpoint, self._token_of, self._own_tokens = endpoint, token_of, own_tokens
 
     def build(
-        self, plan: Plan, responses: Sequence[SearchResponse], options: SearchOptions
+        self,
+        plan: Plan,
+        responses: Sequence[SearchResponse],
+        options: SearchOptions,
+        page: Page = (),
+        fetched: SearchResponse | None = None,
     ) -> Results:
-        """The results of a plan from the answers to its requests, in their order."""
+        """The results of a plan from the answers to its requests, in their order.
+
+        Args:
+            page: (hybrid) of `fused_page`.
+            fetched: (hybrid) the answer to `plan_page`.
+        """
+        took = max((response.took_ms for response in responses), default=0.0)
         if len(responses) == 2:
-            hits = self._fused(plan, responses, options)
+            hits = self._fused(plan, responses, options, page, fetched)
+            took += fetched.took_ms if fetched is not None else 0.0
         else:
             hits = [
                 self._hit(hit, rank, plan)
@@ -214,7 +249,7 @@ class ResultBuilder:
             tuple(hits),
             plan.mode,
             plan.sparse.tokens if plan.sparse else {},
-            took_ms=max((response.took_ms for response in responses), default=0.0),
+            took_ms=took,
             reason=plan.reason,
             weights_from=plan.weights_from,
             total=single.total if single else None,
@@ -229,13 +264,19 @@ class ResultBuilder:
         )
 
     def _fused(
-        self, plan: Plan, responses: Sequence[SearchResponse], options: SearchOptions
+        self,
+        plan: Plan,
+        responses: Sequence[SearchResponse],
+        options: SearchOptions,
+        page: Page,
+        fetched: SearchResponse | None,
     ) -> list[Hit]:
         sparse, match = ({hit.id: hit for hit in response.hits} for response in responses)
-        ranking = fuse([response.hits for response in responses], options.fusion)
-        if options.min_score is not None:
-            ranking = [(i, score) for i, score in ranking if score >= options.min_score]
-        page = ranking[options.offset : options.offset + options.k]
+        if fetched is not None:  # what was deleted in the meantime is no hit any more
+            sources = {hit.id: hit.source for hit in fetched.hits}
+            page = [(identifier, score) for identifier, score in page if identifier in sources]
+        else:
+            sources = {i: hit.source for half in (match, sparse) for i, hit in half.items()}
         hits = []
         for rank, (identifier, score) in enumerate(page, options.offset + 1):
             one, other = sparse.get(identifier), match.get(identifier)
@@ -245,7 +286,7 @@ class ResultBuilder:
                     identifier,
                     score,
                     rank,
-                    (one or match[identifier]).source,
+                    sources[identifier],
                     self._terms(one, plan.sparse) if one else (),
                     other.matched_words if other else (),
                     {name: hit.score for name, hit in parts.items() if hit is not None},

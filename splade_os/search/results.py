@@ -70,7 +70,7 @@ class Results(Sequence[Hit]):
         total: number of all hits, where it was asked for.
         following: (searches with ``after``) where the next page begins; ``None`` = the end.
         bodies: the request bodies (JSON), where the engine has any: two of a hybrid search
-            that the client fuses.
+            that the client fuses (not what fetched the stored fields of its hits).
         endpoint: the URL that they were posted to.
     """
 

@@ -29,11 +29,14 @@ from splade_os.errors import (
 )
 from splade_os.search.options import SearchOptions
 from splade_os.search.plan import (
+    Page,
     Plan,
     ResultBuilder,
     Sparse,
+    fused_page,
     plan_bm25,
     plan_hybrid,
+    plan_page,
     plan_sparse,
     plan_text,
     sparse_query,
@@ -327,7 +330,24 @@ class SearchSteps:
             answers = yield lambda engine: engine.search_many(self._index, plan.requests)
             responses = [_ok(answer) for answer in answers]
         changed = yield from self._changed(responses)
-        return builder.build(plan, responses, options) if last or not changed else None
+        if changed and not last:
+            return None
+        page: Page = fused_page(responses, options) if len(responses) == 2 else ()
+        (fetched,) = yield from self._fetched([page], options)
+        documents = None if fetched is None else _ok(fetched)
+        return builder.build(plan, responses, options, page, documents)
+
+    def _fetched(
+        self, pages: Sequence[Page], options: SearchOptions
+    ) -> Steps[list[SearchResponse | EngineError | None]]:
+        """The stored fields of fused pages, for those that need them."""
+        wanted = [plan_page(page, options) for page in pages]
+        requests = [request for request in wanted if request is not None]
+        answers: Sequence[SearchResponse | EngineError] = []
+        if requests:
+            answers = yield lambda engine: engine.search_many(self._index, requests)
+        left = iter(answers)
+        return [None if request is None else next(left) for request in wanted]
 
     def _changed(self, responses: Sequence[SearchResponse]) -> Steps[bool]:
         """Whether an alias was pointed at another index since its record, its model and its
@@ -370,15 +390,21 @@ class SearchSteps:
         changed = yield from self._changed([a for a in answers if not isinstance(a, EngineError)])
         if changed and not last:
             return None
+        left = iter(answers)
+        given = [_all_ok([next(left) for _ in plan.requests]) for plan in plans]
+        pages: list[Page] = [
+            fused_page(mine, options) if isinstance(mine, list) and len(mine) == 2 else ()
+            for mine in given
+        ]
+        fetched = yield from self._fetched(pages, options)
         results: list[Results | EngineError] = []
-        start = 0
-        for plan in plans:
-            mine = answers[start : start + len(plan.requests)]
-            start += len(plan.requests)
-            try:
-                results.append(builder.build(plan, [_ok(answer) for answer in mine], options))
-            except EngineError as error:
-                results.append(error)
+        for plan, mine, page, documents in zip(plans, given, pages, fetched, strict=True):
+            if isinstance(mine, EngineError):
+                results.append(mine)
+            elif isinstance(documents, EngineError):
+                results.append(documents)
+            else:
+                results.append(builder.build(plan, mine, options, page, documents))
         return results
 
     def build(self, text: Text, options: SearchOptions) -> Steps[list[bytes]]:
@@ -393,6 +419,18 @@ class SearchSteps:
 
 def _render(index: str, request: SearchRequest, engine: Any) -> Any:
     return engine.render(index, request)
+
+
+def _all_ok(
+    answers: Sequence[SearchResponse | EngineError],
+) -> list[SearchResponse] | EngineError:
+    """The answers to the requests of one search, or the first error among them."""
+    responses: list[SearchResponse] = []
+    for answer in answers:
+        if isinstance(answer, EngineError):
+            return answer
+        responses.append(answer)
+    return responses
 
 
 def _ok(answer: SearchResponse | EngineError) -> SearchResponse:

@@ -238,6 +238,50 @@ def test_hybrid(client: SearchClient, method: Any) -> None:
     assert only.reason or only.query
 
 
+def test_hybrid_fetches_stored_fields_of_its_page(client: SearchClient) -> None:
+    stored = {record.id: record.source for record in records(COUNT)}
+    low = {"range": {"n": {"lte": 30}}}
+    plain = client.search(TEXT, 5, "hybrid", offset=2, filter=low)
+    assert [h.source for h in plain] == [stored[h.id] for h in plain]
+    assert [h.source["n"] <= 30 for h in plain] == [True] * 5
+    explained = client.search(TEXT, 5, "hybrid", offset=2, filter=low, explain=True)
+    for other in (
+        explained,
+        client.search(TEXT, 5, "hybrid", offset=2, filter=low, source=()),
+        client.search(TEXT, 5, "hybrid", offset=2, filter=low, source=["n"]),
+    ):
+        assert [(h.id, h.rank, h.score, h.scores) for h in other] == [
+            (h.id, h.rank, h.score, h.scores) for h in plain
+        ]
+    assert [h.source for h in explained] == [h.source for h in plain]
+    assert {tuple(h.source) for h in other} == {("n",)}
+    many = client.search_many([TEXT, "", "no-such-word 日本", "moon"], 3, "hybrid")
+    assert [len(r) for r in many if isinstance(r, Results)][:2] == [3, 0]
+    for results in many:
+        assert isinstance(results, Results)
+        assert [h.source for h in results] == [stored[h.id] for h in results]
+
+
+def test_hybrid_leaves_out_what_was_deleted_meanwhile(engine: Engine, tiny: Path) -> None:
+    fill(engine, "vanishing", tiny / "router", 20)
+    try:
+        client = SearchClient(engine=engine, index="vanishing")
+        best, second = client.search(TEXT, 2, "hybrid")
+        search_many = engine.search_many
+
+        def deleting(index: str, requests: Any) -> Any:
+            answers = search_many(index, requests)
+            if len(requests) == 2:  # between the two halves and the fetch
+                engine.bulk(index, b'{"delete":{"_id":"%s"}}\n' % best.id.encode())
+                engine.refresh(index)
+            return answers
+
+        engine.search_many = deleting  # type: ignore[method-assign]
+        assert ids(client.search(TEXT, 2, "hybrid")) == [second.id]
+    finally:
+        engine.delete_index("vanishing")
+
+
 def test_hybrid_in_the_engine(client: SearchClient) -> None:
     """OpenSearch's own fusion is the oracle of ours."""
     engine = client.engine
