@@ -17,7 +17,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _SECRET = "TEXT|@FILE"
 _FILE = click.Path(exists=True, dir_okay=False)
 _CONNECTION = (
-    click.option("--url", help="Cluster, or sqlite:///FILE.  [default: http://localhost:9200]"),
+    click.option(
+        "--url",
+        multiple=True,
+        callback=lambda ctx, option, urls: ",".join(urls) or None,
+        help="Cluster, or sqlite:///FILE; several nodes of a cluster with commas between, or the "
+        "flag repeated.  [default: http://localhost:9200]",
+    ),
     click.option("--cloud-id", help="Of Elastic Cloud, instead of --url."),
     click.option("--username", help="For basic authentication; asks for the password."),
     click.option(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -36,7 +38,9 @@ def client_options(
     """Arguments for ``OpenSearch`` or ``AsyncOpenSearch``.
 
     Args:
-        url: ``https://host:9200``; a user name and password in it are taken out.
+        url: ``https://host:9200``, or several nodes of one cluster with commas between:
+            requests go to each in turn, and to another one where a connection fails. A user
+            name and password in it are taken out.
         username, password: basic authentication.
         api_key: of Elasticsearch, as it gave it: ``encoded``, or ``id:api_key``.
         bearer_token: of a service account, an OAuth or JWT issuer.
@@ -58,7 +62,8 @@ def client_options(
         MissingExtraError: botocore is not installed.
         EngineUnavailableError: the server does not show the fingerprint.
     """
-    url, user, secret = split_user(url)
+    hosts, user, secret = _nodes(url)
+    url = hosts[0]
     if user is not None:
         if username is not None:
             raise SettingsError(
@@ -66,8 +71,13 @@ def client_options(
                 hint="Take it out of the URL, and set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD.",
             )
         username, password = user, password if secret is None else secret
+    if fingerprint is not None and len(hosts) > 1:
+        raise SettingsError(
+            "A fingerprint is looked up at one server, and several URLs are given.",
+            hint="Name the CA that signed the certificates of all with --ca-certs.",
+        )
     return {
-        "hosts": [url.rstrip("/")],
+        "hosts": hosts,
         **authentication(
             url,
             username=username,
@@ -89,10 +99,30 @@ def client_options(
             timeout=timeout,
         ),
         "timeout": timeout,
-        "max_retries": 0,  # ours are in retry.py
+        # retries are in retry.py; these are the tries on other nodes where a connection fails
+        "max_retries": len(hosts) - 1,
+        "retry_on_status": (),
         "pool_maxsize": _CONNECTIONS,
         "serializer": _serializer(),
     }
+
+
+def _nodes(url: str) -> tuple[list[str], str | None, str | None]:
+    """The URLs of all nodes without user and password, and these."""
+    parts = [split_user(part.strip()) for part in re.split(r",(?=\s*https?://)", url)]
+    hosts = [host.rstrip("/") for host, _, _ in parts]
+    if len({urlsplit(host).scheme for host in hosts}) > 1 or any("," in host for host in hosts):
+        raise SettingsError(
+            f"{', '.join(hosts)} are not the URLs of the nodes of one cluster.",
+            hint="Like https://one:9200,https://two:9200: each in full, all http or all https.",
+        )
+    users = {(user, secret) for _, user, secret in parts if user is not None}
+    if len(users) > 1:
+        raise SettingsError(
+            f"The URLs of {', '.join(hosts)} name different users or passwords.",
+            hint="Take them out, and set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD.",
+        )
+    return (hosts, *(users.pop() if users else (None, None)))
 
 
 def _serializer() -> Any:

@@ -9,7 +9,7 @@ before accept.) Node pools, authentication and TLS are the client's; retries are
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -89,7 +89,7 @@ def open_wire(url: str, **options: Any) -> OpenSearchWire:
     from opensearchpy import OpenSearch
 
     arguments = client_options(url, **options)
-    return OpenSearchWire(OpenSearch(**arguments), arguments["hosts"][0], own=True)
+    return OpenSearchWire(OpenSearch(**arguments), arguments["hosts"], own=True)
 
 
 def open_async_wire(url: str, **options: Any) -> AsyncOpenSearchWire:
@@ -103,23 +103,26 @@ def open_async_wire(url: str, **options: Any) -> AsyncOpenSearchWire:
     except ImportError:
         raise MissingExtraError("AsyncSearchClient", "async") from None
     arguments = client_options(url, asynchronous=True, **options)
-    return AsyncOpenSearchWire(AsyncOpenSearch(**arguments), arguments["hosts"][0], own=True)
+    return AsyncOpenSearchWire(AsyncOpenSearch(**arguments), arguments["hosts"], own=True)
 
 
-def _opensearch_failure(error: Exception, url: str, index: str | None) -> SpladeError | None:
+def _opensearch_failure(
+    error: Exception, urls: Sequence[str], index: str | None
+) -> SpladeError | None:
     from opensearchpy import exceptions as theirs
 
+    tried = ", ".join(urls)
     if isinstance(error, theirs.SSLError):
-        return no_connection(url, "tls", _last(error))
+        return no_connection(tried, "tls", _last(error))
     if isinstance(error, theirs.ConnectionTimeout):
-        return no_connection(url, "timeout", "")
+        return no_connection(tried, "timeout", "")
     if isinstance(error, theirs.ConnectionError):
-        return no_connection(url, _kind_of(error), _last(error))
+        return no_connection(tried, _kind_of(error), _last(error))
     if isinstance(error, theirs.SerializationError | orjson.JSONDecodeError):
-        return no_connection(url, "json", "")
+        return no_connection(tried, "json", "")
     if isinstance(error, theirs.TransportError):
         body = error.info if isinstance(error.info, Mapping) else {"error": error.error}
-        return refused(url, index, int(error.status_code), body)
+        return refused(urls[0], index, int(error.status_code), body)
     return None
 
 
@@ -179,17 +182,18 @@ def _elastic_arguments(call: Call) -> dict[str, Any]:
 
 
 class OpenSearchWire:
-    """An opensearch-py client; ``own`` closes it."""
+    """An opensearch-py client of nodes at these URLs; ``own`` closes it."""
 
-    def __init__(self, client: Any, url: str, *, own: bool = False) -> None:
-        self.url, self._client, self._own = url, client, own
+    def __init__(self, client: Any, urls: Sequence[str], *, own: bool = False) -> None:
+        self.url, self._urls = urls[0], urls
+        self._client, self._own = client, own
 
     def send(self, call: Call) -> Any:
         def once() -> Any:
             try:
                 return self._client.transport.perform_request(**_opensearch_arguments(call))
             except Exception as error:
-                raise _opensearch_failure(error, self.url, call.index) or error from error
+                raise _opensearch_failure(error, self._urls, call.index) or error from error
 
         return with_retries(once, **call.policy)
 
@@ -199,22 +203,26 @@ class OpenSearchWire:
 
 
 class AsyncOpenSearchWire:
-    """An ``AsyncOpenSearch`` client; ``own`` closes it."""
+    """An ``AsyncOpenSearch`` client of nodes at these URLs; ``own`` closes it."""
 
-    def __init__(self, client: Any, url: str, *, own: bool = False) -> None:
-        self.url, self._client, self._own = url, client, own
+    def __init__(self, client: Any, urls: Sequence[str], *, own: bool = False) -> None:
+        self.url, self._urls = urls[0], urls
+        self._client, self._own = client, own
 
     async def send(self, call: Call) -> Any:
         async def once() -> Any:
             try:
                 return await self._client.transport.perform_request(**_opensearch_arguments(call))
             except Exception as error:
-                raise _opensearch_failure(error, self.url, call.index) or error from error
+                raise _opensearch_failure(error, self._urls, call.index) or error from error
 
         return await with_retries_async(once, **call.policy)
 
     async def close(self) -> None:
         if self._own:
+            pool = self._client.transport.connection_pool
+            for connection in getattr(pool, "orig_connections", ()):  # else dead ones stay open
+                await connection.close()
             await self._client.close()
 
 
@@ -272,7 +280,7 @@ def wrap_client(client: Any) -> OpenSearchWire | ElasticsearchWire:
     """
     module = type(client).__module__
     if module.startswith("opensearchpy"):
-        return OpenSearchWire(client, _url_of_opensearch(client))
+        return OpenSearchWire(client, [_url_of_opensearch(client)])
     if module.startswith("elasticsearch"):
         return ElasticsearchWire(client, _url_of_elasticsearch(client))
     raise TypeError(f"{type(client).__name__} is no client of opensearch-py or elasticsearch-py.")
@@ -284,7 +292,7 @@ def wrap_async_client(client: Any) -> AsyncOpenSearchWire | AsyncElasticsearchWi
     if not type(client).__name__.startswith("Async"):
         raise TypeError(f"{type(client).__name__} is not asynchronous: use SearchClient.")
     if module.startswith("opensearchpy"):
-        return AsyncOpenSearchWire(client, _url_of_opensearch(client))
+        return AsyncOpenSearchWire(client, [_url_of_opensearch(client)])
     if module.startswith("elasticsearch"):
         return AsyncElasticsearchWire(client, _url_of_elasticsearch(client))
     raise TypeError(f"{type(client).__name__} is no client of opensearch-py or elasticsearch-py.")

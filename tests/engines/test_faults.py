@@ -22,6 +22,7 @@ from splade_os.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     IndexFormatError,
+    SettingsError,
 )
 from tests.search.test_search import fill
 
@@ -193,6 +194,47 @@ def test_a_server_that_goes_away(node_url: str, filled: str) -> None:
     with pytest.raises(EngineUnavailableError, match="Nothing answers"):
         SearchClient(proxy.url, filled).search(TEXT)
     assert time.monotonic() - start < 5
+
+
+def test_another_node_answers_for_a_dead_one(node_url: str, filled: str) -> None:
+    nodes = [Proxy(node_url), Proxy(node_url)]
+    urls = ",".join(["http://127.0.0.1:1", *(node.url for node in nodes)])
+    expected = [hit.id for hit in SearchClient(node_url, filled).search(TEXT)]
+    client = SearchClient(urls, filled)
+    for _ in range(9):
+        assert [hit.id for hit in client.search(TEXT)] == expected
+    assert all(any("_search" in seen for seen in node.seen) for node in nodes)  # in turn
+    (outcome,) = client.engine.bulk(filled, b'{"delete":{"_id":"nobody"}}\n', attempts=1)
+    assert outcome.status == 404
+    nodes[0].faults = [cut] * 99  # one more goes, in the midst of an answer
+    for _ in range(4):
+        assert [hit.id for hit in client.search(TEXT)] == expected
+
+    async def work() -> None:
+        async with AsyncSearchClient(urls, filled) as other:
+            found = await asyncio.gather(*(other.search(TEXT) for _ in range(9)))
+            assert [[hit.id for hit in results] for results in found] == [expected] * 9
+
+    asyncio.run(work())
+    for node in nodes:
+        node.close()
+    start = time.monotonic()
+    with pytest.raises(EngineUnavailableError, match=r"http://127.0.0.1:1, http://127.0.0.1:2: "):
+        connect("http://127.0.0.1:1, http://127.0.0.1:2/").info()
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [
+        "http://one:9200,two:9200",
+        "http://one:9200,https://two:9200",
+        "http://u:p@one:9200,http://v:p@two:9200",
+    ],
+)
+def test_urls_of_different_clusters(urls: str) -> None:
+    with pytest.raises(SettingsError, match="one"):
+        connect(urls)
 
 
 def test_incomplete_answers_are_errors(proxy: Proxy, filled: str) -> None:
