@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 DEFAULT_MAX_CLAUSES = 1024
 _CLAUSES_PER_GB = 65_536
 _GB = 2**30
+_OF_NODES = ("number_of_", "auto_expand_replicas", "translog.")
+
+
+def amazon_serverless(url: str) -> bool:
+    """Whether it is a collection of Amazon OpenSearch Serverless."""
+    return (urlsplit(url).hostname or "").endswith(".aoss.amazonaws.com")
 
 
 @dataclass(frozen=True)
@@ -19,12 +26,15 @@ class Capabilities:
     modules: names of its modules and plugins; ``None`` = it does not tell (a managed
         service, or a user without the right).
     max_clauses: terms of one query; more fail the whole search.
+    serverless: Elastic Cloud Serverless or Amazon OpenSearch Serverless, which refuse what is
+        about nodes and shards.
     """
 
     distribution: str
     version: str
     modules: frozenset[str] | None = None
     max_clauses: int = DEFAULT_MAX_CLAUSES
+    serverless: bool = False
 
     @property
     def number(self) -> tuple[int, ...]:
@@ -33,7 +43,24 @@ class Capabilities:
         return tuple(int(part) for part in digits[:2])
 
     def _is(self, distribution: str, *version: int) -> bool:
-        return self.distribution == distribution and self.number >= version
+        # Elasticsearch's own serverless calls itself 8.11 and is always the newest
+        newest = self.serverless and self.distribution == "elasticsearch"
+        return self.distribution == distribution and (newest or self.number >= version)
+
+    @property
+    def refreshes_alone(self) -> bool:
+        """It has no API to make writes searchable, and does so by itself after seconds."""
+        return self.serverless and self.distribution == "opensearch"
+
+    def index_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of these settings of an index that may be set."""
+        if not self.serverless:
+            return dict(settings)
+        return {
+            name: value
+            for name, value in settings.items()
+            if not name.removeprefix("index.").startswith(_OF_NODES)
+        }
 
     @property
     def linear(self) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
+from splade_os.engines.capabilities import amazon_serverless
 from splade_os.errors import MissingExtraError, SettingsError
 
 Secret = str | SecretStr | None
@@ -113,8 +114,7 @@ def _signed(url: str, region: str, service: str | None, asynchronous: bool) -> d
             "a role gives them.",
         )
     if service is None:
-        serverless = (urlsplit(url).hostname or "").endswith(".aoss.amazonaws.com")
-        service = "aoss" if serverless else "es"
+        service = "aoss" if amazon_serverless(url) else "es"
     if asynchronous:
         from opensearchpy import AsyncHttpConnection, AWSV4SignerAsyncAuth
 

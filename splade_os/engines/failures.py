@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from splade_os.engines.capabilities import amazon_serverless
 from splade_os.errors import (
     AuthenticationError,
     EngineError,
@@ -76,6 +77,14 @@ def refused(url: str, index: str | None, status: int, body: Any) -> SpladeError:
             f"{url} refused the credentials ({status}): {reason}",
             hint="Set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD, SPLADE_OS_API_KEY or "
             "SPLADE_OS_BEARER_TOKEN; on AWS, SPLADE_OS_AWS_REGION. See docs/connect.md.",
+            status=status,
+        )
+    absent = status == 404 and not kind and amazon_serverless(url)
+    if absent or "serverless mode" in reason:
+        return EngineError(
+            f"{url} is serverless, and lacks what was asked for ({status}): {reason}",
+            hint="Search and ingest do without it. What is about nodes, shards or the cluster "
+            "cannot be done there.",
             status=status,
         )
     if status == 404 and "index_not_found" in kind:

@@ -10,6 +10,7 @@ import numpy as np
 from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
 from splade_os import mappings
+from splade_os.engines.capabilities import Capabilities
 from splade_os.errors import EngineError, IndexExistsError, IndexNotFoundError
 from splade_os.statistics import TermStatistics
 
@@ -30,6 +31,9 @@ class RestStatistics:
         index: str | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> Any:
+        raise NotImplementedError
+
+    def capabilities(self) -> Capabilities:
         raise NotImplementedError
 
     def save_statistics(self, index: str, statistics: TermStatistics) -> None:
@@ -76,6 +80,8 @@ class RestStatistics:
             self._call("GET", f"/{STATISTICS_INDEX}/_settings", index=STATISTICS_INDEX)
         except IndexNotFoundError:
             body = mappings.load("opensearch", "statistics")
+            settings = body["settings"]["index"]
+            body["settings"]["index"] = self.capabilities().index_settings(settings)
             with suppress(IndexExistsError):  # another process was faster
                 self._call("PUT", f"/{STATISTICS_INDEX}", body, index=STATISTICS_INDEX)
 

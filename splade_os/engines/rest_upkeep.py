@@ -96,7 +96,9 @@ class RestUpkeep:
         return {name.removeprefix("index."): value for name, value in settings.items()}
 
     def update_settings(self, index: str, settings: Mapping[str, Any]) -> None:
-        self._call("PUT", f"/{index}/_settings", {"index": dict(settings)}, index=index)
+        allowed = self.capabilities().index_settings(settings)
+        if allowed:
+            self._call("PUT", f"/{index}/_settings", {"index": allowed}, index=index)
 
     def indices(self, pattern: str) -> list[str]:
         return sorted(self._call("GET", f"/{pattern}/_settings/index.uuid"))

@@ -28,7 +28,12 @@ from splade_os.engines.base import (
     TermsQuery,
 )
 from splade_os.engines.bodies import PIT_KEEP_ALIVE, heaviest, read_response, search_body
-from splade_os.engines.capabilities import Capabilities, clause_limit, read_modules
+from splade_os.engines.capabilities import (
+    Capabilities,
+    amazon_serverless,
+    clause_limit,
+    read_modules,
+)
 from splade_os.engines.failures import refused
 from splade_os.engines.query_pipeline import query_pipeline
 from splade_os.engines.rest_statistics import STATISTICS_INDEX, statistics_of
@@ -78,7 +83,7 @@ class ClusterSteps:
                 product.
         """
         if self._server is None:
-            distribution, version = yield from self._version()
+            distribution, version, serverless = yield from self._version()
             nodes = yield from self._allowed(
                 Call(
                     "GET", "/_nodes/plugins,jvm,thread_pool", params={"filter_path": _NODES_FILTER}
@@ -86,14 +91,16 @@ class ClusterSteps:
             )
             if version is None:  # Elasticsearch without a handler for GET /
                 version = next((n["version"] for n in nodes.get("nodes", {}).values()), "")
-            server = Capabilities(distribution, version, read_modules(nodes))
+            server = Capabilities(distribution, version, read_modules(nodes), serverless=serverless)
             if not server.number:
                 raise EngineError(f"{self._url} is neither OpenSearch nor Elasticsearch.")
             if not server.linear:
                 raise EngineError(
                     f"{distribution} {version} cannot score a dot product: it has no linear "
                     "rank_feature.",
-                    hint="OpenSearch has it from 1.1 on, Elasticsearch from 7.12 on.",
+                    hint="OpenSearch has it from 1.1 on, Elasticsearch from 7.12 on. (OpenSearch "
+                    "calls itself 7.10.2 where compatibility.override_main_response_version is on: "
+                    "set it to false.)",
                 )
             parameters = {"include_defaults": "true", "filter_path": "*.indices.query"}
             settings = yield from self._allowed(
@@ -103,17 +110,21 @@ class ClusterSteps:
             self._server = replace(server, max_clauses=limit)
         return self._server
 
-    def _version(self) -> Steps[tuple[str, str | None]]:
+    def _version(self) -> Steps[tuple[str, str | None, bool]]:
+        """Distribution, version, and whether it is serverless."""
         try:
             root = yield Call("GET", "/")
         except (AuthenticationError, EngineUnavailableError):
             raise
         except EngineError as error:
+            if error.status == 404 and amazon_serverless(self._url):  # has no GET /, is a 2.x
+                return "opensearch", "2.0 (serverless)", True
             if error.status != 405:
                 raise
-            return "elasticsearch", None
+            return "elasticsearch", None, False
         version = root.get("version", {}) if isinstance(root, Mapping) else {}
-        return version.get("distribution", "elasticsearch"), str(version.get("number", ""))
+        distribution, number = version.get("distribution", "elasticsearch"), version.get("number")
+        return distribution, str(number or ""), version.get("build_flavor") == "serverless"
 
     def _allowed(self, call: Call) -> Steps[Mapping[str, Any]]:
         """The answer, or nothing where the user may not ask, or a managed service lacks it."""
@@ -138,8 +149,9 @@ class ClusterSteps:
     def create_index(
         self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None
     ) -> Steps[None]:
-        strategy = strategy_for(meta.field_type, (yield from self.capabilities()))
-        body = strategy.index_body(meta, settings)
+        server = yield from self.capabilities()
+        body = strategy_for(meta.field_type, server).index_body(meta, settings)
+        body["settings"]["index"] = server.index_settings(body["settings"]["index"])
         try:
             yield Call("PUT", f"/{index}", orjson.dumps(body), index=index)
         except EngineError as error:
@@ -227,7 +239,9 @@ class ClusterSteps:
         return [_outcome(next(iter(item.values()))) for item in answer.get("items", [])]
 
     def refresh(self, index: str) -> Steps[None]:
-        yield Call("POST", f"/{index}/_refresh", index=index)
+        server = yield from self.capabilities()
+        if not server.refreshes_alone:
+            yield Call("POST", f"/{index}/_refresh", index=index)
 
     def query_pipeline(self, index: str) -> Steps[QueryPipeline]:
         server = yield from self.capabilities()
