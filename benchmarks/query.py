@@ -274,6 +274,9 @@ class Bench:
         bodies = {mode: self._bodies(self.queries, mode) for mode in ("idf", "bm25")}
         client = SearchClient(engine=self.engine, index=self.synthetic)
         levers = {f"max_ratio {r}": QueryPruning(max_ratio=r) for r in (0.1, 0.2, 0.3)}
+        levers |= {
+            f"two-phase {r}, 50": QueryPruning(two_phase=TwoPhase(r, 50)) for r in (0.1, 0.2, 0.3)
+        }
         for name, lever in levers.items():
             bodies[name] = [
                 client.build(text, K, source=(), query_pruning=lever)[0]

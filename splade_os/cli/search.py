@@ -48,8 +48,8 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @click.option("--max-ratio", type=click.FloatRange(0, 1), help="Only terms of that share of them.")
 @click.option(
     "--two-phase",
-    help="FIRST,WINDOW: find with the heaviest terms, score the best with all.  "
-    "[default of mode encoder: 10,50 with --top-terms 64]",
+    help="FIRST,WINDOW: find with the heaviest terms, score the best with all. FIRST is a number, "
+    "or a share of the heaviest weight.  [default of mode encoder: 10,50 with --top-terms 64]",
 )
 @click.option("--exact", is_flag=True, help="Score all documents with all terms.")
 @click.option("--fusion", type=click.Choice(["rrf", "min_max"]), default="rrf", show_default=True)
@@ -111,7 +111,8 @@ def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     if top or ratio or two:
         if exact:
             raise click.UsageError("--exact excludes --top-terms, --max-ratio and --two-phase.")
-        plan = TwoPhase(*map(int, _numbers(two, "--two-phase"))) if two else None
+        first, window = _numbers(two, "--two-phase") if two else (0.0, 0.0)
+        plan = TwoPhase(first, int(window)) if two else None
         pruning = QueryPruning(top, ratio or 0.0, plan)
     options = {
         "filter": filters,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from splade_os.errors import EngineError
@@ -142,12 +143,19 @@ class TwoPhase:
     """Score with the heavy terms first, with all of them only what came out on top.
 
     Attributes:
-        first: number of heavy terms in the query proper.
+        first: number of heavy terms in the query proper; below 1 the share of the heaviest
+            weight that a heavy term has at least.
         window: best documents per shard that are scored with all terms, at least ``k``.
     """
 
-    first: int = 10
+    first: float = 10
     window: int = 50
+
+    def heavy(self, weights: Weights) -> int:
+        """How many of the terms are heavy."""
+        if self.first >= 1:
+            return int(self.first)
+        return int((weights >= weights.max() * np.float32(self.first)).sum())
 
 
 @dataclass(frozen=True)

@@ -129,10 +129,11 @@ def _split(
     """The terms of the query proper, and those of the rescorer: together they are all terms,
     so that a document of the window has its exact score."""
     plan = request.two_phase
-    if plan is None or request.after is not None or len(features) <= plan.first:
+    count = len(features) if plan is None or request.after is not None else plan.heavy(weights)
+    if len(features) <= count:
         return (features, weights), None
     order = np.argsort(-weights, kind="stable")
-    parts = [np.sort(order[: plan.first]), np.sort(order[plan.first :])]
+    parts = [np.sort(order[:count]), np.sort(order[count:])]
     first, rest = (([features[i] for i in part], weights[part]) for part in parts)
     return first, rest
 

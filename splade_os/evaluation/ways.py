@@ -126,7 +126,7 @@ def _pruned(pruning: QueryPruning, name: str, value: str) -> QueryPruning | None
         return replace(pruning, max_ratio=float(value))
     if name == "two-phase":
         first, window = value.split("/") if value else (TwoPhase.first, TwoPhase.window)
-        return replace(pruning, two_phase=TwoPhase(int(first), int(window)))
+        return replace(pruning, two_phase=TwoPhase(float(first), int(window)))
     return None
 
 

@@ -43,8 +43,14 @@ class QueryPruning:
         if not 0 <= self.max_ratio <= 1:
             raise SettingsError(f"max_ratio is {self.max_ratio}; it must be 0 to 1.")
         plan = self.two_phase
-        if plan is not None and (plan.first < 1 or plan.window < 1):
-            raise SettingsError("Two-phase search needs at least 1 first term and a window of 1.")
+        if plan is not None and (
+            plan.first <= 0 or plan.window < 1 or (plan.first > 1 and plan.first % 1)
+        ):
+            raise SettingsError(
+                f"Two-phase search with the {plan.first:g} heaviest terms in a window of "
+                f"{plan.window}: it needs a number of terms, or a share below 1 of the heaviest "
+                "weight, and a window of at least 1."
+            )
 
     def apply(self, ids: Ids, weights: Weights) -> tuple[Ids, Weights]:
         """The terms that are left of those, heaviest first."""

@@ -55,7 +55,7 @@ names_of = st.text(st.characters(codec="utf-8"), max_size=8).map(feature_name)
     terms=st.dictionaries(names_of, weights_of, min_size=1, max_size=30),
     field=st.sampled_from(["splade", 'a "field"', "v\N{LATIN SMALL LETTER E WITH ACUTE}c"]),
     filters=st.sampled_from([(), ({"term": {"lang": "en"}}, {"range": {"n": {"gte": 1}}})]),
-    first=st.sampled_from([None, 1, 3]),
+    first=st.sampled_from([None, 1, 3, 0.5]),
     offset=st.integers(0, 3),
 )
 def test_bytes_are_those_of_a_dict(
@@ -63,7 +63,7 @@ def test_bytes_are_those_of_a_dict(
     terms: dict[str, np.float32],
     field: str,
     filters: tuple[dict[str, Any], ...],
-    first: int | None,
+    first: float | None,
     offset: int,
 ) -> None:
     server, field_type = SERVERS[shape]
@@ -80,7 +80,11 @@ def test_bytes_are_those_of_a_dict(
         two_phase=None if first is None else TwoPhase(first, 5),
         shape=shape,
     )
-    heavy = sorted(terms, key=lambda name: -terms[name])[:first]
+    heavy = sorted(terms, key=lambda name: -terms[name])
+    if first == 0.5:
+        heavy = [name for name in heavy if terms[name] >= terms[heavy[0]] * np.float32(0.5)]
+    elif first is not None:
+        heavy = heavy[: int(first)]
     light = [name for name in terms if name not in heavy]
     query = plain(shape, field, {name: terms[name] for name in terms if name in heavy})
     if filters:

@@ -199,8 +199,9 @@ def test_query_pruning(client: SearchClient) -> None:
 
 
 def test_two_phases_score_exactly(client: SearchClient) -> None:
-    exact = {h.id: h.score for h in client.search(TEXT, COUNT, "encoder", query_pruning=EXACT)}
-    for first, window, k in ((1, 5, 10), (3, 60, 60), (500, 50, 10)):
+    all_terms = client.search(TEXT, COUNT, "encoder", query_pruning=EXACT)
+    exact, whole = {h.id: h.score for h in all_terms}, all_terms.query
+    for first, window, k in ((1, 5, 10), (3, 60, 60), (500, 50, 10), (0.5, 60, 60)):
         pruning = QueryPruning(two_phase=TwoPhase(first, window))
         results = client.search(TEXT, k, "encoder", query_pruning=pruning)
         assert results
@@ -210,6 +211,9 @@ def test_two_phases_score_exactly(client: SearchClient) -> None:
         if isinstance(client.engine, ClusterEngine):
             body = json.loads(results.bodies[0])
             assert ("rescore" in body) == (first < 500)
+            heavy = sum(w >= max(whole.values()) / 2 for w in whole.values())
+            found = len(body["query"]["bool"]["should"])
+            assert found == min({0.5: heavy}.get(first, first), len(whole))
     default = client.search(TEXT, 10, "encoder")
     np.testing.assert_allclose([h.score for h in default], [exact[h.id] for h in default], 1e-5)
 
@@ -353,6 +357,8 @@ def test_options_that_make_no_sense(client: SearchClient) -> None:
         lambda: QueryPruning(top=0),
         lambda: QueryPruning(max_ratio=2),
         lambda: QueryPruning(two_phase=TwoPhase(0, 1)),
+        lambda: QueryPruning(two_phase=TwoPhase(2.5, 1)),
+        lambda: QueryPruning(two_phase=TwoPhase(2, 0)),
         lambda: Fusion("best"),  # type: ignore[arg-type]
         lambda: Fusion(weights=(0, 0)),
         lambda: Fusion(depth=0),
