@@ -251,8 +251,8 @@ def read_response(
 
 
 def _hit(hit: Mapping[str, Any], field: str, with_vector: bool) -> EngineHit:
-    source = dict(hit.get("_source", {}))
-    vector = source.pop(field, None)
+    source = hit.get("_source") or {}
+    vector = source.pop(field, None)  # the answer is nobody else's
     source.pop(HASH_FIELD, None)
     score = hit["_score"]
     if score is None:  # sorted by it
@@ -262,7 +262,7 @@ def _hit(hit: Mapping[str, Any], field: str, with_vector: bool) -> EngineHit:
         float(score),
         source,
         (vector or {}) if with_vector else None,
-        highlighted_words(hit.get("highlight", {})),
+        highlighted_words(hit["highlight"]) if "highlight" in hit else (),
     )
 
 
