@@ -263,8 +263,9 @@ class ClusterSteps:
     def _prepared(
         self, index: str, request: SearchRequest
     ) -> Steps[tuple[SearchRequest, IndexMeta, bytes]]:
-        meta = yield from self._meta(index)
-        server = yield from self.capabilities()
+        # what is known already costs no generator: this runs for every query
+        meta = self._metas.get(index) or (yield from self._meta(index))
+        server = self._server or (yield from self.capabilities())
         strategy = self._strategies.get(meta.field_type)
         if strategy is None:
             strategy = strategy_for(meta.field_type, server)

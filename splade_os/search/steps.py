@@ -205,7 +205,7 @@ class SearchSteps:
     def plans(self, texts: Sequence[Text], options: SearchOptions) -> Steps[list[Plan]]:
         """What to send for each text."""
         mode = options.mode
-        meta = yield from self.meta()
+        meta = self._meta or (yield from self.meta())
         _check_texts(texts, mode)
         if mode == "bm25":
             return [plan_bm25(t, options) if t.strip() else _nothing(options) for t in texts]  # type: ignore[union-attr,arg-type]
@@ -222,7 +222,7 @@ class SearchSteps:
                 for t in texts
             ]
         half: EncoderMode = options.fusion.sparse if mode == "hybrid" else mode
-        encoder = yield from self.encoder(half)
+        encoder = self._encoders.get(half) or (yield from self.encoder(half))
         if half == "idf":
             batch = encoder.encode(texts)  # type: ignore[arg-type]
         else:
@@ -413,8 +413,9 @@ class SearchSteps:
         bodies = []
         for request in plan.requests:
             body = yield partial(_render, self._index, request)
-            bodies.append(body)
-        return [body for body in bodies if body is not None]
+            if body is not None:
+                bodies.append(body)
+        return bodies
 
 
 def _render(index: str, request: SearchRequest, engine: Any) -> Any:
