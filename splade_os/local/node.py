@@ -19,6 +19,7 @@ from splade_os.local.state import NodeState
 
 TRANSPORT_OFFSET = 100
 """The port of the transport, counted from that of HTTP."""
+_LOOKS = 3
 _PATIENCE = 30  # seconds between SIGTERM and SIGKILL
 
 
@@ -156,14 +157,21 @@ def is_alive(node: NodeState) -> bool:
         return False
     with suppress(OSError):  # reap it, should it be a child of ours that has ended
         os.waitpid(node.pid, os.WNOHANG)
-    command = subprocess.run(
-        ["ps", "-ww", "-o", "stat=,args=", "-p", str(node.pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    # the number may have gone to another process since, even to another node
-    return not command.startswith("Z") and _data_option(node.data) in command.split()
+    for _ in range(_LOOKS):
+        command = subprocess.run(
+            ["ps", "-ww", "-o", "stat=,args=", "-p", str(node.pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+        if not command or command.startswith("Z"):
+            return False
+        if _data_option(node.data) in command.split():
+            return True
+        # the number went to another process, even to another node; or this is the moment in
+        # which the start script becomes Java, when a process shows no arguments
+        time.sleep(0.1)
+    return False
 
 
 def stop(node: NodeState) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,3 +172,18 @@ def test_compose_files(file: str, engine: str, image: str) -> None:
         assert service["mem_limit"] and service["healthcheck"]["test"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
         assert all(volume.split(":")[0] in content["volumes"] for volume in service["volumes"])
+
+
+def test_a_node_is_alive_while_its_start_script_becomes_java(tmp_path: Path) -> None:
+    """In the midst of exec() a process shows no arguments."""
+    script = tmp_path / "node"
+    script.write_text('#!/bin/sh\nexec "$0" "$@"\n')
+    script.chmod(0o755)
+    process = subprocess.Popen([script, f"-Epath.data={tmp_path}"])
+    try:
+        node = NodeState(name="node-1", port=1, pid=process.pid, data=tmp_path)
+        assert all(is_alive(node) for _ in range(150))
+    finally:
+        process.kill()
+        process.wait()
+    assert not is_alive(node)
