@@ -14,6 +14,7 @@ from splade_os.engines.credentials import Secret, plain
 from splade_os.engines.failures import no_connection
 from splade_os.errors import SettingsError
 
+_SOURCE_LINE = re.compile(r"^\[SSL\] | \(_ssl\.c:\d+\)$")  # of the ssl module
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -173,4 +174,4 @@ def _normal(fingerprint: str) -> str:
 
 def _why(error: OSError) -> str:
     reason = getattr(error, "reason", None) or error.strerror or str(error)
-    return str(reason).replace("_", " ").lower()
+    return _SOURCE_LINE.sub("", str(reason)).replace("_", " ").lower()
