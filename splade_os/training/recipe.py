@@ -261,6 +261,11 @@ class EvaluationPart(_Part):
         "as an index counts it.",
     )
 
+_OF_EVALUATION = (
+    *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"),
+    *("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
+)  # of transformers.TrainingArguments
+
 
 class Recipe(_Part):
     """A training run."""
@@ -289,7 +294,9 @@ class Recipe(_Part):
         "(gradient caching, arXiv 2101.06983).",
     )
     evaluation: list[EvaluationPart] = Field(
-        default_factory=list, description="Tried every eval_steps of training."
+        default_factory=list,
+        description="Tried every eval_steps of training. Without any, there is no best model to go "
+        "back to, and nothing that depends on an evaluation stops the run.",
     )
     early_stopping: int | None = Field(
         None, ge=1, description="Stop after so many evaluations without a better one."
@@ -369,6 +376,8 @@ def load_recipe(source: str | Path, changes: dict[str, Any] | None = None) -> Re
         raise SettingsError(f"{name} is not a recipe: it holds {type(content).__name__}.")
     for key, value in (changes or {}).items():
         _change(content, key, value)
+    if not content.get("evaluation"):
+        _leave_out_evaluation(content)
     try:
         return Recipe(**content)
     except ValidationError as error:
@@ -400,6 +409,15 @@ def _change(content: dict[str, Any], key: str, value: Any) -> None:
         place[int(last)] = value
     else:
         place[last] = value
+
+
+def _leave_out_evaluation(content: dict[str, Any]) -> None:
+    """Of a recipe whose evaluations were taken away (``--set evaluation=[]``)."""
+    for name in ("early_stopping", "stop_if_below_start"):
+        content.pop(name, None)
+    training = content.get("training")
+    for name in _OF_EVALUATION if isinstance(training, dict) else ():
+        training.pop(name, None)
 
 
 def describe(recipe: Recipe) -> str:

@@ -26,9 +26,7 @@ TEXTS = [row["positive"] for row in make_rows(6)]
 QUIET: dict[str, Any] = {
     "evaluation": [],
     "data.held_out": 0,
-    "training.eval_strategy": "no",
     "training.save_strategy": "no",
-    "training.load_best_model_at_end": False,
 }
 
 

@@ -82,9 +82,7 @@ def test_same_to_the_bit(lora: bool, recipe: MakeRecipe, tmp_path: Path) -> None
 def test_sigkill(recipe: MakeRecipe, tmp_path: Path) -> None:
     """The command, killed for real, then called again as it was."""
     changes: dict[str, Any] = {"training.max_steps": 400, "training.save_total_limit": 2}
-    made = recipe("gooaq", "bert", ["positive"], **changes, evaluation=[],
-                  **{"training.eval_strategy": "no", "training.metric_for_best_model": None,
-                     "training.load_best_model_at_end": False})  # fmt: skip
+    made = recipe("gooaq", "bert", ["positive"], **changes, evaluation=[])
     file, out = tmp_path / "recipe.yaml", Path(made.output)
     file.write_text(yaml.safe_dump(made.model_dump()))
     command = [sys.executable, "-m", "splade_os", "train", str(file), "--resume", "--json"]
