@@ -168,10 +168,14 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
             None if documents is None else self.encode_documents(documents),
         )
 
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        """Called by the Trainer: the body recomputes its activations in the backward pass."""
+        self.document.mlm.activation_checkpointing_enable(**options)
+
     def gradient_checkpointing_enable(
         self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **_: Any
     ) -> None:
-        """Called by the Trainer: the body recomputes its activations in the backward pass."""
+        """The same, as earlier versions of transformers call it."""
         self.document.mlm.gradient_checkpointing_enable(
             gradient_checkpointing_kwargs=gradient_checkpointing_kwargs or {"use_reentrant": False}
         )

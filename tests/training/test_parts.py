@@ -11,6 +11,7 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 
+from splade_os import DocumentEncoder
 from splade_os.training import train
 from splade_os.training.loading import load_model
 from splade_os.training.model import TextEncoder
@@ -84,6 +85,24 @@ def test_gradient_cache_is_exact(texts: int, recipe: MakeRecipe) -> None:
         torch.testing.assert_close(found[1][name], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_gradient_checkpointing_is_exact(recipe: MakeRecipe) -> None:
+    """The same weights after three steps; dropout draws the same numbers again."""
+    found = []
+    for on in (False, True):
+        trainer = build_trainer(
+            recipe("gooaq", "bert", ["positive"], **QUIET, **{
+                "training.gradient_checkpointing": on, "training.max_steps": 3,
+                "training.optim": "sgd", "training.learning_rate": 0.1, "training.bf16": False,
+            })
+        )  # fmt: skip
+        trainer.train()
+        layers = trainer.model.document.mlm.bert.encoder.layer
+        assert all(layer.gradient_checkpointing is on for layer in layers)
+        found.append({n: p.detach().clone() for n, p in trainer.model.named_parameters()})
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_df_weights() -> None:
     """The formula of arXiv 2505.15070, in double precision."""
     x = np.array([1e-4, 0.01, 0.05, 0.1, 0.2, 0.5, 0.99])
@@ -152,6 +171,48 @@ def test_teachers(teachers: dict[str, Path], monkeypatch: pytest.MonkeyPatch) ->
     for teacher in again._teachers:
         monkeypatch.setattr(type(teacher._model), "forward", refuse)  # type: ignore[attr-defined]
     np.testing.assert_array_equal(again(queries, documents).numpy(), scores)
+
+
+@pytest.mark.parametrize("name", ["bert", "router"])
+def test_sparse_teacher(
+    name: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores are those of sentence-transformers' SparseEncoder, the second time from the cache."""
+    monkeypatch.setenv("SPLADE_OS_CACHE", str(tmp_path / "cache"))
+    queries, documents = [row["query"] for row in make_rows(6)], TEXTS + TEXTS[::-1]
+    peer = SparseEncoder(str(tiny / name), device="cpu")
+    q = peer.encode_query(queries).to_dense().numpy()
+    d = peer.encode_document(documents).to_dense().numpy()
+    part = TeacherPart(kind="sparse", model=str(tiny / name), max_length=256)
+    options: dict[str, Any] = {"teachers": [part], "ensemble": "mean", "score_scale": 1}
+    for _ in range(2):
+        whole = Ensemble(DistillationPart(**options, in_batch=True), torch.device("cpu"))
+        np.testing.assert_allclose(whole(queries, documents).numpy(), q @ d.T, rtol=1e-4)
+        pairs = Ensemble(DistillationPart(**options), torch.device("cpu"))(queries, documents)
+        own = [(q * d[c * 6 :][:6]).sum(1) for c in (0, 1)]
+        np.testing.assert_allclose(pairs.numpy(), np.stack(own, 1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "base"), [("inference-free-kd", "distilbert"), ("symmetric-kd", "bert")]
+)
+def test_distillation_recipes(
+    name: str, base: str, teachers: dict[str, Path], recipe: MakeRecipe
+) -> None:
+    """They run with a cross-encoder, and sentence-transformers loads what they leave."""
+    cross = {"kind": "cross-encoder", "model": str(teachers["cross-encoder"]), "max_length": 64}
+    done = train(
+        recipe(name, base, ["positive", "negatives"], **QUIET, **{
+            "data.negatives": 2, "distillation.teachers": [cross], "grad_cache": 3,
+            "model.query_max_length": None, "training.learning_rate": 1e-3,
+            "training.metric_for_best_model": None,
+        })
+    )  # fmt: skip
+    assert done.steps == 4 and any(entry.get("grad_norm", 0) > 0 for entry in done.log)
+    assert all(np.isfinite(entry["kl"]) for entry in done.log if "kl" in entry)
+    encoded = SparseEncoder(str(done.folder), device="cpu").encode_document(TEXTS).to_dense()
+    ours = DocumentEncoder.load(str(done.folder), backend="torch").encode(TEXTS).to_dense()
+    np.testing.assert_allclose(ours, encoded.numpy(), atol=1e-5)
 
 
 def test_distillation_learns(teachers: dict[str, Path], recipe: MakeRecipe) -> None:
