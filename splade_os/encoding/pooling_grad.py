@@ -46,6 +46,50 @@ def max_pool(
     return weights
 
 
+def leaky_max_pool(
+    hidden: Tensor, lengths: Sequence[int], weight: Tensor, bias: Tensor, leak: float
+) -> Tensor:
+    """`max_pool` with ``relu`` whose gradient also reaches terms that do not fire.
+
+    There the slope of log1p(relu(x)) is 0, and what does not fire could never learn to; it is taken
+    as ``leak · exp(x)``. For a part of the vocabulary: the position of every maximum is kept.
+    """
+    weights: Tensor = _LeakyMaxPool.apply(hidden, weight, bias, tuple(lengths), leak)
+    return weights
+
+
+class _LeakyMaxPool(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        lengths: tuple[int, ...],
+        leak: float,
+    ) -> Tensor:
+        best = torch.empty(len(lengths), len(weight), device=hidden.device)
+        where = torch.empty(len(lengths), len(weight), dtype=torch.int32, device=hidden.device)
+        first = 0
+        for i, length in enumerate(lengths):
+            logits = F.linear(hidden[first : first + length], weight)  # (L, C)
+            best[i], position = logits.max(0)
+            where[i] = position + first
+            first += length
+        best += bias
+        ctx.save_for_backward(hidden, weight, best, where)
+        ctx.leak = leak
+        return activation("relu")(best)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, best, where = ctx.saved_tensors
+        fires = 1 / (1 + best.clamp(min=0))
+        learn = ctx.needs_input_grad[1]
+        slope = torch.where(best > 0, fires, ctx.leak * torch.exp(best.clamp(max=0)))
+        return (*_routed(gradients[0] * slope, where, hidden, weight, learn), None, None)
+
+
 class _MaxPool(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(
@@ -88,22 +132,26 @@ class _MaxPool(torch.autograd.Function):  # type: ignore[misc]
         else:
             slope = torch.exp(-scores - torch.expm1(scores))
         flow = gradients[0] * slope * (scores > 0)  # (B, V)
-        texts, entries = flow.nonzero(as_tuple=True)
-        tokens = where[texts, entries].long()
-        amounts = flow[texts, entries]
-        to_hidden = torch.zeros_like(hidden, dtype=torch.float32)
-        to_weight = torch.zeros_like(weight, dtype=torch.float32)
-        for start in range(0, len(amounts), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            g, t, v = amounts[part, None], tokens[part], entries[part]
-            to_hidden.index_add_(0, t, g * weight[v].float())
+        learn = ctx.needs_input_grad[1]
+        return (*_routed(flow, where, hidden, weight, learn), None, None, None)
+
+
+def _routed(
+    flow: Tensor, where: Tensor, hidden: Tensor, weight: Tensor, learn: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Gradients of hidden, weight (``None`` unless ``learn``) and bias from that of the maxima
+    ``(B, V)``."""
+    texts, entries = flow.nonzero(as_tuple=True)
+    tokens = where[texts, entries].long()
+    amounts = flow[texts, entries]
+    to_hidden = torch.zeros_like(hidden, dtype=torch.float32)
+    to_weight = torch.zeros_like(weight, dtype=torch.float32) if learn else None
+    for start in range(0, len(amounts), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        g, t, v = amounts[part, None], tokens[part], entries[part]
+        to_hidden.index_add_(0, t, g * weight[v].float())
+        if to_weight is not None:
             to_weight.index_add_(0, v, g * hidden[t].float())
-        to_bias = flow.sum(0)
-        return (
-            to_hidden.to(hidden.dtype),
-            to_weight.to(weight.dtype),
-            to_bias,
-            None,
-            None,
-            None,
-        )
+    if to_weight is not None:
+        to_weight = to_weight.to(weight.dtype)
+    return to_hidden.to(hidden.dtype), to_weight, flow.sum(0)

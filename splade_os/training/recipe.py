@@ -237,6 +237,33 @@ class DistillationPart(_Part):
     )
 
 
+class HeadPart(_Part):
+    """Training the masked-LM head alone, on states of the frozen body that are computed once."""
+
+    columns: int = Field(
+        1500,
+        ge=1,
+        description="Vocabulary entries drawn for each step, beside those of its queries, on which "
+        "the regulariser is measured.",
+    )
+    leak: float = Field(
+        0.3, ge=0, description="Slope of a term that does not fire, leak · exp(x); 0: none."
+    )
+    bias_learning_rate: float = Field(2e-2, gt=0, description="Of the decoder's bias.")
+    teacher_weight: float = Field(
+        1.0, ge=0, description="Of the divergence from BM25 plus cosine of mean states."
+    )
+    cosine_weight: float = Field(
+        20.0,
+        ge=0,
+        description="Of that cosine, in units of BM25. 0: the body was not "
+        "made for dense retrieval; then no document counts as a false negative either.",
+    )
+    score_scale: float = Field(
+        0.15, gt=0, description="Factor on scores: the teacher's, and the model's at the start."
+    )
+
+
 class EvaluationPart(_Part):
     """One collection that the model is tried on while it learns: nDCG@10, MRR@10, dimensions."""
 
@@ -260,6 +287,7 @@ class EvaluationPart(_Part):
         description="(inference-free) query weights: the model's, or the IDF of the collection, "
         "as an index counts it.",
     )
+
 
 _OF_EVALUATION = (
     *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"),
@@ -292,6 +320,11 @@ class Recipe(_Part):
         ge=1,
         description="Texts in memory at a time; the batch may then be as large as it should "
         "(gradient caching, arXiv 2101.06983).",
+    )
+    head_only: HeadPart | None = Field(
+        None,
+        description="Train the head alone (inference-free models). It has a loss and a teacher of "
+        "its own; losses, distillation and grad_cache are not used.",
     )
     evaluation: list[EvaluationPart] = Field(
         default_factory=list,
@@ -416,8 +449,9 @@ def _leave_out_evaluation(content: dict[str, Any]) -> None:
     for name in ("early_stopping", "stop_if_below_start"):
         content.pop(name, None)
     training = content.get("training")
-    for name in _OF_EVALUATION if isinstance(training, dict) else ():
-        training.pop(name, None)
+    if isinstance(training, dict):
+        for name in _OF_EVALUATION:
+            training.pop(name, None)
 
 
 def describe(recipe: Recipe) -> str:

@@ -63,6 +63,8 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
             f"The folder {output} is not empty.",
             hint="Name another one (--out), or go on with what is there (--resume).",
         )
+    if recipe.head_only is not None:
+        return _train_head(recipe, output)
     if resume and checkpoint is None:
         _log.warning("%s holds no whole checkpoint: beginning at the beginning.", output)
     trainer = build_trainer(recipe)
@@ -92,6 +94,26 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
         )
         write_card(output, recipe, trainer.model, trainer.train_dataset, made)
     return Trained(output, state.global_step, result.training_loss, metrics, log)
+
+
+def _train_head(recipe: Recipe, output: Path) -> Trained:
+    """Minutes long: an interrupted run begins anew, but for the states that it finds on disk."""
+    from splade_os.training.card import Run, write_card
+    from splade_os.training.head_only import build_head_trainer
+    from splade_os.training.saving import save_model
+
+    arguments = training_arguments(recipe)
+    trainer = build_head_trainer(in_folder(recipe), arguments)
+    began = time.monotonic()
+    log = trainer.run()
+    best = next((entry["step"] for entry in reversed(log) if "best" in entry), None)
+    metrics = _kept_metrics(log, best)
+    save_model(trainer.model, output)
+    seconds, steps = time.monotonic() - began, arguments.max_steps
+    run = Run(steps, seconds, log, metrics, str(arguments.device))
+    write_card(output, recipe, trainer.model, trainer.rows, run)
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    return Trained(output, steps, losses[-1] if losses else 0.0, metrics, log)
 
 
 def _emissions(trainer: Any) -> tuple[float, float] | None:
