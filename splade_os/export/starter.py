@@ -22,6 +22,7 @@ from splade_os.encoding import DocumentEncoder
 from splade_os.encoding.layout import OPTIONS_FILE
 from splade_os.encoding.resolve import starter_folder
 from splade_os.errors import MissingExtraError
+from splade_os.export.idf import IDF_FILE, TOKEN_WEIGHTS_FILE
 from splade_os.export.onnx import export_onnx
 
 _MAX_LENGTH = 256
@@ -65,12 +66,15 @@ def build_starter(out: Path, trained: Path | None = None) -> None:
         else:
             shutil.copytree(trained, model)
         _halve(model)
-        options = model / OPTIONS_FILE
-        chosen = {"lexical_weight": _LEXICAL_WEIGHT, "average_length": 100.0}
-        _json(options, chosen)
-        encoder = DocumentEncoder.load(str(model), device="cpu")
-        _json(options, chosen | {"mean_weight": encoder.identity.mean_weight})
+        if trained is None:  # training keeps the prior that it began with
+            options = model / OPTIONS_FILE
+            chosen = {"lexical_weight": _LEXICAL_WEIGHT, "average_length": 100.0}
+            _json(options, chosen)
+            encoder = DocumentEncoder.load(str(model), device="cpu")
+            _json(options, chosen | {"mean_weight": encoder.identity.mean_weight})
         export_onnx(str(model), out, int8=False)
+    for name in (IDF_FILE, TOKEN_WEIGHTS_FILE):
+        (out / name).unlink(missing_ok=True)  # splade-os export starter --to idf writes them
     shutil.copy(starter_folder() / "README.md", out)
     for file in out.rglob("*.safetensors"):
         file.chmod(0o644)

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import orjson
+import pytest
 from safetensors.numpy import load_file
 
 from splade_os.encoding.resolve import starter_folder
 from splade_os.export.starter import build_starter
 
+WEIGHTS = Path("document_0_Transformer/model.safetensors")
 
-def test_reproducible(tmp_path: Path) -> None:
-    build_starter(tmp_path / "starter")
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("starter") / "untrained"
+    build_starter(out)
+    return out
+
+
+def test_packed_again(tmp_path: Path) -> None:
+    """From the folder itself the same folder comes, tensor by tensor."""
     shipped, built = starter_folder(), tmp_path / "starter"
+    build_starter(built, trained=shipped)
     names = {file.relative_to(shipped) for file in shipped.rglob("*") if file.is_file()}
     assert names == {file.relative_to(built) for file in built.rglob("*") if file.is_file()}
     for name in names:
@@ -21,7 +33,21 @@ def test_reproducible(tmp_path: Path) -> None:
             theirs, ours = load_file(shipped / name), load_file(built / name)
             assert theirs.keys() == ours.keys()
             assert all(theirs[key].tobytes() == ours[key].tobytes() for key in ours)
-    for name in ("splade_os.json", "modules.json", "router_config.json"):
+    for name in (Path("splade_os.json"), Path("modules.json"), Path("router_config.json")):
         assert orjson.loads((shipped / name).read_bytes()) == orjson.loads(
             (built / name).read_bytes()
         )
+
+
+def test_only_the_head_is_trained(untrained: Path) -> None:
+    """Body and embeddings are the base's, to the bit; special and unused tokens never fire."""
+    start, trained = load_file(untrained / WEIGHTS), load_file(starter_folder() / WEIGHTS)
+    assert start.keys() == trained.keys()
+    changed = {name for name in start if start[name].tobytes() != trained[name].tobytes()}
+    assert changed and all(name.startswith("cls.predictions.") for name in changed)
+    bias = trained["cls.predictions.bias"]
+    assert np.isfinite(bias).all() and (bias[:999] < -50).all()
+    options = [
+        orjson.loads((f / "splade_os.json").read_bytes()) for f in (untrained, starter_folder())
+    ]
+    assert options[0] == options[1]  # the lexical prior is as strong as it was
