@@ -78,9 +78,9 @@ def measure(folder: Path, url: str, modes: list[str]) -> dict[str, Any]:
             run[identifier] = {hit.id: hit.score for hit in results}
         each = (time.perf_counter() - start) / len(judged.queries) * 1000
         scores[mode] = float(ir_measures.calc_aggregate([nDCG @ 10], judged.qrels, run)[nDCG @ 10])
-        times[mode] = mean(engine_ms)
+        times[mode] = each  # engines tell whole milliseconds, and many searches take none
         notes[mode] = (
-            f"{len(judged.queries)} queries, {times[mode]:.1f} ms each in the engine, "
+            f"{len(judged.queries)} queries, {mean(engine_ms):.1f} ms each in the engine, "
             f"{each:.1f} ms in all"
         )
     vocabulary = load_query_encoder("starter", "idf").vocabulary
@@ -110,7 +110,7 @@ def together(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "as stored; the goal is a limit", unit="dimensions",
         ),
         row(
-            "all: mean engine time of idf", mean(m["times"]["idf"] for m in found),
+            "all: mean time of idf, text to hits", mean(m["times"]["idf"] for m in found),
             mean(m["times"]["bm25"] for m in found), TIME, mean(slower) <= TIME,
             "goal: at most so many times BM25's", unit="ms",
         ),
