@@ -145,6 +145,7 @@ def worker(what: str, model: str, texts_file: str, out: str) -> None:
     if device != "cpu":
         encode(texts[:4096])  # compiles kernels, captures graphs
     before = resident()
+    forget_peak()
     best = 0.0
     for _ in range(REPEATS):
         start = time.perf_counter()
@@ -160,6 +161,11 @@ def worker(what: str, model: str, texts_file: str, out: str) -> None:
 
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def forget_peak() -> None:
+    """Loading may have needed more than what it leaves (`proc(5)`, clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_resident() -> int:
@@ -272,7 +278,8 @@ def cpu_rows(case: str, root: Path, documents: int) -> list[dict[str, Any]]:
     rates = ", ".join(f"{m} {found[m]['rate'] / peer['rate']:.2f}x" for m in modes)
     if not int8:
         rates += f"; int8 is not chosen: mean error above {INT8_MEAN_ERROR:.0%}"
-    memory = max(found[m]["memory"] for m in modes if "32" in m)
+    hungry = max(modes, key=lambda m: found[m]["memory"])
+    memory = found[hungry]["memory"]
     ratio = peer["memory"] / max(memory, 1)
     return [
         row(f"{case} fp32", found[exact]["rate"], peer["rate"], fp32, same(exact), note),
@@ -292,7 +299,7 @@ def cpu_rows(case: str, root: Path, documents: int) -> list[dict[str, Any]]:
             "ratio": round(ratio, 2),
             "goal": MEMORY_GOAL,
             "ok": ratio >= MEMORY_GOAL,
-            "note": "the larger of torch and ONNX Runtime, fp32; ratio = peer / ours",
+            "note": f"{hungry}, the largest of all modes; ratio = peer / ours",
         },
     ]
 

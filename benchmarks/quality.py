@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import time
+from math import inf
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -26,10 +27,12 @@ from splade_os.encoding.choice import processor_name
 from splade_os.errors import IndexNotFoundError
 from splade_os.evaluation.collection import open_collection
 from splade_os.evaluation.live import indexed_sparsity
+from splade_os.search.results import Results
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 DEFAULT = [DATA / name for name in ("scifact", "fairytaleqa", "medquad-liveqa")]
 GAIN, LOSS, DIMS, TIME = 0.03, -0.01, 200, 1.5
+ROUNDS = 5
 
 
 def main() -> None:
@@ -68,21 +71,26 @@ def measure(folder: Path, url: str, modes: list[str]) -> dict[str, Any]:
     except IndexNotFoundError:
         command = [sys.executable, "-m", "splade_os", "ingest", str(folder)]
         subprocess.run([*command, "--index", index, "--url", url], check=True)
+
+    def find(query: str, mode: str) -> Results:
+        return client.search(judged.queries[query], 10, mode, source=())  # type: ignore[arg-type]
+
     scores, times, notes = {}, {}, {}
-    for mode in modes:
-        run: dict[str, dict[str, float]] = {}
-        start, engine_ms = time.perf_counter(), []
-        for identifier, text in judged.queries.items():
-            results = client.search(text, 10, mode, source=())  # type: ignore[arg-type]
-            engine_ms.append(results.took_ms)
-            run[identifier] = {hit.id: hit.score for hit in results}
-        each = (time.perf_counter() - start) / len(judged.queries) * 1000
+    for mode in modes:  # the first pass also warms caches: the client's table, the engine's pages
+        run = {q: {hit.id: hit.score for hit in find(q, mode)} for q in judged.queries}
         scores[mode] = float(ir_measures.calc_aggregate([nDCG @ 10], judged.qrels, run)[nDCG @ 10])
-        times[mode] = each  # engines tell whole milliseconds, and many searches take none
-        notes[mode] = (
-            f"{len(judged.queries)} queries, {mean(engine_ms):.1f} ms each in the engine, "
-            f"{each:.1f} ms in all"
-        )
+        times[mode] = inf
+    for _ in range(ROUNDS):  # by turns, so that whatever else the machine does meets every mode
+        for mode in modes:
+            start = time.perf_counter()
+            took = [find(q, mode).took_ms for q in judged.queries]
+            each = (time.perf_counter() - start) / len(took) * 1000
+            if each < times[mode]:  # engines tell whole milliseconds, many searches take none
+                times[mode] = each
+                notes[mode] = (
+                    f"{len(took)} queries, {mean(took):.1f} ms each in the engine, "
+                    f"{each:.1f} ms in all, the fastest of {ROUNDS} rounds"
+                )
     vocabulary = load_query_encoder("starter", "idf").vocabulary
     stored = indexed_sparsity(client.engine, index, client.meta, vocabulary)
     rows = [
