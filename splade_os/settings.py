@@ -62,6 +62,7 @@ class Settings(BaseSettings):
         model: model folder, hub name or ``starter``; ``None`` in a search means
             "the model that the index names".
         timeout: seconds per request.
+        compress: gzip of requests and answers.
 
     The others are those of `splade_os.engines.client_options`.
     """
@@ -90,6 +91,7 @@ class Settings(BaseSettings):
     client_key: Path | None = None
     client_key_password: SecretStr | None = None
     timeout: float = 60.0
+    compress: bool = False
 
     @field_validator("password", "api_key", "bearer_token", "client_key_password", mode="before")
     @classmethod

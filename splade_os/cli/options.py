@@ -52,6 +52,11 @@ _CONNECTION = (
         help="Better in SPLADE_OS_CLIENT_KEY_PASSWORD.",
     ),
     click.option("--timeout", type=float, help="Seconds per request.  [default: 60]"),
+    click.option(
+        "--compress/--no-compress",
+        default=None,
+        help="gzip both ways: fewer bytes, more work at both ends.  [default: no]",
+    ),
 )
 
 

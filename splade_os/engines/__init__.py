@@ -67,7 +67,7 @@ def connect(url: str | None = None, *, cloud_id: str | None = None, **options: A
         url: ``http://`` or ``https://`` of an OpenSearch or Elasticsearch cluster,
             ``sqlite:///file.db`` (relative) or ``sqlite:////folder/file.db`` (absolute).
         cloud_id: of a deployment in Elastic Cloud, instead of the URL.
-        options: of a cluster: credentials, TLS and ``timeout``
+        options: of a cluster: credentials, TLS, ``timeout`` and ``compress`` (gzip both ways)
             (`splade_os.engines.client_options.client_options`). SQLite needs none.
 
     Raises:

@@ -46,7 +46,8 @@ class ClusterEngine(RestUpkeep, RestStatistics):
             and all options; it is not closed with the engine.
         wire: what carries the requests, instead of both.
         options: credentials, TLS and ``timeout``
-            (`splade_os.engines.client_options.client_options`).
+            (`splade_os.engines.client_options.client_options`); ``compress``: gzip of requests
+            and answers.
     """
 
     def __init__(

@@ -8,9 +8,10 @@ before accept.) Node pools, authentication and TLS are the client's; retries are
 
 from __future__ import annotations
 
+import gzip
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -25,6 +26,10 @@ from splade_os.errors import MissingExtraError, SpladeError
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
 
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
+_WORTH_COMPRESSING = 1024  # bytes
+_LEVEL = (
+    1  # bulk bodies: a third of the size; 9, which both clients take, is 5 % smaller, 6 x slower
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Call:
         timeout: seconds, where it is not the connection's.
         attempts: how often it is sent when it is put off or lost.
         repeat_timeouts: safe and useful to send again after a time-out.
+        encoding: headers of a compressed body or answer.
     """
 
     method: str
@@ -50,6 +56,7 @@ class Call:
     timeout: float | None = None
     attempts: int = ATTEMPTS
     repeat_timeouts: bool = False
+    encoding: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def policy(self) -> dict[str, Any]:
@@ -57,7 +64,16 @@ class Call:
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"content-type": _NDJSON if self.ndjson else _JSON, "accept": _JSON}
+        kind = _NDJSON if self.ndjson else _JSON
+        return {"content-type": kind, "accept": _JSON, **self.encoding}
+
+    def compressed(self) -> Call:
+        """The same with gzip both ways (RFC 9110, 8.4); small bodies stay as they are."""
+        encoding, body = {"accept-encoding": "gzip"}, self.body
+        if body is not None and len(body) >= _WORTH_COMPRESSING:
+            encoding["content-encoding"] = "gzip"
+            body = gzip.compress(body, _LEVEL)
+        return replace(self, body=body, encoding=encoding)
 
 
 class Wire(Protocol):
@@ -84,15 +100,15 @@ class AsyncWire(Protocol):
         """Release connections."""
 
 
-def open_wire(url: str, **options: Any) -> OpenSearchWire:
-    """A connection by URL; ``options`` of `client_options`."""
+def open_wire(url: str, *, compress: bool = False, **options: Any) -> OpenSearchWire:
+    """A connection by URL; ``compress``: gzip both ways; ``options`` of `client_options`."""
     from opensearchpy import OpenSearch
 
     arguments = client_options(url, **options)
-    return OpenSearchWire(OpenSearch(**arguments), arguments["hosts"], own=True)
+    return OpenSearchWire(OpenSearch(**arguments), arguments["hosts"], own=True, compress=compress)
 
 
-def open_async_wire(url: str, **options: Any) -> AsyncOpenSearchWire:
+def open_async_wire(url: str, *, compress: bool = False, **options: Any) -> AsyncOpenSearchWire:
     """`open_wire` for asyncio.
 
     Raises:
@@ -103,7 +119,8 @@ def open_async_wire(url: str, **options: Any) -> AsyncOpenSearchWire:
     except ImportError:
         raise MissingExtraError("AsyncSearchClient", "async") from None
     arguments = client_options(url, asynchronous=True, **options)
-    return AsyncOpenSearchWire(AsyncOpenSearch(**arguments), arguments["hosts"], own=True)
+    client = AsyncOpenSearch(**arguments)
+    return AsyncOpenSearchWire(client, arguments["hosts"], own=True, compress=compress)
 
 
 def _opensearch_failure(
@@ -182,16 +199,21 @@ def _elastic_arguments(call: Call) -> dict[str, Any]:
 
 
 class OpenSearchWire:
-    """An opensearch-py client of nodes at these URLs; ``own`` closes it."""
+    """An opensearch-py client of nodes at these URLs; ``own`` closes it, ``compress`` is gzip both
+    ways."""
 
-    def __init__(self, client: Any, urls: Sequence[str], *, own: bool = False) -> None:
+    def __init__(
+        self, client: Any, urls: Sequence[str], *, own: bool = False, compress: bool = False
+    ) -> None:
         self.url, self._urls = urls[0], urls
-        self._client, self._own = client, own
+        self._client, self._own, self._compress = client, own, compress
 
     def send(self, call: Call) -> Any:
+        sent = call.compressed() if self._compress else call
+
         def once() -> Any:
             try:
-                return self._client.transport.perform_request(**_opensearch_arguments(call))
+                return self._client.transport.perform_request(**_opensearch_arguments(sent))
             except Exception as error:
                 raise _opensearch_failure(error, self._urls, call.index) or error from error
 
@@ -203,16 +225,20 @@ class OpenSearchWire:
 
 
 class AsyncOpenSearchWire:
-    """An ``AsyncOpenSearch`` client of nodes at these URLs; ``own`` closes it."""
+    """`OpenSearchWire` of an ``AsyncOpenSearch`` client."""
 
-    def __init__(self, client: Any, urls: Sequence[str], *, own: bool = False) -> None:
+    def __init__(
+        self, client: Any, urls: Sequence[str], *, own: bool = False, compress: bool = False
+    ) -> None:
         self.url, self._urls = urls[0], urls
-        self._client, self._own = client, own
+        self._client, self._own, self._compress = client, own, compress
 
     async def send(self, call: Call) -> Any:
+        sent = call.compressed() if self._compress else call
+
         async def once() -> Any:
             try:
-                return await self._client.transport.perform_request(**_opensearch_arguments(call))
+                return await self._client.transport.perform_request(**_opensearch_arguments(sent))
             except Exception as error:
                 raise _opensearch_failure(error, self._urls, call.index) or error from error
 

@@ -31,11 +31,14 @@ Fault = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Proxy:
-    """Forwards requests to a node; ``faults`` are taken first, one for each request."""
+    """Forwards requests to a node; ``faults`` are taken first, one for each request. ``bytes_in``
+    and ``bytes_out``: size and encoding of every body."""
 
     def __init__(self, target: str) -> None:
         self.faults: list[Fault] = []
         self.seen: list[str] = []
+        self.bytes_in: list[tuple[int, str | None]] = []
+        self.bytes_out: list[tuple[int, str | None]] = []
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,7 +50,12 @@ class Proxy:
                 if proxy.faults:
                     proxy.faults.pop(0)(self)
                     return
-                headers = {"Content-Type": self.headers.get("content-type", "application/json")}
+                proxy.bytes_in.append((len(body), self.headers["content-encoding"]))
+                headers = {
+                    name: self.headers[name]
+                    for name in ("content-type", "content-encoding", "accept-encoding")
+                    if self.headers[name]
+                }
                 request = urllib.request.Request(
                     target + self.path, body or None, headers, method=self.command
                 )
@@ -56,7 +64,12 @@ class Proxy:
                 except urllib.error.HTTPError as error:
                     answer = error
                 with answer:
-                    reply(self, answer.status, answer.read(), answer.headers["content-type"])
+                    kind, encoding = (
+                        answer.headers[f"content-{name}"] for name in ("type", "encoding")
+                    )
+                    data = answer.read()
+                    proxy.bytes_out.append((len(data), encoding))
+                    reply(self, answer.status, data, kind, encoding)
 
             do_GET = do_POST = do_PUT = do_DELETE = forward  # noqa: N815
 
@@ -73,10 +86,16 @@ class Proxy:
 
 
 def reply(
-    handler: BaseHTTPRequestHandler, status: int, body: bytes, kind: str = "application/json"
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    body: bytes,
+    kind: str = "application/json",
+    encoding: str | None = None,
 ) -> None:
     handler.send_response(status)
     handler.send_header("content-type", kind)
+    if encoding:
+        handler.send_header("content-encoding", encoding)
     handler.send_header("content-length", str(len(body)))
     handler.end_headers()
     handler.wfile.write(body)
@@ -267,3 +286,33 @@ def test_closed_and_damaged_indices(node_url: str, tiny: Path) -> None:
             SearchClient(engine=engine, index="damaged").search(TEXT)
     finally:
         engine.request("DELETE", "/damaged")
+
+
+def test_compressed(proxy: Proxy, tiny: Path) -> None:
+    """gzip both ways, sync and async: the same answers, and large bodies are much smaller."""
+    plain, packed = connect(proxy.url), connect(proxy.url, compress=True)
+    sent = {}
+    for name, engine in (("plain", plain), ("packed", packed)):
+        proxy.bytes_in.clear()
+        fill(engine, f"compress-{name}", tiny / "router", 200)
+        sent[name] = max(proxy.bytes_in, key=lambda request: request[0])
+    try:
+        assert sent["plain"][1] is None and sent["packed"][1] == "gzip"
+        assert sent["packed"][0] < 0.5 * sent["plain"][0]
+        expected = SearchClient(engine=plain, index="compress-plain").search(TEXT, 100)
+        found = SearchClient(engine=packed, index="compress-packed").search(TEXT, 100)
+        assert [(h.id, h.score) for h in found] == [(h.id, h.score) for h in expected]
+        assert proxy.bytes_out[-1][1] == "gzip"
+
+        async def work() -> list[str]:
+            options = {"compress": True}
+            async with AsyncSearchClient(proxy.url, "compress-packed", **options) as client:
+                return [hit.id for hit in await client.search(TEXT, 100)]
+
+        assert asyncio.run(work()) == [hit.id for hit in expected]
+        assert proxy.bytes_out[-1][1] == "gzip"
+        proxy.faults = [status(503)]  # what was put off is sent as it was
+        assert len(SearchClient(engine=packed, index="compress-packed").search(TEXT, 100))
+    finally:
+        for name in sent:
+            plain.delete_index(f"compress-{name}")
