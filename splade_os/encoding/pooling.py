@@ -63,7 +63,7 @@ def pool(
         if pooling == "max":
             logits = F.linear(hidden, weight[start:stop])  # (T, tile)
         else:
-            part = None if bias is None else bias[start:stop]
+            part = None if bias is None else bias[start:stop].to(weight.dtype)
             logits = apply(F.linear(hidden, weight[start:stop], part).float())
         first = 0
         for i, length in enumerate(lengths):
@@ -110,7 +110,7 @@ def pool_padded(
         if pooling == "max":
             tiles.append(F.linear(hidden, part).amax(1).float())  # (B, tile)
         else:
-            shift = None if bias is None else bias[start : start + tile]
+            shift = None if bias is None else bias[start : start + tile].to(weight.dtype)
             tiles.append((apply(F.linear(hidden, part, shift).float()) * real).sum(1))
     out = torch.cat(tiles, 1)
     if pooling == "max":
