@@ -33,6 +33,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 THREADS = 4
 BODY = 2_000_000  # bytes of a request, for us and for the raw replay
 ROUNDS = 3
+MODEL_DOCUMENTS = 3000  # of the case with a model: what an ingest costs once is a small part
 WARM = 3  # loads before the first round: the node compiles its code
 TRIED = (
     "tried on the replay: requests of 0.5, 2 and 8 MB, 2, 4 and 8 connections, an asynchronous "
@@ -448,7 +449,7 @@ def model_case(url: str, folder: Path) -> list[dict[str, Any]]:
     from splade_os.ingest.sources import RecordReader, find_source, read_source
 
     encoder = DocumentEncoder.load("starter", device="cpu")
-    items = list(read_source(find_source("python:stdlib"), RecordReader()))[:384]
+    items = list(read_source(find_source("python:stdlib"), RecordReader()))[:MODEL_DOCUMENTS]
     engine = connect(url)
     texts = [item.text for item in items]  # type: ignore[union-attr]
     encoder.encode(texts[:64])

@@ -118,6 +118,17 @@ class Channel(Generic[T]):
                 raise StopIteration
             return item
 
+    def waiting(self) -> T | None:
+        """The next item if one waits, else ``None``."""
+        try:
+            item = self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(item, _End):
+            self._queue.put(item)  # whoever asks next hears of it
+            return None
+        return item
+
     def __iter__(self) -> Iterator[T]:
         while True:
             try:

@@ -229,9 +229,12 @@ class Preparation:
     def encode(
         self, windows: Channel[list[Draft]], out: Channel[Encoded], events: Channel[Event]
     ) -> None:
-        for drafts in windows:
+        for first in windows:
             if self.flow.halted.is_set():
                 continue
+            drafts = [*first]
+            if any(draft.vector is None for draft in first):
+                drafts += self._more(windows, self.encoder.window - len(first))
             known = [draft for draft in drafts if draft.vector is not None]
             if known:
                 rows = [draft.vector for draft in known if draft.vector is not None]
@@ -245,6 +248,14 @@ class Preparation:
                 if self.flow.halted.is_set():
                     break
         out.close()
+
+    @staticmethod
+    def _more(windows: Channel[list[Draft]], wanted: int) -> list[Draft]:
+        """What waits already: the more texts are sorted by length together, the less padding."""
+        drafts: list[Draft] = []
+        while len(drafts) < wanted and (window := windows.waiting()) is not None:
+            drafts += window
+        return drafts
 
     def _encoded(self, drafts: list[Draft], events: Channel[Event]) -> Iterator[Encoded]:
         if not drafts:
@@ -260,9 +271,11 @@ class Preparation:
             if len(drafts) == 1:
                 events.put(Dead(drafts[0].record, error.message))
                 return
-            # One of them is the culprit: the rest is encoded one by one, and goes on.
-            for i in todo:
-                yield from self._encoded([drafts[i]], events)
+            # one of them is the culprit: it is found by halves, the rest goes on
+            left = [drafts[i] for i in todo]
+            middle = max(1, len(left) // 2)
+            yield from self._encoded(left[:middle], events)
+            yield from self._encoded(left[middle:], events)
 
     # render
 

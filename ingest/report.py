@@ -18,7 +18,7 @@ class IngestOptions:
         flush_seconds: a request is sent at the latest after this time, full or not.
         patience: seconds for which a cluster may not answer, or put documents off, before the
             ingest stops (it can be resumed).
-        window: documents that are sorted by length together.
+        window: documents that are read, looked up and tokenised together.
         on_error: ``continue`` after a document that cannot be indexed, or ``abort``.
         max_errors: dead letters after which the ingest stops.
         skip_unchanged: look up what the index holds, and leave out what is the same.

@@ -35,7 +35,8 @@ class Stages:
         flow, options = self.preparation.flow, self.preparation.options
         self.events: Channel[Event] = Channel(flow, 1000)
         self.windows: Channel[list[Record]] = Channel(flow, 2)
-        self.drafts: Channel[list[Draft]] = Channel(flow, 2)
+        ahead = max(2, self.preparation.encoder.window // options.window)
+        self.drafts: Channel[list[Draft]] = Channel(flow, ahead)
         self.encoded: Channel[Encoded] = Channel(flow, 32)
         self.bulks: Channel[Bulk] = Channel(flow, 1, readers=options.concurrency)
         self._known = sum(

@@ -18,7 +18,6 @@ from splade_os.ingest.records import Record, Rejected
 from splade_os.vectors import Ids, SparseBatch, Weights
 
 Skip = Callable[[str, str], None]
-_WINDOW = 512
 
 
 def encoded(
@@ -26,22 +25,30 @@ def encoded(
 ) -> Iterator[tuple[str, Ids, Weights]]:
     """Id and vector of every record that can be encoded, in the order of the source."""
     stream = iter(records)
-    while window := list(islice(stream, _WINDOW)):
+    while window := list(islice(stream, encoder.window)):
         good = []
         for item in window:
             if isinstance(item, Rejected):
                 skip(item.where, item.reason)
             else:
                 good.append(item)
-        try:
-            rows = encoder.encode([record.text for record in good])
-            yield from ((r.id, *row) for r, row in zip(good, rows, strict=True))
-        except EncodingError:  # one of them is the culprit
-            for record in good:
-                try:
-                    yield (record.id, *encoder.encode([record.text]).row(0))
-                except EncodingError as error:
-                    skip(record.where, error.message)
+        yield from _encoded(good, encoder, skip)
+
+
+def _encoded(
+    records: list[Record], encoder: DocumentEncoder, skip: Skip
+) -> Iterator[tuple[str, Ids, Weights]]:
+    try:
+        rows = encoder.encode([record.text for record in records])
+    except EncodingError as error:
+        if len(records) == 1:
+            skip(records[0].where, error.message)
+            return
+        middle = len(records) // 2  # one of them is the culprit: it is found by halves
+        yield from _encoded(records[:middle], encoder, skip)
+        yield from _encoded(records[middle:], encoder, skip)
+        return
+    yield from ((r.id, *row) for r, row in zip(records, rows, strict=True))
 
 
 def write_jsonl(

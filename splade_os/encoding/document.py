@@ -59,8 +59,9 @@ class DocumentEncoder:
             library = {"onnx": "ONNX Runtime", "torch": "torch"}[choice.backend]
             self.how = f"{self.precision} on {self.device} with {library} ({choice.reason})"
         self._budget = batch_tokens or backend.batch_tokens
-        # texts sorted by length at a time: some batches for each device, of texts of any length
-        self._window = max(2048, backend.ahead * self._budget // 16)
+        self.window = max(2048, backend.ahead * self._budget // 16)
+        """Texts to be sorted by length together: some batches for each device, with texts of any
+        length. Fewer at a time are padded more."""
         self._prior = LexicalPrior(
             identity.lexical_weight * identity.mean_weight,
             identity.average_length,
@@ -194,18 +195,18 @@ class DocumentEncoder:
         Raises:
             EncodingError: a text is no valid Unicode, or the model returned NaN for it.
         """
-        starts = range(0, len(texts), self._window)
+        starts = range(0, len(texts), self.window)
         encoded = []
         with ThreadPoolExecutor(1) as background:
 
             def tokens(start: int) -> Future[list[Ids]]:
-                return background.submit(self.tokenize, texts[start : start + self._window])
+                return background.submit(self.tokenize, texts[start : start + self.window])
 
             coming = tokens(0)
             for start in starts:
                 current = coming.result()
-                if start + self._window < len(texts):
-                    coming = tokens(start + self._window)
+                if start + self.window < len(texts):
+                    coming = tokens(start + self.window)
                 encoded.append(self.encode_tokens(current))
         return SparseBatch.concat(encoded, self.identity.vocabulary_size)
 

@@ -6,6 +6,8 @@ import gzip
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,10 @@ from splade_os.encoding.backend import NonFiniteError
 from splade_os.engines import Engine, MatchQuery, SearchRequest
 from splade_os.errors import InputError
 from splade_os.ingest.records import Item, Record, RecordReader, Rejected
+from splade_os.ingest.report import IngestOptions
 from splade_os.ingest.sources import find_source, read_source
+from splade_os.ingest.vector_files import write_jsonl
+from splade_os.vectors import Ids, SparseBatch
 
 
 def run(*arguments: str, stdin: bytes = b"", cwd: Path) -> subprocess.CompletedProcess[bytes]:
@@ -176,6 +181,68 @@ def test_model_that_breaks_down_on_one_text(
         dead_letters=tmp_path / "dead.jsonl",
     )
     assert (report.created, report.dead, report.verified) == (29, 0, True)
+
+
+def test_one_text_that_breaks_the_model(
+    engine: Engine, index: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found by halves: the others are not encoded one by one."""
+    encoder = DocumentEncoder.load(str(tiny / "router"), device="cpu", batch_tokens=100_000)
+    genuine, calls = encoder._backend.encode, []
+    (culprit,) = encoder.tokenize(["moon moon moon"])
+
+    def breaking(tokens: list[Ids], limit: int | None) -> SparseBatch:
+        calls.append(len(tokens))
+        for row, ids in enumerate(tokens):
+            if np.array_equal(ids, culprit):
+                raise NonFiniteError(row)
+        return genuine(tokens, limit)
+
+    monkeypatch.setattr(encoder._backend, "encode", breaking)
+    records = [
+        Record(i, f"t:{i}", f"d{i}", "moon moon moon" if i == 77 else f"cat dog {i}", {"n": i})
+        for i in range(1, 301)
+    ]
+    dead = tmp_path / "dead.jsonl"
+    report = ingest_documents(
+        records, engine=engine, index=index, encoder=encoder, dead_letters=dead
+    )
+    assert (report.created, report.dead, report.verified) == (299, 1, True)
+    assert json.loads(dead.read_text())["id"] == "d77" and len(calls) < 30
+    calls.clear()
+    skipped: list[str] = []
+    count = write_jsonl(
+        tmp_path / "v.jsonl", records, encoder, lambda where, _: skipped.append(where)
+    )
+    assert (count, skipped) == (299, ["t:77"]) and len(calls) < 30
+    written = [json.loads(line)["id"] for line in (tmp_path / "v.jsonl").open()]
+    assert written == [f"d{i}" for i in range(1, 301) if i != 77]
+
+
+def test_what_waits_is_sorted_by_length_together(
+    engine: Engine, index: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the model is busy, texts pile up, and are padded less."""
+    encoder = DocumentEncoder.load(str(tiny / "router"), device="cpu")
+    encoder.window = 64
+    genuine, sizes = encoder.encode_batches, []
+
+    def slow(tokens: list[Ids]) -> Iterator[tuple[list[int], SparseBatch]]:
+        sizes.append(len(tokens))
+        time.sleep(1.0 if len(sizes) == 1 else 0)
+        yield from genuine(tokens)
+
+    monkeypatch.setattr(encoder, "encode_batches", slow)
+    report = ingest_documents(
+        [Record(i, f"t:{i}", f"d{i}", "cat dog " * (i % 9), {"n": i}) for i in range(1, 201)],
+        engine=engine,
+        index=index,
+        encoder=encoder,
+        dead_letters=tmp_path / "dead.jsonl",
+        options=IngestOptions(window=8),
+    )
+    assert (report.created, report.verified) == (200, True)
+    assert sum(sizes) == 200 and max(sizes) == sizes[1] == 64
 
 
 def test_file_that_breaks_off(
