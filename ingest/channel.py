@@ -38,7 +38,7 @@ class Flow:
         self.halted.set()
         self.aborted.set()
 
-    def start(self, name: str, work: Callable[[], None]) -> threading.Thread:
+    def start(self, name: str, work: Callable[[], None]) -> None:
         """Run a stage in a thread of its own; its failure aborts the flow."""
 
         def run() -> None:
@@ -50,9 +50,7 @@ class Flow:
                 self.abort(error)
 
         # a daemon: a second Ctrl-C must not wait for a request that hangs
-        thread = threading.Thread(target=run, name=f"splade-os-{name}", daemon=True)
-        thread.start()
-        return thread
+        threading.Thread(target=run, name=f"splade-os-{name}", daemon=True).start()
 
 
 class _End:

@@ -90,7 +90,12 @@ class Overtaken:
     position: int
 
 
-Event = Settled | Dead | Unchanged | Overtaken
+@dataclass(slots=True)
+class Ended:
+    """A stage has no more to say."""
+
+
+Event = Settled | Dead | Unchanged | Overtaken | Ended
 
 
 class Positions:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from splade_os.errors import InputError
 from splade_os.ingest.accounts import Accounts
 from splade_os.ingest.channel import AbortedError, Channel
-from splade_os.ingest.parcel import Bulk, Dead, Event
+from splade_os.ingest.parcel import Bulk, Dead, Ended, Event
 from splade_os.ingest.preparing import Draft, Encoded, Preparation
 from splade_os.ingest.records import Record, Rejected
 from splade_os.ingest.report import IngestReport
 from splade_os.ingest.sending import Sender
 
-_TICK = 0.2  # seconds between two looks at the threads, and two reports of progress
+_TICK = 0.2  # seconds between two reports of progress
 
 
 @dataclass
@@ -55,16 +56,16 @@ class Stages:
         }
         for number in range(preparation.options.concurrency):
             stages[f"send-{number}"] = lambda: self.sender.work(self.bulks, self.events)
-        threads = [flow.start(name, work) for name, work in stages.items()]
-        reported = 0.0
+        for name, work in stages.items():
+            flow.start(name, partial(self._stage, work))
+        running, reported = len(stages), 0.0
         try:
-            while True:
-                alive = any(thread.is_alive() for thread in threads)
+            while running:
                 event = self.events.get(timeout=_TICK)
-                if event is not None:
+                if isinstance(event, Ended):
+                    running -= 1
+                elif event is not None:
                     self.accounts.take(event)
-                elif not alive:
-                    break
                 if self.on_progress and time.monotonic() - reported > _TICK:
                     reported = time.monotonic()
                     self.on_progress(self.report())
@@ -76,6 +77,10 @@ class Stages:
             self._save()
         if self.on_progress:
             self.on_progress(self.report())
+
+    def _stage(self, work: Callable[[], None]) -> None:
+        work()
+        self.events.put(Ended())
 
     def _save(self) -> None:
         try:
