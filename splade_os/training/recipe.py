@@ -214,6 +214,11 @@ class TeacherPart(_Part):
     max_length: int = Field(256, ge=8, description="Tokens of a text (or pair).")
     pooling: Literal["mean", "cls"] = Field("mean", description="(dense) over the tokens.")
     normalise: bool = Field(True, description="(dense) cosine instead of dot product.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="(cross-encoder, dense) auto: bfloat16 on a GPU that multiplies it natively, "
+        "else float32.",
+    )
     query_prompt: str = Field("", description="Put before every query.")
     document_prompt: str = Field("", description="Put before every document.")
 
@@ -237,9 +242,13 @@ class DistillationPart(_Part):
     )
 
 
-class HeadPart(_Part):
-    """Training the masked-LM head alone, on states of the frozen body that are computed once."""
+class TopPart(_Part):
+    """Training the masked-LM head, and layers below it, on states that are computed once."""
 
+    layers: int = Field(
+        0, ge=0, description="Layers of the body that are trained with the head, from the top."
+    )
+    layer_learning_rate: float = Field(1e-4, gt=0, description="Of these layers.")
     columns: int = Field(
         1500,
         ge=1,
@@ -251,13 +260,21 @@ class HeadPart(_Part):
     )
     bias_learning_rate: float = Field(2e-2, gt=0, description="Of the decoder's bias.")
     teacher_weight: float = Field(
-        1.0, ge=0, description="Of the divergence from BM25 plus cosine of mean states."
+        1.0,
+        ge=0,
+        description="Of the divergence from the teacher: BM25 plus the next two.",
+    )
+    start_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Of the weights that the model gave before it was trained. Above 0 they are "
+        "computed for all documents at the start.",
     )
     cosine_weight: float = Field(
         20.0,
         ge=0,
-        description="Of that cosine, in units of BM25. 0: the body was not "
-        "made for dense retrieval; then no document counts as a false negative either.",
+        description="Of the cosine of mean states before training, in units of BM25. 0: the body "
+        "was not made for dense retrieval; then no document counts as a false negative either.",
     )
     score_scale: float = Field(
         0.15, gt=0, description="Factor on scores: the teacher's, and the model's at the start."
@@ -321,10 +338,10 @@ class Recipe(_Part):
         description="Texts in memory at a time; the batch may then be as large as it should "
         "(gradient caching, arXiv 2101.06983).",
     )
-    head_only: HeadPart | None = Field(
+    top_only: TopPart | None = Field(
         None,
-        description="Train the head alone (inference-free models). It has a loss and a teacher of "
-        "its own; losses, distillation and grad_cache are not used.",
+        description="Train the head, and layers right below it, alone (inference-free models). It "
+        "has a loss and a teacher of its own; losses, distillation and grad_cache are not used.",
     )
     evaluation: list[EvaluationPart] = Field(
         default_factory=list,

@@ -98,8 +98,12 @@ class Regulariser:
         length = int(total * warmup) if warmup <= 1 else int(warmup)
         return 1.0 if step >= length else (step / length) ** 2
 
-    def observe(self, frequency: Tensor, dims: float) -> None:
-        """Take in what a step saw: term frequencies ``(V,)`` and mean active dimensions."""
+    def observe(self, frequency: Tensor, dims: float, warm: bool) -> None:
+        """Take in what a step saw: term frequencies ``(V,)`` and mean active dimensions.
+
+        The controller begins when the warm-up is over: before, λ has not shown what it does, and
+        would be driven far beyond what is needed.
+        """
         if self.part.kind == "df-flops":
             if self.frequency is None:
                 self.frequency = frequency.clone()
@@ -107,7 +111,8 @@ class Regulariser:
                 self.frequency.mul_(_DF_MOMENTUM).add_(frequency, alpha=1 - _DF_MOMENTUM)
         if self.part.target_dims is not None:
             self.dims = dims if self.dims is None else 0.9 * self.dims + 0.1 * dims
-            self.weight = steer(self.weight, self.dims, self.part.target_dims)
+            if warm:
+                self.weight = steer(self.weight, self.dims, self.part.target_dims)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""

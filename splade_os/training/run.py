@@ -63,8 +63,8 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
             f"The folder {output} is not empty.",
             hint="Name another one (--out), or go on with what is there (--resume).",
         )
-    if recipe.head_only is not None:
-        return _train_head(recipe, output)
+    if recipe.top_only is not None:
+        return _train_top(recipe, output)
     if resume and checkpoint is None:
         _log.warning("%s holds no whole checkpoint: beginning at the beginning.", output)
     trainer = build_trainer(recipe)
@@ -96,14 +96,14 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
     return Trained(output, state.global_step, result.training_loss, metrics, log)
 
 
-def _train_head(recipe: Recipe, output: Path) -> Trained:
+def _train_top(recipe: Recipe, output: Path) -> Trained:
     """Minutes long: an interrupted run begins anew, but for the states that it finds on disk."""
     from splade_os.training.card import Run, write_card
-    from splade_os.training.head_only import build_head_trainer
     from splade_os.training.saving import save_model
+    from splade_os.training.top_only import build_top_trainer
 
     arguments = training_arguments(recipe)
-    trainer = build_head_trainer(in_folder(recipe), arguments)
+    trainer = build_top_trainer(in_folder(recipe), arguments)
     began = time.monotonic()
     log = trainer.run()
     best = next((entry["step"] for entry in reversed(log) if "best" in entry), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -143,7 +144,9 @@ class CrossEncoder:
                     padding=True,
                     return_tensors="pt",
                 ).to(self._device)
-                scores[rows] = self._model(**batch).logits[:, 0].float().cpu().numpy()
+                with _precision(self._part, self._device):
+                    logits = self._model(**batch).logits[:, 0]
+                scores[rows] = logits.float().cpu().numpy()
             return [score.tobytes() for score in scores]
 
         keys = [q + _PAIR + d for q, d in zip(queries, documents, strict=True)]
@@ -189,7 +192,8 @@ class DenseTeacher:
                     padding=True,
                     return_tensors="pt",
                 ).to(self._device)
-                states = self._model(**batch).last_hidden_state.float()
+                with _precision(self._part, self._device):
+                    states = self._model(**batch).last_hidden_state.float()
                 if self._part.pooling == "cls":
                     found = states[:, 0]
                 else:
@@ -274,6 +278,18 @@ def _pretrained(kind: Any, part: TeacherPart) -> tuple[Any, Any]:
             hint="Name a folder, or a hub name that can be reached.",
         ) from error
     return model.eval().requires_grad_(False), tokenizer
+
+
+def _precision(part: TeacherPart, device: torch.device) -> AbstractContextManager[Any]:
+    lower = part.precision == "bfloat16" or (
+        part.precision == "auto"
+        and device.type == "cuda"
+        and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+    context: AbstractContextManager[Any] = torch.autocast(
+        device.type, torch.bfloat16, enabled=lower
+    )
+    return context
 
 
 def _cache(part: TeacherPart, content: str) -> ScoreCache:

@@ -1,7 +1,7 @@
-"""States of a body that is not trained, computed once and kept on disk.
+"""States of layers that are not trained, computed once and kept on disk.
 
-What a masked-LM head is trained on is then read instead of computed: a step costs what the head
-costs, a small part of the whole.
+What the layers above and the masked-LM head are trained on is then read instead of computed: a step
+costs what they cost, a small part of the whole.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutput
 
 from splade_os.encoding.batching import token_budget
 from splade_os.errors import SettingsError
@@ -25,52 +26,60 @@ from splade_os.training.model import SpladeModel, TextEncoder
 from splade_os.vectors import Ids
 
 _log = logging.getLogger(__name__)
-_TOKENS = 8192  # of a forward pass, about
-_TEXTS = 256  # read at a time
+TOKENS = 8192  # of a forward pass, about
 _REPORT = 30.0  # seconds
 
 
-class GivenStates(nn.Module):  # type: ignore[misc]
-    """Stands where the body was: its output is its input.
-
-    The masked-LM model around it then applies only what lies behind the body, whatever the
-    architecture calls it.
-    """
-
-    def forward(self, input_ids: Tensor, **_: Any) -> BaseModelOutput:
-        """``(1, T, H)`` states, named as the model around it passes them on."""
-        return BaseModelOutput(last_hidden_state=input_ids)
-
-
 class TokenStates:
-    """States ``(T, H)`` of texts, fp16.
+    """States ``(T, H)`` of texts below the top layers, fp16, and the texts' mean states above them.
 
     Args:
         model: its body computes them.
         encoder: pads.
         tokens: ids of each text, special ones included.
-        folder: the file is written here, and read again if it is there for the same texts and body.
+        folder: files are written here, and read again if they are there for the same texts and
+            body.
+        layers: how many layers lie above the states.
+
+    Attributes:
+        means: mean state of each text behind the last layer, of length 1: ``(N, H)`` float32, the
+            vector of a dense model.
 
     Raises:
-        SettingsError: there is not enough space on the disk.
+        SettingsError: there is not enough space on the disk, or the body has too few layers.
     """
 
     def __init__(
-        self, model: SpladeModel, encoder: TextEncoder, tokens: Sequence[Ids], folder: Path
+        self,
+        model: SpladeModel,
+        encoder: TextEncoder,
+        tokens: Sequence[Ids],
+        folder: Path,
+        layers: int = 0,
     ) -> None:
         lengths = np.array([len(ids) for ids in tokens], np.int64)
         self._offsets = np.concatenate([[0], lengths.cumsum()])
         hidden = int(model.document.mlm.config.hidden_size)
         shape = (int(self._offsets[-1]), hidden)
-        self._file = folder / f"states-{_key(model, tokens)}.f16"
+        self._file = folder / f"states-{_key(model, tokens, layers)}.f16"
+        self._means_file = self._file.with_suffix(".means.npy")
         if not self._file.is_file():
             _require_space(folder, shape)
             part = self._file.with_suffix(".part")
             states = np.memmap(part, np.float16, "w+", shape=shape)
-            self._compute(model, encoder, tokens, states)
+            np.save(self._means_file, self._compute(model, encoder, tokens, states, layers))
             states.flush()
             part.rename(self._file)
         self._states = np.memmap(self._file, np.float16, "r", shape=shape)
+        self.means = torch.from_numpy(np.load(self._means_file))
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each text."""
+        return np.diff(self._offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
 
     def __getitem__(self, texts: Sequence[int]) -> tuple[Tensor, list[int]]:
         """States of some texts one after the other, float32, and the tokens of each."""
@@ -78,15 +87,10 @@ class TokenStates:
         states = np.concatenate([self._states[a:b] for a, b in spans]).astype(np.float32)
         return torch.from_numpy(states), [b - a for a, b in spans]
 
-    def means(self) -> Tensor:
-        """Mean state of each text, of length 1: ``(N, H)``, the vector of a dense model."""
-        starts = range(0, len(self._offsets) - 1, _TEXTS)
-        blocks = [range(a, min(a + _TEXTS, len(self._offsets) - 1)) for a in starts]
-        return torch.cat([mean_states(*self[block]) for block in blocks])
-
     def delete(self) -> None:
-        """Remove the file."""
+        """Remove the files."""
         self._file.unlink(missing_ok=True)
+        self._means_file.unlink(missing_ok=True)
 
     def _compute(
         self,
@@ -94,14 +98,17 @@ class TokenStates:
         encoder: TextEncoder,
         tokens: Sequence[Ids],
         states: np.memmap[Any, np.dtype[np.float16]],
-    ) -> None:
+        layers: int,
+    ) -> npt.NDArray[np.float32]:
+        means = np.zeros((len(tokens), states.shape[1]), np.float32)
         began = told = time.monotonic()
         done = 0
-        for rows in token_budget([len(ids) for ids in tokens], _TOKENS):
-            found = body_states(model, encoder.pad([tokens[i] for i in rows]))
-            values, start = found.half().cpu().numpy(), 0
-            for i in rows:
-                length = len(tokens[i])
+        for rows in token_budget([len(ids) for ids in tokens], TOKENS):
+            lengths = [len(tokens[i]) for i in rows]
+            below, last = body_states(model, encoder.pad([tokens[i] for i in rows]), layers)
+            means[rows] = mean_states(last, lengths).cpu().numpy()
+            values, start = below.half().cpu().numpy(), 0
+            for i, length in zip(rows, lengths, strict=True):
                 first = self._offsets[i]
                 states[first : first + length] = values[start : start + length]
                 start += length
@@ -112,17 +119,81 @@ class TokenStates:
                 left = (len(states) - done) / rate / 60
                 _log.warning("%s of %s token states, %.0f a second, %.1f min left",
                              f"{done:,}", f"{len(states):,}", rate, left)  # fmt: skip
+        return means
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def body_states(model: SpladeModel, features: dict[str, Any]) -> Tensor:
-    """States ``(T, H)`` of features, without padding, in the precision of the context."""
-    device = model.device
+def body_states(
+    model: SpladeModel, features: dict[str, Any], layers: int = 0
+) -> tuple[Tensor, Tensor]:
+    """States ``(T, H)`` of features, without padding, in the precision of the context.
+
+    Returns:
+        Those below the top ``layers``, and those behind the body's end.
+
+    Raises:
+        SettingsError: the body has too few layers.
+    """
+    device, body = model.device, model.document.mlm.base_model
     mask = features["attention_mask"].to(device)
-    body = model.document.mlm.base_model
-    states = body(input_ids=features["input_ids"].to(device), attention_mask=mask)
-    rows: Tensor = states.last_hidden_state[mask.bool()]
-    return rows
+    owner, name = _stack(body, layers)
+    found: list[Any] = []
+    handle = getattr(owner, name)[-layers - 1].register_forward_hook(
+        lambda _module, _input, output: found.append(output)
+    )
+    try:
+        last = body(input_ids=features["input_ids"].to(device), attention_mask=mask)
+    finally:
+        handle.remove()
+    below = found[0] if isinstance(found[0], Tensor) else found[0][0]
+    return below[mask.bool()], last.last_hidden_state[mask.bool()]
+
+
+@contextmanager
+def above(mlm: Any, layers: int) -> Iterator[Any]:
+    """The masked-LM model, for a moment taking as ``inputs_embeds`` the states below its top
+    ``layers``: it applies them, and what lies behind them, whatever the architecture calls it."""
+    body = mlm.base_model
+    owner, name = _stack(body, layers)
+    stack, embeddings = getattr(owner, name), body.embeddings
+    setattr(owner, name, nn.ModuleList(list(stack)[len(stack) - layers :]))
+    body.embeddings = _Given()
+    try:
+        yield mlm
+    finally:
+        setattr(owner, name, stack)
+        body.embeddings = embeddings
+
+
+def top_layers(mlm: Any, layers: int) -> list[nn.Module]:
+    """The top ``layers`` of a masked-LM model's body, the last one last."""
+    owner, name = _stack(mlm.base_model, layers)
+    stack = list(getattr(owner, name))
+    return stack[len(stack) - layers :]
+
+
+class _Given(nn.Module):  # type: ignore[misc]
+    """Stands where the embeddings were: its output is its input."""
+
+    def forward(
+        self, _ids: Any = None, inputs_embeds: Tensor | None = None, *_: Any, **__: Any
+    ) -> Tensor | None:
+        return inputs_embeds
+
+
+def _stack(body: nn.Module, layers: int) -> tuple[nn.Module, str]:
+    """Where the list of the body's layers is: its owner, and its name there."""
+    count = int(body.config.num_hidden_layers)
+    if layers >= count:
+        raise SettingsError(
+            f"top_only.layers is {layers}; the body has {count} layers.",
+            hint="To train all of them leave top_only out of the recipe.",
+        )
+    for module in body.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == count:
+                return module, name
+    raise SettingsError(f"top_only does not know where {type(body).__name__} keeps its layers.")
 
 
 def mean_states(states: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -131,8 +202,8 @@ def mean_states(states: Tensor, lengths: Sequence[int]) -> Tensor:
     return nn.functional.normalize(means, dim=1)
 
 
-def _key(model: SpladeModel, tokens: Sequence[Ids]) -> str:
-    digest = hashlib.sha256()
+def _key(model: SpladeModel, tokens: Sequence[Ids], layers: int) -> str:
+    digest = hashlib.sha256(str(layers).encode())
     for name, tensor in model.document.mlm.base_model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().float().numpy().tobytes())

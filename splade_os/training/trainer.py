@@ -290,8 +290,9 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         warm = True
         for side, regulariser in self.regularisers.items():
             frequency = view.query_frequency if side == "query" else view.document_frequency
-            regulariser.observe(frequency, float(view.numbers[f"{side}_dims"]))
-            warm &= regulariser.factor(self.state.global_step, self.state.max_steps) == 1
+            full = regulariser.factor(self.state.global_step, self.state.max_steps) == 1
+            regulariser.observe(frequency, float(view.numbers[f"{side}_dims"]), full)
+            warm &= full
         if self._watch is not None:
             self._watch.check(self.state.global_step + 1, view, float(loss), warm)
 

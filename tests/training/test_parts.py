@@ -167,6 +167,11 @@ def test_teachers(teachers: dict[str, Path], monkeypatch: pytest.MonkeyPatch) ->
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("asked again")
 
+    rounded = cross.model_copy(update={"precision": "bfloat16"})
+    near = Ensemble(DistillationPart(teachers=[rounded], ensemble="mean", score_scale=1), cpu)
+    error = np.abs(near(queries, documents).numpy() - logits)
+    assert 0 < error.max() < 0.05 * np.abs(logits).max()
+
     again = Ensemble(DistillationPart(teachers=[part, cross], score_scale=30), cpu)
     for teacher in again._teachers:
         monkeypatch.setattr(type(teacher._model), "forward", refuse)  # type: ignore[attr-defined]

@@ -1,10 +1,11 @@
-"""Training the head alone: gradients, states on disk, and what it leaves."""
+"""Training the top alone: gradients, states on disk, and what it leaves."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SparseEncoder
+from torch import nn
+from transformers import AutoModelForMaskedLM
 
 from splade_os import DocumentEncoder
 from splade_os.encoding.pooling_grad import leaky_max_pool
 from splade_os.errors import SettingsError
 from splade_os.training import token_states, train
 from splade_os.training.recipe import Recipe
+from splade_os.training.token_states import above, body_states
 from tests.training.conftest import make_rows
 
 MakeRecipe = Callable[..., Recipe]
 TEXTS = [row["positive"] for row in make_rows(6)]
-HEAD: dict[str, Any] = {
+TOP: dict[str, Any] = {
     "data.corpus": None, "data.leave_out": {}, "data.negatives": 2,
     "model.query_max_length": None,
     "training.max_steps": 60, "training.eval_steps": 20, "training.per_device_train_batch_size": 8,
     "training.learning_rate": 1e-2, "training.bf16": False, "training.logging_steps": 10,
-    "head_only.columns": 200, "head_only.cosine_weight": 0, "stop_if_below_start": None,
+    "top_only.columns": 200, "top_only.cosine_weight": 0, "top_only.start_weight": 0.5,
+    "stop_if_below_start": None,
 }  # fmt: skip
 
 
@@ -54,16 +59,22 @@ def test_gradient(leak: float) -> None:
         torch.testing.assert_close(mine, tensor.grad, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("layers", [0, 1])
 @pytest.mark.parametrize("base", ["bert", "distilbert"])
-def test_trains_the_head_alone(base: str, recipe: MakeRecipe, bases: Path) -> None:
-    """It learns, the body stays to the bit, and sentence-transformers loads the folder."""
-    done = train(recipe("starter-head", base, ["positive", "negatives"], evaluation=[], **HEAD))
+def test_trains_the_top_alone(base: str, layers: int, recipe: MakeRecipe, bases: Path) -> None:
+    """It learns, what lies below stays to the bit, and sentence-transformers loads the folder."""
+    made = recipe("starter-cpu", base, ["positive", "negatives"], evaluation=[],
+                  **TOP | {"top_only.layers": layers})  # fmt: skip
+    done = train(made)
     losses = [entry["infonce"] for entry in done.log if "infonce" in entry]
     assert len(losses) == 6 and np.mean(losses[-2:]) < 0.98 * losses[0]
     file = "document_0_Transformer/model.safetensors"
     after, before = load_file(done.folder / file), load_file(bases / base / "model.safetensors")
     changed = {name for name in before if name in after and not after[name].equal(before[name])}
-    assert changed and not any(name.startswith(f"{base}.") for name in changed)
+    top = tuple(f"{place}.layer.1." for place in ("bert.encoder", "distilbert.transformer"))
+    body = {name for name in changed if name.startswith(f"{base}.")}
+    assert changed - body and all(name.startswith(top) for name in body)
+    assert len(body) == layers * sum(name.startswith(top) for name in before)
     theirs = SparseEncoder(str(done.folder), device="cpu").encode_document(TEXTS).to_dense()
     ours = DocumentEncoder.load(
         str(done.folder), device="cpu", backend="torch", lexical_weight=0
@@ -72,19 +83,46 @@ def test_trains_the_head_alone(base: str, recipe: MakeRecipe, bases: Path) -> No
     assert not list(done.folder.glob("states-*"))
 
 
+@pytest.mark.parametrize("layers", [0, 1])
+@pytest.mark.parametrize("base", ["bert", "distilbert"])
+def test_states_and_what_lies_above(base: str, layers: int, bases: Path) -> None:
+    """Together they are the whole model of transformers."""
+    mlm = AutoModelForMaskedLM.from_pretrained(bases / base).eval()
+    ids, mask = torch.randint(5, 40, (3, 9)), torch.ones(3, 9, dtype=torch.long)
+    mask[1, 4:] = 0
+    with torch.no_grad():
+        whole = mlm(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        last = whole.hidden_states[-1]
+        model = SimpleNamespace(device=ids.device, document=SimpleNamespace(mlm=mlm))
+        features = {"input_ids": ids, "attention_mask": mask}
+        below, end = body_states(model, features, layers)  # type: ignore[arg-type]
+        torch.testing.assert_close(end, last[mask.bool()])
+        torch.testing.assert_close(below, whole.hidden_states[-1 - layers][mask.bool()])
+        padded = nn.utils.rnn.pad_sequence(below.split(mask.sum(1).tolist()), batch_first=True)
+        with above(mlm, layers) as rest:
+            logits = rest(inputs_embeds=padded, attention_mask=mask).logits
+        torch.testing.assert_close(logits[mask.bool()], whole.logits[mask.bool()])
+        again = mlm(input_ids=ids, attention_mask=mask).logits  # it is whole again
+    torch.testing.assert_close(again, whole.logits)
+    with pytest.raises(SettingsError, match=r"top_only.layers is 2; the body has 2"):
+        body_states(model, features, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layers", [0, 1])
 def test_states_are_computed_once(
-    recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, tiny: Path
+    layers: int, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, tiny: Path
 ) -> None:
     """A run that ended before its last step leaves them to the next. With the lexical prior, which
-    stays as it was; the best of its evaluations is kept."""
+    stays as it was, and the whole teacher; the best of its evaluations is kept."""
     start = {"model.base": str(tiny / "router"), "model.lexical_prior": {"weight": 2.0}}
-    made = recipe("starter-head", "bert", ["positive", "negatives"], **HEAD | start)
+    start |= {"top_only.layers": layers, "top_only.cosine_weight": 20}
+    made = recipe("starter-cpu", "bert", ["positive", "negatives"], **TOP | start)
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(made)
-    (kept,) = Path(made.output).glob("states-*.f16")
-    assert kept.stat().st_size > 0
+    kept = sorted(file.suffix for file in Path(made.output).glob("states-*"))
+    assert kept == [".f16", ".npy"]
 
     def refuse(*_: Any) -> None:
         raise AssertionError("computed again")
@@ -105,9 +143,9 @@ def _interrupt(*_: Any, **__: Any) -> None:
 def test_what_it_does_not_do(recipe: MakeRecipe) -> None:
     columns = ["positive", "negatives"]
     with pytest.raises(SettingsError, match="inference-free"):
-        train(recipe("starter-head", "bert", columns, **HEAD | {"model.query": {}}))
+        train(recipe("starter-cpu", "bert", columns, **TOP | {"model.query": {}}))
     with pytest.raises(SettingsError, match="max_steps"):
-        train(recipe("starter-head", "bert", columns, **HEAD | {"training.max_steps": -1}))
+        train(recipe("starter-cpu", "bert", columns, **TOP | {"training.max_steps": -1}))
     with pytest.raises(SettingsError, match="fewer training rows"):
         many = {"training.per_device_train_batch_size": 4000}
-        train(recipe("starter-head", "bert", columns, **HEAD | many))
+        train(recipe("starter-cpu", "bert", columns, **TOP | many))

@@ -1,4 +1,4 @@
-"""Training the masked-LM head alone, on states of a frozen body that are computed once.
+"""Training the masked-LM head, and layers right below it, on states that are computed once.
 
 Minutes on two CPU cores where training everything takes days. A step looks at the vocabulary
 entries of the batch's queries, which is all that its scores need, and at a random sample, on which
@@ -6,9 +6,10 @@ FLOPS and active dimensions are estimated without bias. Terms that do not fire h
 (`leaky_max_pool`): a frozen body cannot bring them near by itself.
 
 The loss is the cross-entropy of each query's document against all of the batch, plus the
-Kullback-Leibler divergence from a teacher that needs no other model: BM25 (the lexical prior) plus
-the cosine of mean states, which is what a body made for dense retrieval was trained for. Documents
-that the cosine prefers to the relevant one do not count as wrong.
+Kullback-Leibler divergence from a teacher that needs no other model: BM25 (the lexical prior), the
+weights that the model had at the start, and the cosine of mean states at the start, which is what a
+body made for dense retrieval was trained for. Documents that the cosine prefers to the relevant one
+do not count as wrong.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,31 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from splade_os.encoding.batching import token_budget
+from splade_os.encoding.pooling import pool
 from splade_os.encoding.pooling_grad import leaky_max_pool
+from splade_os.encoding.transformer import sparsify
 from splade_os.errors import SettingsError, TrainingError
 from splade_os.training.batches import BatchSampler
 from splade_os.training.checking import load_collections
 from splade_os.training.data import Rows, count_idf, load_rows
 from splade_os.training.loading import load_model
 from splade_os.training.model import SpladeModel, TextEncoder, dense
-from splade_os.training.recipe import HeadPart, Recipe
+from splade_os.training.recipe import Recipe, TopPart
 from splade_os.training.regularisers import Regulariser
-from splade_os.training.token_states import GivenStates, TokenStates, body_states, mean_states
+from splade_os.training.token_states import (
+    TOKENS,
+    TokenStates,
+    above,
+    body_states,
+    mean_states,
+    top_layers,
+)
+from splade_os.vectors import SparseBatch
 
 _log = logging.getLogger(__name__)
 _MASKED = -1e4
+_START_TERMS = 256  # of a document, kept for the teacher
 _CLIP = 5.0  # norm of the gradient
 _BETAS = (0.9, 0.98)
 _LOWEST_RATE = 0.05  # part of the learning rate at the end
@@ -78,8 +91,29 @@ class Pool:
         )
 
 
-def build_head_trainer(recipe: Recipe, arguments: Any) -> HeadTrainer:
-    """The `HeadTrainer` of a recipe with ``head_only``.
+@dataclass(frozen=True)
+class Teacher:
+    """What the model says before it is trained.
+
+    Attributes:
+        queries: mean state of each row's query, of length 1 ``(N, H)``; ``None``: not wanted.
+        documents: the same of each document of the pool.
+        weights: learned weights of each document; ``None``: not wanted.
+    """
+
+    queries: Tensor | None
+    documents: Tensor
+    weights: SparseBatch | None
+
+    def cosine(self, rows: list[int], documents: list[int]) -> Tensor:
+        """Of rows' queries and documents ``(B, D)``; 0 where it is not wanted."""
+        if self.queries is None:
+            return torch.zeros(len(rows), len(documents), device=self.documents.device)
+        return self.queries[rows] @ self.documents[documents].T
+
+
+def build_top_trainer(recipe: Recipe, arguments: Any) -> TopTrainer:
+    """The `TopTrainer` of a recipe with ``top_only``.
 
     Args:
         arguments: transformers.TrainingArguments, of which ``max_steps``,
@@ -87,27 +121,27 @@ def build_head_trainer(recipe: Recipe, arguments: Any) -> HeadTrainer:
             ``eval_steps``, ``logging_steps`` and ``seed`` are used.
 
     Raises:
-        SettingsError: the recipe asks for what head-only training does not have.
+        SettingsError: the recipe asks for what this training does not have.
     """
-    assert recipe.head_only is not None
+    assert recipe.top_only is not None
     if arguments.max_steps <= 0:
-        raise SettingsError("head_only needs training.max_steps.")
+        raise SettingsError("top_only needs training.max_steps.")
     rows, held_out = load_rows(recipe.data)
     model = load_model(recipe.model, count_idf(rows)).to(arguments.device)
     kind = (model.query is not None, model.document.pooling, model.document.activation)
     if kind != (True, "max", "relu"):
-        raise SettingsError("head_only is for inference-free models with max pooling and relu.")
+        raise SettingsError("top_only is for inference-free models with max pooling and relu.")
     if any(part.kind != "flops" for part in recipe.regularisers.values()):
-        raise SettingsError("head_only has no regulariser but flops.")
+        raise SettingsError("top_only has no regulariser but flops.")
     collections = load_collections(recipe.evaluation, held_out)
-    return HeadTrainer(recipe, arguments, model, rows, collections)
+    return TopTrainer(recipe, arguments, model, rows, collections)
 
 
-class HeadTrainer:
+class TopTrainer:
     """The loop.
 
     Args:
-        recipe, arguments: see `build_head_trainer`.
+        recipe, arguments: see `build_top_trainer`.
         model: on its device.
         rows: training data.
         collections: of `load_collections`.
@@ -116,7 +150,7 @@ class HeadTrainer:
     def __init__(
         self, recipe: Recipe, arguments: Any, model: SpladeModel, rows: Rows, collections: Any
     ) -> None:
-        self._part: HeadPart = recipe.head_only or HeadPart()
+        self._part: TopPart = recipe.top_only or TopPart()
         self.model, self.rows, self._recipe, self._arguments = model, rows, recipe, arguments
         self._encoder, self._collections = TextEncoder.of(model), collections
         self._draw = random.Random(arguments.seed)
@@ -128,25 +162,32 @@ class HeadTrainer:
         )
         model.requires_grad_(False)
         model.eval()  # no dropout: states are computed once
-        decoder = model.document.decoder
-        self._transform = [
+        self._decoder = decoder = model.document.decoder
+        transform = [
             parameter
             for name, parameter in model.document.mlm.named_parameters()
             if not name.startswith(model.document.mlm.base_model_prefix + ".")
             and parameter is not decoder.bias and parameter is not decoder.weight
         ]  # fmt: skip
+        layers = [
+            parameter
+            for layer in top_layers(model.document.mlm, self._part.layers)
+            for parameter in layer.parameters()
+        ]
         self._log_scale = nn.Parameter(torch.tensor(math.log(self._part.score_scale)))
-        for parameter in (*self._transform, decoder.bias):
+        for parameter in (*layers, *transform, decoder.bias):
             parameter.requires_grad_(True)
         self._optimizer = torch.optim.AdamW(
             [
-                {"params": self._transform, "lr": arguments.learning_rate},
+                {"params": layers, "lr": self._part.layer_learning_rate},
+                {"params": transform, "lr": arguments.learning_rate},
                 {"params": [decoder.bias], "lr": self._part.bias_learning_rate},
                 {"params": [self._log_scale], "lr": _SCALE_RATE},
             ],
             betas=_BETAS,
             weight_decay=0.0,
         )
+        self._unit = 1.0 if self._encoder.prior is None else self._encoder.prior.weight
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         side = recipe.regularisers.get("document")
         self._regulariser = None if side is None else Regulariser.of(side)
@@ -161,8 +202,10 @@ class HeadTrainer:
         """
         arguments = self._arguments
         log: list[dict[str, Any]] = []
-        states = self._states()
-        means = states.means().to(self.model.device)
+        output, layers = Path(self._recipe.output), self._part.layers
+        with self._context():
+            states = TokenStates(self.model, self._encoder, self._tokens, output, layers)
+        teacher = self._teacher(states)
         start = self._evaluate(0, log)
         best, kept = sum(start.values()), [p.detach().clone() for p in self._trained()]
         if start:
@@ -170,7 +213,7 @@ class HeadTrainer:
         sums: dict[str, float] = {}
         began, batches = time.monotonic(), self._batches()
         for step in range(1, arguments.max_steps + 1):
-            for name, value in self._step(step, next(batches), states, means).items():
+            for name, value in self._step(step, next(batches), states, teacher).items():
                 sums[name] = sums.get(name, 0.0) + value
             if step % int(arguments.logging_steps) == 0:
                 entry = {name: value / arguments.logging_steps for name, value in sums.items()}
@@ -194,9 +237,25 @@ class HeadTrainer:
         states.delete()
         return log
 
-    def _states(self) -> TokenStates:
-        with self._context():
-            return TokenStates(self.model, self._encoder, self._tokens, Path(self._recipe.output))
+    def _teacher(self, states: TokenStates) -> Teacher:
+        """What the model says before it is trained."""
+        queries, started = None, None
+        if self._part.cosine_weight:
+            queries = self._query_vectors()
+        if self._part.start_weight:
+            _log.warning("Weights of %d documents at the start, for the teacher.", len(states))
+            blocks, order = [], []
+            for block in token_budget(states.lengths, 8 * TOKENS):
+                order += list(block)
+                with torch.no_grad(), self._context():
+                    hidden, lengths = self._hidden(block, states)
+                    weights = pool(
+                        hidden, lengths, self._decoder.weight, self._decoder.bias,
+                        activation_name="relu", pooling="max",
+                    )  # fmt: skip
+                blocks.append(sparsify(weights, _START_TERMS))
+            started = SparseBatch.concat(blocks, self.model.vocabulary_size).take(np.argsort(order))
+        return Teacher(queries, states.means.to(self.model.device), started)
 
     def _context(self) -> AbstractContextManager[Any]:
         kind = self.model.device.type
@@ -216,7 +275,7 @@ class HeadTrainer:
             sampler.set_epoch(sampler.epoch + 1)
 
     def _step(
-        self, step: int, rows: list[int], states: TokenStates, means: Tensor
+        self, step: int, rows: list[int], states: TokenStates, teacher: Teacher
     ) -> dict[str, float]:
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._factor(step)
@@ -225,7 +284,7 @@ class HeadTrainer:
         queries = self._encoder.queries([self._pool.queries[i] for i in rows])
         with torch.no_grad():
             q = self.model.encode_queries(_to(queries, device))
-            cosine = self._vectors(rows) @ means[documents].T
+        cosine = teacher.cosine(rows, documents)
         prior = self._encoder.prior_of([self._tokens[i] for i in documents])
         own = q.any(0).nonzero()[:, 0]
         drawn = torch.from_numpy(
@@ -238,22 +297,29 @@ class HeadTrainer:
         scores = q @ (learned + lexical).T * self._log_scale.exp()
         target = torch.arange(size, device=device)
         better = cosine > cosine[target, target][:, None]
-        better &= self._part.cosine_weight > 0
         losses = {"infonce": F.cross_entropy(scores.masked_fill(better, _MASKED), target)}
         if self._part.teacher_weight:
-            unit = 1.0 if self._encoder.prior is None else self._encoder.prior.weight
-            teacher = q @ (lexical / unit).T + self._part.cosine_weight * cosine
-            teacher = (teacher * self._part.score_scale).softmax(1)
-            losses["kl"] = self._part.teacher_weight * F.kl_div(
-                scores.log_softmax(1), teacher, reduction="batchmean"
-            )
+            if teacher.weights is not None:
+                started = dense(teacher.weights.take(documents), device)[:, own]
+                lexical = lexical + self._part.start_weight * started
+            wanted = q @ lexical.T / self._unit + self._part.cosine_weight * cosine
+            wanted = (wanted * self._part.score_scale).softmax(1)
+            divergence = F.kl_div(scores.log_softmax(1), wanted, reduction="batchmean")
+            losses["kl"] = self._part.teacher_weight * divergence
         sample, scale = weights[:, len(own) :], len(self._ordinary) / len(drawn)
-        dims = float((sample > 0).sum(1).float().mean()) * scale
+        numbers = {"dims": float((sample > 0).sum(1).float().mean()) * scale}
         if self._regulariser is not None:
             flops = sample.mean(0).square().sum() * scale
             factor = self._regulariser.factor(step - 1, self._arguments.max_steps)
-            losses["flops"] = self._regulariser.weight * factor * flops
-            self._regulariser.observe(torch.empty(0), dims)
+            numbers["lambda"] = self._regulariser.weight * factor
+            losses["flops"] = numbers["lambda"] * flops
+            self._regulariser.observe(torch.empty(0), numbers["dims"], factor == 1)
+        numbers["accuracy"] = float((scores.argmax(1) == target).float().mean())
+        self._descend(step, losses)
+        return {name: float(value.detach()) for name, value in losses.items()} | numbers
+
+    def _descend(self, step: int, losses: dict[str, Tensor]) -> None:
+        """One step of the optimizer; the sum joins ``losses``."""
         loss: Tensor = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
             raise TrainingError(
@@ -263,9 +329,7 @@ class HeadTrainer:
         loss.backward()
         nn.utils.clip_grad_norm_(self._trained(), _CLIP)
         self._optimizer.step()
-        right = (scores.argmax(1) == target).float().mean()
-        named = {name: float(value.detach()) for name, value in losses.items()}
-        return {"loss": float(loss.detach()), **named, "dims": dims, "accuracy": float(right)}
+        losses["loss"] = loss
 
     def _factor(self, step: int) -> float:
         """Linear warm-up, then linear decay."""
@@ -284,22 +348,41 @@ class HeadTrainer:
                 seen.add(documents[-1])
         return documents
 
-    def _vectors(self, rows: list[int]) -> Tensor:
-        """Mean states of the rows' queries, of length 1: ``(B, H)``."""
-        tokens = self._encoder.document([self._pool.queries[i] for i in rows])
-        with self._context():
-            states = body_states(self.model, self._encoder.pad(tokens))
-        return mean_states(states.float(), [len(ids) for ids in tokens])
+    def _query_vectors(self) -> Tensor:
+        """Mean states of all rows' queries, of length 1: ``(N, H)``."""
+        tokens = self._encoder.document_tokens(self._pool.queries)
+        hidden = int(self.model.document.mlm.config.hidden_size)
+        vectors = torch.zeros(len(tokens), hidden, device=self.model.device)
+        for block in token_budget([len(ids) for ids in tokens], TOKENS):
+            chosen = [tokens[i] for i in block]
+            with self._context():
+                _, states = body_states(self.model, self._encoder.pad(chosen))
+            vectors[block] = mean_states(states.float(), [len(ids) for ids in chosen])
+        return vectors
 
     def _weights(self, documents: list[int], columns: Tensor, states: TokenStates) -> Tensor:
-        hidden, lengths = states[documents]
-        decoder = self.model.document.decoder
         with self._context():
-            with without_body(self.model.document.mlm) as rest:
-                hidden = rest(input_ids=hidden[None].to(self.model.device)).logits[0]
-            return leaky_max_pool(
-                hidden, lengths, decoder.weight[columns], decoder.bias[columns], self._part.leak
-            )
+            hidden, lengths = self._hidden(documents, states)
+            weight, bias = self._decoder.weight[columns], self._decoder.bias[columns]
+            return leaky_max_pool(hidden, lengths, weight, bias, self._part.leak)
+
+    def _hidden(self, documents: Sequence[int], states: TokenStates) -> tuple[Tensor, list[int]]:
+        """What the decoder gets ``(T, H)``, document after document, and the tokens of each."""
+        given, lengths = states[documents]
+        given = given.to(self.model.device)
+        with above(self.model.document.mlm, self._part.layers) as rest:
+            if not self._part.layers:  # nothing looks from one token to another
+                return rest(inputs_embeds=given[None]).logits[0], lengths
+            texts = given.split(lengths)
+            parts: list[Tensor] = [given] * len(texts)
+            for block in token_budget(lengths, TOKENS):
+                padded = nn.utils.rnn.pad_sequence([texts[i] for i in block], batch_first=True)
+                real = torch.tensor([lengths[i] for i in block], device=given.device)
+                mask = torch.arange(padded.shape[1], device=given.device) < real[:, None]
+                found = rest(inputs_embeds=padded, attention_mask=mask.long()).logits
+                for row, i in enumerate(block):
+                    parts[i] = found[row, : lengths[i]]
+        return torch.cat(parts), lengths
 
     def _evaluate(self, step: int, log: list[dict[str, Any]]) -> dict[str, float]:
         """nDCG@10 by collection."""
@@ -315,17 +398,6 @@ class HeadTrainer:
 
     def _trained(self) -> list[Tensor]:
         return [p for group in self._optimizer.param_groups for p in group["params"]]
-
-
-@contextmanager
-def without_body(mlm: Any) -> Iterator[Any]:
-    """The masked-LM model, for a moment taking states ``(1, T, H)`` as its input."""
-    name, body = mlm.base_model_prefix, mlm.base_model
-    setattr(mlm, name, GivenStates())
-    try:
-        yield mlm
-    finally:
-        setattr(mlm, name, body)
 
 
 def _to(features: dict[str, Any], device: torch.device) -> dict[str, Any]:
