@@ -42,11 +42,11 @@ bench: env-dev  ## every benchmark; a table on stderr, one JSON object each on s
 	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
 
 starter: env-dev  ## train and build the starter model that the package ships (see docs/starter.md)
-	@test -n "$(DATA)$(TRAINED)" || { echo "make starter DATA=FOLDER trains it (half an hour on 2 cores); TRAINED=FOLDER takes what was trained." >&2; exit 1; }
+	@test -n "$(DATA)$(TRAINED)" || { echo "make starter DATA=FOLDER trains it (three quarters of an hour on 2 cores); TRAINED=FOLDER takes what was trained." >&2; exit 1; }
 	@rm -rf build/untrained build/starter
 ifndef TRAINED
 	@$(PY) -m splade_os.export.starter build/untrained
-	@$(BIN)/splade-os train starter-head --base build/untrained --data $(DATA) --out build/trained --resume
+	@$(BIN)/splade-os train starter-cpu --base build/untrained --data $(DATA) --out build/trained --resume
 endif
 	@$(PY) -m splade_os.export.starter build/starter --trained $(or $(TRAINED),build/trained)
 	@rm -rf splade_os/models/starter && mv build/starter splade_os/models/starter

@@ -11,7 +11,9 @@ from safetensors.numpy import load_file
 
 from splade_os.encoding.resolve import starter_folder
 from splade_os.export.starter import build_starter
+from splade_os.training.recipe import load_recipe
 
+_LAYERS = 6
 WEIGHTS = Path("document_0_Transformer/model.safetensors")
 
 
@@ -39,12 +41,18 @@ def test_packed_again(tmp_path: Path) -> None:
         )
 
 
-def test_only_the_head_is_trained(untrained: Path) -> None:
-    """Body and embeddings are the base's, to the bit; special and unused tokens never fire."""
+def test_only_the_top_is_trained(untrained: Path) -> None:
+    """What its recipe does not train is the base's, to the bit; special and unused tokens never
+    fire."""
+    part = load_recipe("starter-cpu", {"model.base": "starter"}).top_only
+    assert part is not None
+    trains = ["cls.predictions."]
+    trains += [f"bert.encoder.layer.{i}." for i in range(_LAYERS - part.layers, _LAYERS)]
     start, trained = load_file(untrained / WEIGHTS), load_file(starter_folder() / WEIGHTS)
     assert start.keys() == trained.keys()
     changed = {name for name in start if start[name].tobytes() != trained[name].tobytes()}
-    assert changed and all(name.startswith("cls.predictions.") for name in changed)
+    assert all(name.startswith(tuple(trains)) for name in changed)
+    assert all(any(name.startswith(place) for name in changed) for place in trains)
     bias = trained["cls.predictions.bias"]
     assert np.isfinite(bias).all() and (bias[:999] < -50).all()
     options = [
