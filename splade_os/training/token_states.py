@@ -74,9 +74,10 @@ class TokenStates:
         self.means = torch.from_numpy(np.load(self._means_file))
 
     @property
-    def lengths(self) -> npt.NDArray[np.int64]:
+    def lengths(self) -> list[int]:
         """Tokens of each text."""
-        return np.diff(self._offsets)
+        lengths: list[int] = np.diff(self._offsets).tolist()
+        return lengths
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

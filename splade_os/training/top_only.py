@@ -246,9 +246,9 @@ class TopTrainer:
             _log.warning("Weights of %d documents at the start, for the teacher.", len(states))
             blocks, order = [], []
             for block in token_budget(states.lengths, 8 * TOKENS):
-                order += list(block)
+                order += block.tolist()
                 with torch.no_grad(), self._context():
-                    hidden, lengths = self._hidden(block, states)
+                    hidden, lengths = self._hidden(block.tolist(), states)
                     weights = pool(
                         hidden, lengths, self._decoder.weight, self._decoder.bias,
                         activation_name="relu", pooling="max",
