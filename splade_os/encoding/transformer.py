@@ -149,7 +149,8 @@ def sparsify(dense: Tensor, max_active_dims: int | None) -> SparseBatch:
 
 
 def _lower(model: nn.Module, dtype: torch.dtype) -> None:
-    """Everything but the transform, whose weights stay as they were stored."""
+    """All weights but the transform's, which stay as they were stored. Buffers stay as well:
+    rotary frequencies must not be rounded."""
 
     def widen(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (arguments[0].float(), *arguments[1:])
@@ -158,9 +159,8 @@ def _lower(model: nn.Module, dtype: torch.dtype) -> None:
         if name in TRANSFORM:
             module.register_forward_pre_hook(widen)
             continue
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            if tensor.is_floating_point():
-                tensor.data = tensor.data.to(dtype)
+        for parameter in module.parameters(recurse=False):
+            parameter.data = parameter.data.to(dtype)
 
 
 def _load(part: SpladePart) -> Any:

@@ -27,9 +27,8 @@ logging.getLogger("opensearch").addHandler(logging.NullHandler())
 
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
 _WORTH_COMPRESSING = 1024  # bytes
-_LEVEL = (
-    1  # bulk bodies: a third of the size; 9, which both clients take, is 5 % smaller, 6 x slower
-)
+_LEVEL = 1
+"""Vectors become 40 % at 70 MB/s; with 9, which both clients take, 35 % at 4 to 9."""
 
 
 @dataclass(frozen=True)
