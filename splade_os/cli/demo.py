@@ -79,7 +79,7 @@ def _fill(engine: Engine, fresh: bool) -> None:
     with busy("Collecting the docstrings of the Python standard library"):
         records = list(read_source(found, RecordReader()))
     with busy("Loading the starter model (the first time it is built)"):
-        encoder = DocumentEncoder.load("starter")
+        encoder = DocumentEncoder.load("starter", dtype="auto")
     try:
         same = encoder.identity.difference(engine.index_meta(INDEX).model) is None
         if same and not fresh and engine.count(INDEX) == len(records):

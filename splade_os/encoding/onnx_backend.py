@@ -1,8 +1,8 @@
 """ONNX Runtime: a graph with the pooling head inside it. Needs neither torch nor transformers.
 
 `splade_os.export.onnx` writes the graphs; each lies in ``onnx/`` beside the transformer's
-configuration, with a manifest that names the weights it was made from. The fp32 graph has none of
-its own (`onnx_weights`).
+configuration, with a manifest that names the weights it was made from. The graphs have none of
+their own (`onnx_weights`).
 """
 
 from __future__ import annotations
@@ -71,6 +71,9 @@ class OnnxBackend:
             raise MissingExtraError("Encoding with ONNX Runtime", "onnx") from None
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        # Where a processor has AVX2 but no VNNI, int8 products would overflow 16 bits (ignored
+        # elsewhere).
+        options.add_session_config_entry("session.x64quantprecision", "1")
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if threads.isdigit():
             options.intra_op_num_threads = int(threads)

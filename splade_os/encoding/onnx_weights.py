@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from splade_os.errors import ModelError
 
 Array = npt.NDArray[np.float32]
+Int8 = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,32 @@ class Share:
         tensor: name in safetensors.
         start, stop: rows of it; ``None`` = the whole of it.
         transposed: rows and columns change places.
+        int8: by columns (`int8_columns`).
     """
 
     tensor: str
     start: int | None = None
     stop: int | None = None
     transposed: bool = False
+    int8: bool = False
 
-    def of(self, tensors: Mapping[str, Array]) -> Array:
+    def of(self, tensors: Mapping[str, Array]) -> Array | Int8:
         """The initializer, contiguous."""
         rows = tensors[self.tensor][self.start : self.stop]
-        return np.ascontiguousarray(rows.T if self.transposed else rows)
+        array = np.ascontiguousarray(rows.T if self.transposed else rows)
+        return int8_columns(array) if self.int8 else array
+
+
+def int8_columns(weights: Array) -> Int8:
+    """Symmetric int8, each column scaled by its largest absolute value to -127 .. 127.
+
+    To the bit what ``onnxruntime.quantization`` makes per channel, which needs ``onnx``; an export
+    compares, and leaves in the graph what differs. The graph keeps the scales.
+    """
+    largest = np.abs(weights).max(0).astype(np.float64)
+    scales = (2 * largest / 254).astype(np.float32)
+    scales[scales < np.finfo(np.float32).tiny] = 1
+    return np.clip(np.rint(weights / scales), -127, 127).astype(np.int8)
 
 
 def read_tensors(folder: Path) -> dict[str, Array]:
@@ -60,7 +76,7 @@ def read_tensors(folder: Path) -> dict[str, Array]:
     return tensors
 
 
-def initializers(folder: Path, shares: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
+def initializers(folder: Path, shares: Mapping[str, Mapping[str, Any]]) -> dict[str, Array | Int8]:
     """Initializers of a graph from the weights of its transformer folder.
 
     Raises:

@@ -1,7 +1,7 @@
 """A model folder that ONNX Runtime runs without torch: the pooling head is inside the graph.
 
 The maximum over the sequence is taken tile by tile of the vocabulary, so that no tensor of
-``(B, L, V)`` ever exists. fp32, and int8 by dynamic quantisation per channel.
+``(B, L, V)`` ever exists. fp32, and int8 (`splade_os.export.int8`).
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend, graph
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
+from splade_os.export.int8 import quantise
 from splade_os.export.onnx_weights import share_weights
 from splade_os.identity import EncodingOptions
 from splade_os.vectors import Ids, SparseBatch
 
 _OPSET = 17
-# BERT; DistilBERT; RoBERTa; ModernBERT
-_TRANSFORMS = ("predictions/transform", "vocab_transform", "lm_head/dense", "/head/dense")
 _TOLERANCE = 1e-4  # fp32 against torch; 1e-6 is usual
 
 
@@ -93,13 +92,13 @@ def export_onnx(
         folder.mkdir(exist_ok=True)
         _write_graph(transformer, folder / GRAPHS["float32"])
         if int8:
-            _quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"])
-        shares = share_weights(folder / GRAPHS["float32"], folder.parent, TILE)
+            quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"])
+        shares = share_weights(folder, TILE)
         manifest = {
             "content_hash": content_hash(part.folder),
             "splade_os": __version__,
             "opset": _OPSET,
-            "weights": {"float32": shares},
+            "weights": shares,
         }
         (folder / MANIFEST).write_bytes(orjson.dumps(manifest))  # the checks load the graphs
         tokenizer = TextTokenizer(
@@ -138,30 +137,6 @@ def _write_graph(transformer: object, file: Path) -> None:
             opset_version=_OPSET,
             dynamo=False,
         )
-
-
-def _quantise(file: Path, out: Path) -> None:
-    import logging
-
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    # The transform in front of the decoder costs little and loses most: its outputs pass a
-    # LayerNorm, which takes the shared part away and leaves the error.
-    names = [node.name for node in onnx.load(str(file), load_external_data=False).graph.node]
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # it recommends a pre-process that changes nothing
-    try:
-        quantize_dynamic(
-            str(file),
-            str(out),
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=[name for name in names if any(part in name for part in _TRANSFORMS)],
-        )
-    finally:
-        root.setLevel(level)
 
 
 def _check(transformer: object, tokenizer: TextTokenizer, folder: Path) -> list[ExportCheck]:

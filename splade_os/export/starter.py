@@ -72,7 +72,7 @@ def build_starter(out: Path, trained: Path | None = None) -> None:
             _json(options, chosen)
             encoder = DocumentEncoder.load(str(model), device="cpu")
             _json(options, chosen | {"mean_weight": encoder.identity.mean_weight})
-        export_onnx(str(model), out, int8=False)
+        export_onnx(str(model), out)
     for name in (IDF_FILE, TOKEN_WEIGHTS_FILE):
         (out / name).unlink(missing_ok=True)  # splade-os export starter --to idf writes them
     shutil.copy(starter_folder() / "README.md", out)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from safetensors.numpy import load_file
 
@@ -34,15 +35,22 @@ def test_same_output(tiny: Path, tmp_path: Path, name: str) -> None:
     float32, int8 = export_onnx(str(tiny / name), out)
     assert logging.getLogger().level == level  # ONNX Runtime's quantiser is only hushed
     assert float32.max_difference <= 1e-5 and int8.mean_error < 0.2
+    # every weight is there once, for torch and for ONNX Runtime
     (graph,) = out.rglob("model.onnx")
     for weights in load_file(graph.parents[1] / "model.safetensors").values():
-        if weights.size >= 256:  # every weight is there once, for torch and for ONNX Runtime
+        if weights.size >= 256:
             assert weights.tobytes() not in graph.read_bytes()
+    initializers = onnx.load(
+        str(graph.with_name("model_int8.onnx")), load_external_data=False
+    ).graph.initializer
+    matrices = [i for i in initializers if len(i.dims) == 2 and np.prod(i.dims) >= 256]
+    assert {i.data_type for i in matrices} == {onnx.TensorProto.FLOAT, onnx.TensorProto.INT8}
+    assert all(i.data_location == onnx.TensorProto.EXTERNAL for i in matrices)
     torch = DocumentEncoder.load(str(tiny / name), device="cpu")
-    onnx = DocumentEncoder.load(str(out), device="cpu")
-    assert (torch.backend, onnx.backend) == ("torch", "onnx")
-    assert onnx.identity.difference(torch.identity) is None  # one index for both
-    ours, theirs = onnx.encode(TEXTS).to_dense(), torch.encode(TEXTS).to_dense()
+    exported = DocumentEncoder.load(str(out), device="cpu")
+    assert (torch.backend, exported.backend) == ("torch", "onnx")
+    assert exported.identity.difference(torch.identity) is None  # one index for both
+    ours, theirs = exported.encode(TEXTS).to_dense(), torch.encode(TEXTS).to_dense()
     assert np.abs(ours - theirs).max() <= 1e-5
     assert np.array_equal(ours > 0, theirs > 0)
     limited = DocumentEncoder.load(str(out), max_active_dims=9).encode(TEXTS)

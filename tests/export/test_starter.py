@@ -9,9 +9,12 @@ import orjson
 import pytest
 from safetensors.numpy import load_file
 
+from splade_os import DocumentEncoder
+from splade_os.encoding.choice import INT8_MEAN_ERROR, choose
 from splade_os.encoding.resolve import starter_folder
 from splade_os.export.starter import build_starter
 from splade_os.training.recipe import load_recipe
+from tests.tiny_models import TEXTS
 
 _LAYERS = 6
 WEIGHTS = Path("document_0_Transformer/model.safetensors")
@@ -39,6 +42,17 @@ def test_packed_again(tmp_path: Path) -> None:
         assert orjson.loads((shipped / name).read_bytes()) == orjson.loads(
             (built / name).read_bytes()
         )
+
+
+def test_int8_on_cpus() -> None:
+    """Its int8 graph stays close enough to be what a CPU runs without being asked."""
+    folder = starter_folder() / WEIGHTS.parent
+    assert choose(folder, "cpu", "auto", flags=frozenset()).precision == "int8"
+    exact = DocumentEncoder.load("starter", device="cpu", backend="torch").encode(TEXTS)
+    ours = DocumentEncoder.load("starter", device="cpu", dtype="int8").encode(TEXTS)
+    expected = exact.to_dense()
+    error = np.abs(ours.to_dense() - expected)[expected > 0].mean() / expected[expected > 0].mean()
+    assert 0 < error <= INT8_MEAN_ERROR
 
 
 def test_only_the_top_is_trained(untrained: Path) -> None:
