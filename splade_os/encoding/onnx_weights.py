@@ -54,7 +54,8 @@ def int8_columns(weights: Array) -> Int8:
     largest = np.abs(weights).max(0).astype(np.float64)
     scales = (2 * largest / 254).astype(np.float32)
     scales[scales < np.finfo(np.float32).tiny] = 1
-    return np.clip(np.rint(weights / scales), -127, 127).astype(np.int8)
+    rounded: Int8 = np.clip(np.rint(weights / scales), -127, 127).astype(np.int8)
+    return rounded
 
 
 def read_tensors(folder: Path) -> dict[str, Array]:
