@@ -42,7 +42,7 @@ bench: env-dev  ## every benchmark; a table on stderr, one JSON object each on s
 	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
 
 starter: env-dev  ## train and build the starter model that the package ships (see docs/starter.md)
-	@test -n "$(DATA)$(TRAINED)" || { echo "make starter DATA=FOLDER trains it (three quarters of an hour on 2 cores); TRAINED=FOLDER takes what was trained." >&2; exit 1; }
+	@test -n "$(DATA)$(TRAINED)" || { echo "make starter DATA=FOLDER trains it (an hour on 2 cores); TRAINED=FOLDER takes what was trained." >&2; exit 1; }
 	@rm -rf build/untrained build/starter
 ifndef TRAINED
 	@$(PY) -m splade_os.export.starter build/untrained
