@@ -28,8 +28,8 @@ BackendName = Literal["auto", "torch", "onnx", "none"]
 INT8_MEAN_ERROR = 0.08
 """Mean relative error of weights, measured at export, up to which int8 is chosen by itself.
 
-At most .005 of nDCG@10 may be lost. A graph of the untrained starter that was off by 19 % lost .0072
-without the lexical prior and .0030 with it (SciFact, 1,200 documents, IDF queries).
+At most .005 of nDCG@10 may be lost. A graph of the untrained starter that was off by 19 % lost
+.0072 without the lexical prior and .0030 with it (SciFact, 1,200 documents, IDF queries).
 """
 _NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the last one is ARM's
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL, ROCm
