@@ -31,7 +31,8 @@ TOP: dict[str, Any] = {
     "model.query_max_length": None,
     "training.max_steps": 60, "training.eval_steps": 20, "training.per_device_train_batch_size": 8,
     "training.learning_rate": 1e-2, "training.bf16": False, "training.logging_steps": 10,
-    "top_only.columns": 200, "top_only.cosine_weight": 0, "top_only.start_weight": 0.5,
+    "top_only.layers": 1, "top_only.columns": 200, "top_only.cosine_weight": 0,
+    "top_only.start_weight": 0.5,
     "stop_if_below_start": None,
 }  # fmt: skip
 
