@@ -194,7 +194,7 @@ def main() -> None:
     if arguments.worker:
         worker(*arguments.worker)
         return
-    from splade_os.encoding.choice import processor_name
+    from splade_os.encoding.processor import processor_name
 
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -229,7 +229,8 @@ def cpu_rows(case: str, root: Path, documents: int) -> list[dict[str, Any]]:
     """fp32, best mode, and memory."""
     import numpy as np
 
-    from splade_os.encoding.choice import INT8_MEAN_ERROR, choose, processor_flags
+    from splade_os.encoding.choice import INT8_MEAN_ERROR, choose
+    from splade_os.encoding.processor import NATIVE_INT8, processor_flags
 
     shape, mean = case.split("-")
     model, graphs = models(shape, root)
@@ -269,7 +270,7 @@ def cpu_rows(case: str, root: Path, documents: int) -> list[dict[str, Any]]:
     allowed = [m for m in modes if int8 or "int8" not in m]
     best = max(allowed, key=lambda m: found[m]["rate"])
     fp32, cpu, cpu_native = GOALS[case]
-    native = native_bf16 or bool({"avx512_vnni", "avx_vnni", "asimddp"} & processor_flags())
+    native = native_bf16 or bool(NATIVE_INT8 & processor_flags())
     note = (
         f"{exact}; support differs in {found[exact]['support']:.0f} of "
         f"{int((expected > 0).sum())} places (the peer's own with batch size 1: {noise}), "

@@ -23,7 +23,7 @@ import ir_measures
 from ir_measures import nDCG
 
 from splade_os import SearchClient, load_query_encoder
-from splade_os.encoding.choice import processor_name
+from splade_os.encoding.processor import processor_name
 from splade_os.errors import IndexNotFoundError
 from splade_os.evaluation.collection import open_collection
 from splade_os.evaluation.live import indexed_sparsity

@@ -33,7 +33,7 @@ import orjson
 from ir_measures import nDCG
 
 from splade_os import EXACT, DocumentEncoder, QueryPruning, SearchClient, SparseBatch, TwoPhase
-from splade_os.encoding.choice import processor_name
+from splade_os.encoding.processor import processor_name
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.engines import DocumentRenderer, IndexMeta
 from splade_os.engines.cluster import ClusterEngine

@@ -164,7 +164,7 @@ def main() -> None:
         what, *rest = arguments.worker
         print(json.dumps(WORKERS[what](*rest, arguments.steps)))
         return
-    from splade_os.encoding.choice import processor_name
+    from splade_os.encoding.processor import processor_name
 
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)

@@ -8,14 +8,13 @@ fp32 in ONNX Runtime, then fp32 in torch.
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from splade_os.encoding.onnx_backend import graph_file, read_manifest
+from splade_os.encoding.processor import NATIVE_BF16, processor_flags
 from splade_os.encoding.resolve import content_hash
 from splade_os.errors import ModelError, SettingsError
 
@@ -31,7 +30,6 @@ INT8_MEAN_ERROR = 0.08
 At most .005 of nDCG@10 may be lost. A graph of the untrained starter that was off by 19 % lost
 .0072 without the lexical prior and .0030 with it (SciFact, 1,200 documents, IDF queries).
 """
-_NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the last one is ARM's
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL, ROCm
 
 
@@ -115,8 +113,8 @@ def choose(
         error = _measured_error(graph)
         if error is not None and error <= INT8_MEAN_ERROR:
             return Choice("onnx", "cpu", "int8", graph, f"mean error {error:.1%} at export")
-    if torch and flags & _NATIVE_BF16:
-        name = sorted(flags & _NATIVE_BF16)[-1]
+    if torch and flags & NATIVE_BF16:
+        name = sorted(flags & NATIVE_BF16)[-1]
         return Choice("torch", "cpu", "bfloat16", None, f"native here: {name}")
     graph = _graph(folder, "float32") if onnx else None
     if graph is not None:
@@ -181,26 +179,3 @@ def _gpu_precision(device: str) -> str:
     if torch_device(device).type != "cuda":
         return "float32"
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-
-
-@cache
-def processor_flags() -> frozenset[str]:
-    """Instruction sets of the processor as Linux names them; empty where it does not say."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                return frozenset(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    return frozenset()
-
-
-def processor_name() -> str:
-    """What people call the processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -19,6 +19,7 @@ import orjson
 from splade_os.encoding.backend import NonFiniteError
 from splade_os.encoding.batching import pad
 from splade_os.encoding.onnx_weights import initializers
+from splade_os.encoding.processor import NATIVE_INT8, processor_flags
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.vectors import Ids, SparseBatch, Weights
 
@@ -71,9 +72,10 @@ class OnnxBackend:
             raise MissingExtraError("Encoding with ONNX Runtime", "onnx") from None
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        # Where a processor has AVX2 but no VNNI, int8 products would overflow 16 bits (ignored
-        # elsewhere).
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not NATIVE_INT8 & processor_flags():
+            # AVX2 without VNNI adds products of int8 up in 16 bits, which overflow. Where VNNI is
+            # there the slower way would be taken as well.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if threads.isdigit():
             options.intra_op_num_threads = int(threads)
