@@ -47,15 +47,12 @@ class ExportCheck:
     bytes: int
 
 
-def export_onnx(
-    model: str, out: str | Path, *, int8: bool = True, **options: Any
-) -> list[ExportCheck]:
+def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck]:
     """Copy a model folder and put graphs into it.
 
     Args:
         model: ``starter``, a folder, or a name on the hub.
         out: new folder; `DocumentEncoder.load` takes it like any other.
-        int8: an int8 graph as well.
         options: ``activation`` and ``pooling`` of a checkpoint that does not say them. The new
             folder says them.
 
@@ -91,8 +88,7 @@ def export_onnx(
         folder = unfinished / inside / "onnx"
         folder.mkdir(exist_ok=True)
         _write_graph(transformer, folder / GRAPHS["float32"])
-        if int8:
-            quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"])
+        quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"])
         shares = share_weights(folder, TILE)
         manifest = {
             "content_hash": content_hash(part.folder),
