@@ -78,7 +78,7 @@ def _fill(engine: Engine, fresh: bool) -> None:
     found = find_source(SOURCE)
     with busy("Collecting the docstrings of the Python standard library"):
         records = list(read_source(found, RecordReader()))
-    with busy("Loading the starter model (the first time it is built)"):
+    with busy("Loading the starter model"):
         encoder = DocumentEncoder.load("starter", dtype="auto")
     try:
         same = encoder.identity.difference(engine.index_meta(INDEX).model) is None

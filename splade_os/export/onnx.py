@@ -17,7 +17,7 @@ import orjson
 
 from splade_os import __version__
 from splade_os.encoding.layout import OPTIONS_FILE, read_layout
-from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend, graph_file
+from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
@@ -144,10 +144,8 @@ def _check(transformer: object, tokenizer: TextTokenizer, folder: Path) -> list[
     expected: SparseBatch = transformer.encode(tokens, None)  # type: ignore[attr-defined]
     dense = expected.to_dense()
     checks = []
-    for precision in GRAPHS:
-        graph = graph_file(folder.parent, precision)
-        if graph is None:
-            continue
+    for precision, name in GRAPHS.items():
+        graph = folder / name
         got = OnnxBackend(graph, precision).encode(tokens, None).to_dense()
         difference = np.abs(got - dense)
         mean = float(difference[dense > 0].mean() / dense[dense > 0].mean())

@@ -39,8 +39,7 @@ def share_weights(graphs: Path, tile: int) -> dict[str, dict[str, dict[str, Any]
         for name, tensor in tensors.items()
         for share in _shares(name, tensor, tile)
     }
-    files = {precision: graphs / name for precision, name in GRAPHS.items()}
-    return {p: _without_weights(file, known) for p, file in files.items() if file.is_file()}
+    return {p: _without_weights(graphs / name, known) for p, name in GRAPHS.items()}
 
 
 def _without_weights(file: Path, known: Mapping[_Key, dict[str, Any]]) -> dict[str, dict[str, Any]]:
