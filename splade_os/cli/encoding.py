@@ -30,15 +30,8 @@ _RUNNING = (
         help="auto: ONNX Runtime where the model has a graph and no GPU is used.",
     ),
     click.option("--batch-tokens", type=click.IntRange(1), help="Tokens per forward pass."),
-    click.option(
-        "--head",
-        type=click.Choice(["torch", "triton"]),
-        default="torch",
-        help="On a GPU: triton is one fused kernel.",
-    ),
-    click.option("--cuda-graphs", is_flag=True, help="On a GPU: for small models."),
 )
-_RUNNING_NAMES = ("device", "dtype", "backend", "batch_tokens", "head", "cuda_graphs")
+_RUNNING_NAMES = ("device", "dtype", "backend", "batch_tokens")
 _STATING = (
     click.option(
         "--activation",

@@ -26,14 +26,21 @@ class Backend(Protocol):
         device: where it runs, e.g. ``cuda:0``.
         precision: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         vocabulary_size: V.
+        max_length: tokens for which the model has positions; ``None`` = not known here.
         batch_tokens: tokens of a forward pass, padding included, that suit it.
+        batch_bytes: most that the weights ``(B, V)`` of a forward pass may take in float32;
+            ``None`` = no bound beside the tokens.
+        buckets: lengths to which batches are padded; none = that of their longest text.
         ahead: batches to `launch` before the first of them is waited for.
     """
 
     device: str
     precision: str
     vocabulary_size: int
+    max_length: int | None
     batch_tokens: int
+    batch_bytes: int | None
+    buckets: tuple[int, ...]
     ahead: int
 
     def encode(self, tokens: Sequence[Ids], max_active_dims: int | None) -> SparseBatch:

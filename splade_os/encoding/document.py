@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from splade_os.encoding.backend import Backend, NonFiniteError
-from splade_os.encoding.batching import token_budget
+from splade_os.encoding.batching import padded_lengths, token_budget
 from splade_os.encoding.choice import BackendName, Choice, Precision
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_layout
@@ -20,7 +20,7 @@ from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers, scale
-from splade_os.encoding.start import Head, start_backend
+from splade_os.encoding.start import exact_backend, start_backend
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.encoding.windows import split
 from splade_os.errors import EncodingError, ModelError, SettingsError
@@ -59,6 +59,9 @@ class DocumentEncoder:
             library = {"onnx": "ONNX Runtime", "torch": "torch"}[choice.backend]
             self.how = f"{self.precision} on {self.device} with {library} ({choice.reason})"
         self._budget = batch_tokens or backend.batch_tokens
+        self._rows: int | None = None
+        if backend.batch_bytes is not None:
+            self._rows = max(1, backend.batch_bytes // (4 * backend.vocabulary_size))
         self.window = max(2048, backend.ahead * self._budget // 16)
         """Texts to be sorted by length together: some batches for each device, with texts of any
         length. Fewer at a time are padded more."""
@@ -79,8 +82,6 @@ class DocumentEncoder:
         backend: BackendName = "auto",
         batch_tokens: int | None = None,
         side: Literal["document", "query"] = "document",
-        head: Head = "torch",
-        cuda_graphs: bool = False,
         **options: Any,
     ) -> DocumentEncoder:
         """Load a model.
@@ -97,11 +98,10 @@ class DocumentEncoder:
                 ``none``: only vocabulary, tokenizer and identity are loaded, for documents
                 that bring their vectors; `encode` raises ModelError.
             batch_tokens: tokens per forward pass, padding included; default 1,024 on a CPU,
-                65,536 on a GPU.
+                65,536 on a GPU, where the weights of a pass are bounded as well (1 GiB of
+                ``(B, V)``).
             side: ``query`` loads the transformer of the query side, where it is another one;
                 queries get no lexical prior and no pruning.
-            head: (GPU) ``torch``, or ``triton``: one fused kernel.
-            cuda_graphs: (GPU) replay captured graphs; for small models.
             options: of `EncodingOptions`: ``max_active_dims=256`` ...
 
         Raises:
@@ -130,9 +130,8 @@ class DocumentEncoder:
                 part = layout.query
         part = part.stated(chosen)
         length = min(chosen.max_length or part.max_length, part.max_length)
-        running, choice = start_backend(
-            part, device, dtype, backend, head=head, cuda_graphs=cuda_graphs
-        )
+        running, choice = start_backend(part, device, dtype, backend)
+        length = min(length, running.max_length or length)
         chunk = chosen.long_texts == "chunk"
         tokenizer = TextTokenizer(
             part.folder,
@@ -143,7 +142,8 @@ class DocumentEncoder:
         lexical = chosen.lexical_weight or 0.0
         mean = chosen.mean_weight or 0.0
         if lexical and not mean:
-            mean = mean_weight(running, tokenizer, chosen.max_active_dims)
+            exact = exact_backend(part, running, choice)
+            mean = mean_weight(exact, tokenizer, chosen.max_active_dims)
         table = _table(layout) if chosen.fold_idf else None
         identity = ModelIdentity(
             name=found.name,
@@ -234,8 +234,18 @@ class DocumentEncoder:
 
     def _passes(self, tokens: Sequence[Ids]) -> Iterator[tuple[list[int], SparseBatch]]:
         filled = [i for i, ids in enumerate(tokens) if len(ids)]
+        lengths = [len(tokens[i]) for i in filled]
+        limit = self._backend.max_length
+        if limit is not None and max(lengths, default=0) > limit:
+            i = max(range(len(lengths)), key=lengths.__getitem__)
+            raise EncodingError(
+                f"Text {filled[i]} of the batch has {lengths[i]:,} tokens; the model has positions "
+                f"for {limit:,}.",
+                hint="Use the tokens of this encoder's tokenize(), which cuts longer texts.",
+            )
+        padded = padded_lengths(lengths, self._backend.buckets, limit)
         running: deque[tuple[list[int], Callable[[], SparseBatch]]] = deque()
-        for batch in token_budget([len(tokens[i]) for i in filled], self._budget):
+        for batch in token_budget(padded, self._budget, self._rows):
             positions = [filled[i] for i in batch]
             started = self._backend.launch(
                 [tokens[i] for i in positions], self.identity.max_active_dims

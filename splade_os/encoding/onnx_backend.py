@@ -63,6 +63,8 @@ class OnnxBackend:
 
     device = "cpu"
     batch_tokens = 1024
+    batch_bytes: int | None = None
+    buckets: tuple[int, ...] = ()
     ahead = 1
 
     def __init__(self, file: Path, precision: str) -> None:
@@ -79,7 +81,9 @@ class OnnxBackend:
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if threads.isdigit():
             options.intra_op_num_threads = int(threads)
-        shares = read_manifest(file).get("weights", {}).get(precision, {})
+        manifest = read_manifest(file)
+        self.max_length: int | None = manifest.get("max_length")
+        shares = manifest.get("weights", {}).get(precision, {})
         # weights that lie beside the graph; they live as long as the session
         self._weights = {
             name: ort.OrtValue.ortvalue_from_numpy(array)

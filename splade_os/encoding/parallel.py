@@ -14,6 +14,11 @@ from splade_os.encoding.backend import Backend
 from splade_os.errors import EncodingError, SpladeError
 from splade_os.vectors import Ids, SparseBatch
 
+# what all of the backends have in common
+_FACTS = (
+    "precision", "vocabulary_size", "max_length", "batch_tokens", "batch_bytes", "buckets"
+)  # fmt: skip
+
 
 class ParallelBackend:
     """Batches go to the device that has the fewest; each has one ahead of the one it works on.
@@ -26,6 +31,13 @@ class ParallelBackend:
         SpladeError: what `start` raised in a process.
     """
 
+    precision: str
+    vocabulary_size: int
+    max_length: int | None
+    batch_tokens: int
+    batch_bytes: int | None
+    buckets: tuple[int, ...]
+
     def __init__(self, start: Callable[[str], Backend], devices: Sequence[str]) -> None:
         context = multiprocessing.get_context("spawn")  # a fork cannot use a GPU
         self._workers: list[_Worker] = []
@@ -36,7 +48,8 @@ class ParallelBackend:
             self.close()
             raise
         self.device = ", ".join(devices)
-        self.precision, self.vocabulary_size, self.batch_tokens = facts[0]
+        for name, value in facts[0].items():
+            setattr(self, name, value)
         self.ahead = 2 * len(devices)
 
     def launch(
@@ -74,7 +87,7 @@ class _Worker:
         self._waiting: list[Future[Any]] = []
         self._lock, self._sending = Lock(), Lock()
         self._gone: EncodingError | None = None
-        self.facts: Future[tuple[str, int, int]] = self._expect()
+        self.facts: Future[dict[str, Any]] = self._expect()
         self._listener = Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -137,7 +150,7 @@ def _serve(connection: Connection, start: Callable[[str], Backend], device: str)
     except SpladeError as error:
         connection.send(error)
         return
-    connection.send((backend.precision, backend.vocabulary_size, backend.batch_tokens))
+    connection.send({name: getattr(backend, name) for name in _FACTS})
     running: Callable[[], SparseBatch] | None = None
     while True:
         if running is not None and not connection.poll():

@@ -1,93 +1,61 @@
-"""The max-pooling head with a gradient, for training.
+"""The pooling head with a gradient, for training.
 
-The forward pass keeps only the score and the position of the maximum, ``(B, V)`` each; logits of
-``(B, L, V)`` are neither made nor kept for the backward pass, which sends ``g · f'(x)`` to the one
-token where the maximum was (as autograd does for ``max``). f' is computed from the score itself:
-``exp(-y)`` for y = log1p(x), ``exp(-y - expm1(y))`` for y = log1p(log1p(x)). Source: Sparton
-(arXiv 2603.25011).
+Logits of ``(B, L, V)`` are neither made nor kept for the backward pass. With ``max`` the forward
+pass keeps the maximum and its position, ``(B, V)`` each, and the backward pass sends
+``g · f'(x)`` to the one token where the maximum was (as autograd does for ``max``); with ``sum`` it
+computes each tile's logits again. Source: Sparton (arXiv 2603.25011).
+
+On a GPU, where a number that the host waits for costs more than products with zeros, everything
+has a shape that is known beforehand; on a CPU only entries that are above zero are looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from splade_os.encoding.pooling import TILE, activation, pool
+from splade_os.encoding.pooling import activation, pool, repeat_first, tiles
 
 _CHUNK = 16_384  # maxima whose vectors are in memory at a time
 
 
-def max_pool(
+def pool_with_gradient(
     hidden: Tensor,
-    lengths: Sequence[int],
+    mask: Tensor,
     weight: Tensor,
     bias: Tensor,
+    *,
     activation_name: str = "relu",
-    tile: int = TILE,
+    pooling: str = "max",
+    leak: float = 0.0,
+    tile: int | None = None,
+    fixed_shapes: bool | None = None,
 ) -> Tensor:
-    """Weights of each text, float32 ``(B, V)``, differentiable in hidden, weight and bias.
+    """`pool`, differentiable in hidden, weight and bias.
 
     Args:
-        hidden: states of all tokens without padding ``(T, H)``, text after text.
-        lengths: tokens of each text, each at least 1, with sum ``T``.
-        weight: decoder ``(V, H)``; bias: ``(V,)``.
-        activation_name: ``relu`` or ``log1p_relu``.
-        tile: vocabulary entries at a time.
+        hidden, mask, weight, bias, activation_name, pooling, tile: see `pool`.
+        leak: (``max``) slope below zero as a part of ``exp(x)``, so that terms that do not fire
+            can learn to; 0 = the exact gradient.
+        fixed_shapes: never ask the device for a number; default on a GPU.
+
+    Returns:
+        float32 ``(B, V)``, >= 0.
     """
     if not torch.is_grad_enabled():
         return pool(
-            hidden, lengths, weight, bias, activation_name=activation_name, pooling="max", tile=tile
+            hidden, mask, weight, bias, activation_name=activation_name, pooling=pooling, tile=tile
         )
-    weights: Tensor = _MaxPool.apply(hidden, weight, bias, tuple(lengths), activation_name, tile)
+    fixed = hidden.is_cuda if fixed_shapes is None else fixed_shapes
+    if pooling == "sum":
+        summed: Tensor = _SumPool.apply(hidden, mask, weight, bias, activation_name, tile)
+        return summed
+    weights: Tensor = _MaxPool.apply(hidden, mask, weight, bias, activation_name, leak, tile, fixed)
     return weights
-
-
-def leaky_max_pool(
-    hidden: Tensor, lengths: Sequence[int], weight: Tensor, bias: Tensor, leak: float
-) -> Tensor:
-    """`max_pool` with ``relu`` whose gradient also reaches terms that do not fire.
-
-    There the slope of log1p(relu(x)) is 0, and what does not fire could never learn to; it is taken
-    as ``leak · exp(x)``. For a part of the vocabulary: the position of every maximum is kept.
-    """
-    weights: Tensor = _LeakyMaxPool.apply(hidden, weight, bias, tuple(lengths), leak)
-    return weights
-
-
-class _LeakyMaxPool(torch.autograd.Function):  # type: ignore[misc]
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        lengths: tuple[int, ...],
-        leak: float,
-    ) -> Tensor:
-        best = torch.empty(len(lengths), len(weight), device=hidden.device)
-        where = torch.empty(len(lengths), len(weight), dtype=torch.int32, device=hidden.device)
-        first = 0
-        for i, length in enumerate(lengths):
-            logits = F.linear(hidden[first : first + length], weight)  # (L, C)
-            best[i], position = logits.max(0)
-            where[i] = position + first
-            first += length
-        best += bias
-        ctx.save_for_backward(hidden, weight, best, where)
-        ctx.leak = leak
-        return activation("relu")(best)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, best, where = ctx.saved_tensors
-        fires = 1 / (1 + best.clamp(min=0))
-        learn = ctx.needs_input_grad[1]
-        slope = torch.where(best > 0, fires, ctx.leak * torch.exp(best.clamp(max=0)))
-        return (*_routed(gradients[0] * slope, where, hidden, weight, learn), None, None)
 
 
 class _MaxPool(torch.autograd.Function):  # type: ignore[misc]
@@ -95,63 +63,148 @@ class _MaxPool(torch.autograd.Function):  # type: ignore[misc]
     def forward(
         ctx: Any,
         hidden: Tensor,
+        mask: Tensor,
         weight: Tensor,
         bias: Tensor,
-        lengths: tuple[int, ...],
         activation_name: str,
-        tile: int,
+        leak: float,
+        tile: int | None,
+        fixed: bool,
     ) -> Tensor:
-        size = weight.shape[0]
-        best = torch.empty(len(lengths), size, dtype=torch.float32, device=hidden.device)
-        where = torch.zeros(len(lengths), size, dtype=torch.int32, device=hidden.device)
-        bias = bias.float()
-        for start in range(0, size, tile):
-            stop = min(start + tile, size)
-            logits = F.linear(hidden, weight[start:stop])  # (T, tile)
-            parts = logits.split(lengths)
-            for i, part in enumerate(parts):
-                best[i, start:stop] = part.amax(0)
-            # amax is many times faster than max with positions, which only few entries need
-            active = best[:, start:stop] + bias[start:stop] > 0  # (B, tile)
-            first = 0
-            for i, part in enumerate(parts):
-                entries = active[i].nonzero()[:, 0]
-                if len(entries):
-                    where[i, start + entries] = (part[:, entries].argmax(0) + first).int()
-                first += len(part)
-        scores = activation(activation_name)(best + bias)
-        ctx.save_for_backward(hidden, weight, scores, where)
-        ctx.activation_name = activation_name
-        return scores
+        shape = hidden.shape[0], weight.shape[0]
+        best = torch.empty(shape, dtype=torch.float32, device=hidden.device)
+        where = torch.zeros(shape, dtype=torch.int32, device=hidden.device)
+        repeated = repeat_first(hidden, mask)
+        shift = bias.detach().float()
+        ctx.dtype = weight.dtype
+        for start, stop in tiles(hidden, weight, "max", tile):
+            logits = F.linear(repeated, weight[start:stop])  # (B, L, tile)
+            ctx.dtype = logits.dtype  # that of autocast, if it is on
+            if fixed or leak:
+                best[:, start:stop], where[:, start:stop] = logits.max(1)
+                continue
+            # amax is many times faster on a CPU than max with positions, which few entries need
+            peaks = logits.amax(1)
+            best[:, start:stop] = peaks
+            texts, entries = (peaks + shift[start:stop] > 0).nonzero(as_tuple=True)
+            where[texts, entries + start] = logits[texts, :, entries].argmax(1).int()
+        best += shift
+        # a maximum found in padding is that of the first token, which stands there as well
+        where *= mask.gather(1, where.long())
+        ctx.save_for_backward(hidden, weight, best, where)
+        ctx.activation_name, ctx.leak, ctx.tile, ctx.fixed = activation_name, leak, tile, fixed
+        return activation(activation_name)(best)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, scores, where = ctx.saved_tensors
-        if ctx.activation_name == "relu":
-            slope = torch.exp(-scores)
+        hidden, weight, best, where = ctx.saved_tensors
+        flow = gradients[0] * _slope(best, ctx.activation_name, ctx.leak)  # (B, V)
+        _, learn_weight, _ = learn = [ctx.needs_input_grad[i] for i in (0, 2, 3)]
+        if ctx.fixed:
+            parts = _scattered(flow, where, hidden, weight, ctx.tile)
+            found = _products(parts, hidden, weight, ctx.dtype, learn_weight)
         else:
-            slope = torch.exp(-scores - torch.expm1(scores))
-        flow = gradients[0] * slope * (scores > 0)  # (B, V)
-        learn = ctx.needs_input_grad[1]
-        return (*_routed(flow, where, hidden, weight, learn), None, None, None)
+            found = _routed(flow, where, hidden, weight, learn_weight)
+        to_bias = flow.sum(0) if learn[2] else None
+        return (found[0], None, found[1], to_bias, None, None, None, None)
+
+
+class _SumPool(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        mask: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        activation_name: str,
+        tile: int | None,
+    ) -> Tensor:
+        ctx.save_for_backward(hidden, mask, weight, bias)
+        ctx.activation_name, ctx.tile = activation_name, tile
+        ctx.autocast = torch.is_autocast_enabled(hidden.device.type)
+        ctx.dtype = torch.get_autocast_dtype(hidden.device.type) if ctx.autocast else weight.dtype
+        return pool(
+            hidden, mask, weight, bias, activation_name=activation_name, pooling="sum", tile=tile
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, mask, weight, bias = ctx.saved_tensors
+        states, real = hidden.to(ctx.dtype), mask[:, :, None]
+        to_bias = torch.zeros_like(bias)
+
+        def parts() -> Iterator[tuple[int, int, Tensor]]:
+            for start, stop in tiles(hidden, weight, "sum", ctx.tile):
+                part = weight[start:stop].to(ctx.dtype)
+                logits = F.linear(states, part, bias[start:stop].to(ctx.dtype)).float()
+                slope = _slope(logits, ctx.activation_name) * real
+                flow = gradients[0][:, None, start:stop] * slope  # (B, L, tile)
+                to_bias[start:stop] = flow.sum((0, 1))
+                yield start, stop, flow
+
+        to_hidden, to_weight = _products(
+            parts(), hidden, weight, ctx.dtype, ctx.needs_input_grad[2]
+        )
+        return (to_hidden, None, to_weight, to_bias, None, None)
+
+
+def _slope(logits: Tensor, activation_name: str, leak: float = 0.0) -> Tensor:
+    """f'(x) of any shape."""
+    above = logits.clamp(min=0)
+    slope = 1 / (1 + above)
+    if activation_name == "log1p_relu":
+        slope = slope / (1 + torch.log1p(above))
+    if leak:
+        return torch.where(logits > 0, slope, leak * torch.exp(logits.clamp(max=0)))
+    return slope * (logits > 0)
+
+
+def _scattered(
+    flow: Tensor, where: Tensor, hidden: Tensor, weight: Tensor, tile: int | None
+) -> Iterator[tuple[int, int, Tensor]]:
+    """The gradient of the maxima ``(B, V)`` as one of logits, ``(B, L, tile)`` at a time."""
+    for start, stop in tiles(hidden, weight, "sum", tile):
+        part = torch.zeros(*hidden.shape[:2], stop - start, device=flow.device)
+        part.scatter_(1, where[:, None, start:stop].long(), flow[:, None, start:stop])
+        yield start, stop, part
+
+
+def _products(
+    parts: Iterator[tuple[int, int, Tensor]],
+    hidden: Tensor,
+    weight: Tensor,
+    dtype: torch.dtype,
+    learn: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of hidden and weight (``None`` unless ``learn``) from those of the logits."""
+    flat = hidden.reshape(-1, hidden.shape[-1]).to(dtype)  # (T, H)
+    to_hidden = torch.zeros(flat.shape, dtype=torch.float32, device=flat.device)
+    to_weight = torch.empty_like(weight) if learn else None
+    for start, stop, flow in parts:
+        part = flow.reshape(len(flat), -1).to(dtype)  # (T, tile)
+        to_hidden += part @ weight[start:stop].to(dtype)
+        if to_weight is not None:
+            to_weight[start:stop] = part.T @ flat
+    return to_hidden.view(hidden.shape).to(hidden.dtype), to_weight
 
 
 def _routed(
     flow: Tensor, where: Tensor, hidden: Tensor, weight: Tensor, learn: bool
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Gradients of hidden, weight (``None`` unless ``learn``) and bias from that of the maxima
-    ``(B, V)``."""
+) -> tuple[Tensor, Tensor | None]:
+    """The same as `_products` of `_scattered`, entry by entry of what is not zero."""
     texts, entries = flow.nonzero(as_tuple=True)
-    tokens = where[texts, entries].long()
+    tokens = texts * hidden.shape[1] + where[texts, entries]
     amounts = flow[texts, entries]
-    to_hidden = torch.zeros_like(hidden, dtype=torch.float32)
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    to_hidden = torch.zeros(flat.shape, dtype=torch.float32, device=flat.device)
     to_weight = torch.zeros_like(weight, dtype=torch.float32) if learn else None
     for start in range(0, len(amounts), _CHUNK):
         part = slice(start, start + _CHUNK)
         g, t, v = amounts[part, None], tokens[part], entries[part]
         to_hidden.index_add_(0, t, g * weight[v].float())
         if to_weight is not None:
-            to_weight.index_add_(0, v, g * hidden[t].float())
+            to_weight.index_add_(0, v, g * flat[t].float())
     if to_weight is not None:
         to_weight = to_weight.to(weight.dtype)
-    return to_hidden.to(hidden.dtype), to_weight, flow.sum(0)
+    return to_hidden.view(hidden.shape).to(hidden.dtype), to_weight

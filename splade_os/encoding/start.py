@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
 
 from splade_os.encoding.backend import Backend
 from splade_os.encoding.choice import BackendName, Choice, Precision, choose, torch_device
@@ -13,25 +12,29 @@ from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.unloaded import Unloaded
 from splade_os.errors import MissingExtraError, SettingsError
 
-Head = Literal["torch", "triton"]
-
 
 def start_backend(
     part: SpladePart,
     device: str | None,
     precision: Precision | None,
     backend: BackendName,
-    *,
-    head: Head,
-    cuda_graphs: bool,
 ) -> tuple[Backend, Choice]:
     """Load a model; arguments as those of `DocumentEncoder.load`."""
     devices = _devices(device)
     choice = choose(part.folder, devices[0], precision, backend)
-    start = partial(_start, part, choice, head, cuda_graphs)
+    start = partial(_start, part, choice)
     if len(devices) == 1:
         return start(choice.device), choice
     return ParallelBackend(start, [str(each) for each in devices]), choice
+
+
+def exact_backend(part: SpladePart, running: Backend, choice: Choice) -> Backend:
+    """The model in float32 on the CPU, with the library that runs it: what is measured with it
+    is the same on every device and in every precision."""
+    if choice.backend == "none" or (choice.precision == "float32" and choice.device == "cpu"):
+        return running
+    wanted: BackendName = "onnx" if choice.backend == "onnx" else "torch"
+    return start_backend(part, "cpu", "float32", wanted)[0]
 
 
 def _devices(wish: str | None) -> list[str | None]:
@@ -56,9 +59,7 @@ def _devices(wish: str | None) -> list[str | None]:
     return names
 
 
-def _start(
-    part: SpladePart, choice: Choice, head: Head, cuda_graphs: bool, device_name: str
-) -> Backend:
+def _start(part: SpladePart, choice: Choice, device_name: str) -> Backend:
     if choice.backend == "none":
         return Unloaded(part.folder)
     if choice.graph is not None:
@@ -79,7 +80,5 @@ def _start(
                 f"torch sees no GPU, so nothing runs on {device}.",
                 hint="Check nvidia-smi and that torch was installed with CUDA; or --device cpu.",
             )
-        return CudaTransformer(part, device, dtype, head=head, graphs=cuda_graphs)
-    if head != "torch" or cuda_graphs:
-        raise SettingsError("The Triton head and CUDA graphs need a GPU.")
+        return CudaTransformer(part, device, dtype)
     return SpladeTransformer(part, device, dtype)

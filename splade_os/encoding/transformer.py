@@ -7,40 +7,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from splade_os.encoding.architecture import Architecture, Passthrough, probe
 from splade_os.encoding.backend import NonFiniteError
 from splade_os.encoding.batching import pad
 from splade_os.encoding.layout import SpladePart
 from splade_os.encoding.pooling import pool
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.vectors import Ids, SparseBatch
-
-# The transform in front of the decoder: BERT; DistilBERT; RoBERTa; ModernBERT
-TRANSFORM = (
-    "cls.predictions.transform.dense",
-    "cls.predictions.transform.LayerNorm",
-    "vocab_transform",
-    "vocab_layer_norm",
-    "lm_head.dense",
-    "lm_head.layer_norm",
-    "head.dense",
-    "head.norm",
-)
-
-
-class Passthrough(nn.Module):  # type: ignore[misc]
-    """Stands where the decoder was, so that the model returns what the decoder would get.
-
-    That is all a new architecture needs: the transform in front of the decoder differs
-    between BERT, DistilBERT, RoBERTa and ModernBERT, its place does not.
-    """
-
-    bias = None  # BERT's set_output_embeddings reads it
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return hidden
 
 
 class SpladeTransformer:
@@ -61,6 +38,8 @@ class SpladeTransformer:
     """
 
     batch_tokens = 1024
+    batch_bytes: int | None = None
+    buckets: tuple[int, ...] = ()
     ahead = 1
 
     def __init__(self, part: SpladePart, device: torch.device, dtype: torch.dtype) -> None:
@@ -69,31 +48,23 @@ class SpladeTransformer:
         self.part, self.device, self._device = part, str(device), device
         self._activation, self._pooling = part.activation, part.pooling
         self.precision = str(dtype).removeprefix("torch.")
-        model = _load(part).to(device).eval()
+        model = load_masked_lm(part)
+        self.architecture = self._look_at(model)
+        model = model.to(device)
         decoder = model.get_output_embeddings()
-        if decoder is None or decoder.weight.dim() != 2:
-            raise ModelError(f"{part.folder}: a {part.family} model without a masked-LM decoder.")
         self.bias: Tensor | None = None if decoder.bias is None else decoder.bias.detach()
         if dtype != torch.float32:
-            _lower(model, dtype)
+            _lower(model, dtype, self.architecture.transform)
         self.weight: Tensor = decoder.weight.detach()  # (V, H)
         model.set_output_embeddings(Passthrough())
         self.model = model
-        self.vocabulary_size = int(self.weight.shape[0])
-        self._try()
+        self.vocabulary_size = self.architecture.vocabulary_size
+        self.max_length = self.architecture.max_length
+        self([np.zeros(1, np.int32)])  # a lack of memory shows now, not in the middle of a corpus
 
-    def _try(self) -> None:
-        """One token through the model: what its configuration breaks shows now, not in the
-        middle of a corpus."""
-        try:
-            self([np.zeros(1, np.int32)])
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # whatever a wrong number in config.json leads to
-            raise ModelError(
-                f"{self.part.folder} was loaded but does not run: {type(error).__name__}: {error}",
-                hint=f"Check {self.part.folder / 'config.json'}, or save the model again.",
-            ) from error
+    def _look_at(self, model: Any) -> Architecture:
+        """In float32, on the CPU, before the decoder is taken out."""
+        return probe(model, str(self.part.folder))
 
     def launch(
         self, tokens: Sequence[Ids], max_active_dims: int | None
@@ -108,15 +79,16 @@ class SpladeTransformer:
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def __call__(self, tokens: Sequence[Ids]) -> Tensor:
         """Weights ``(B, V)`` float32 of texts given as token ids, none empty."""
-        lengths = [len(ids) for ids in tokens]
-        padded, mask = pad(tokens, max(lengths))
-        keep = torch.from_numpy(mask).to(self._device)
-        hidden = self.model(
-            input_ids=torch.from_numpy(padded).to(self._device), attention_mask=keep.long()
-        ).logits  # (B, L, H): the decoder passes through
+        padded, mask = pad(tokens, max(len(ids) for ids in tokens), pad_id=self.architecture.pad_id)
+        real = torch.from_numpy(mask).to(self._device)
+        return self._weights(torch.from_numpy(padded).to(self._device), real, real.long())
+
+    def _weights(self, ids: Tensor, real: Tensor, attention_mask: Tensor) -> Tensor:
+        """Weights ``(B, V)`` of ids and real places ``(B, L)``, without a wait for the device."""
+        hidden = self.model(input_ids=ids, attention_mask=attention_mask).logits  # (B, L, H)
         return pool(
-            hidden[keep].to(self.weight.dtype),  # (T, H): padding takes no part
-            lengths,
+            hidden.to(self.weight.dtype),
+            real,
             self.weight,
             self.bias,
             activation_name=self._activation,
@@ -124,31 +96,40 @@ class SpladeTransformer:
         )
 
 
-def sparsify(dense: Tensor, max_active_dims: int | None) -> SparseBatch:
+def to_numpy(tensors: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
+    """Copies on the host."""
+    return [tensor.cpu().numpy() for tensor in tensors]
+
+
+def sparsify(
+    dense: Tensor,
+    max_active_dims: int | None,
+    fetch: Callable[[Sequence[Tensor]], list[npt.NDArray[Any]]] = to_numpy,
+) -> SparseBatch:
     """Weights ``(B, V)`` on any device → rows of what is above zero, the heaviest only.
+
+    Args:
+        fetch: copies tensors to the host.
 
     Raises:
         NonFiniteError: naming the first row with NaN or infinity.
     """
     # NaN and infinity survive a maximum, so one number per row says whether there are any
-    finite = torch.isfinite(dense.amax(1)).cpu()
-    if not bool(finite.all()):
-        raise NonFiniteError(int((~finite).nonzero()[0]))
+    finite = torch.isfinite(dense.amax(1))
     if max_active_dims is not None and max_active_dims < dense.shape[1]:
         top = dense.topk(max_active_dims, dim=1)
         dense = torch.zeros_like(dense).scatter_(1, top.indices, top.values)
     rows, columns = dense.nonzero(as_tuple=True)
     counts = torch.bincount(rows, minlength=dense.shape[0])
-    indptr = np.concatenate(([0], counts.cpu().numpy().cumsum())).astype(np.int64)
-    return SparseBatch(
-        indptr,
-        columns.to(torch.int32).cpu().numpy(),
-        dense[rows, columns].cpu().numpy(),
-        dense.shape[1],
-    )
+    wanted = (finite, counts, columns.to(torch.int32), dense[rows, columns])
+    finite_rows, row_counts, indices, values = fetch(wanted)
+    if not finite_rows.all():
+        raise NonFiniteError(int(np.flatnonzero(~finite_rows)[0]))
+    indptr = np.concatenate(([0], row_counts.cumsum())).astype(np.int64)
+    return SparseBatch(indptr, indices, values, dense.shape[1])
 
 
-def _lower(model: nn.Module, dtype: torch.dtype) -> None:
+def _lower(model: nn.Module, dtype: torch.dtype, transform: Sequence[str]) -> None:
     """All weights but the transform's, which stay as they were stored. Buffers stay as well:
     rotary frequencies must not be rounded."""
 
@@ -156,15 +137,19 @@ def _lower(model: nn.Module, dtype: torch.dtype) -> None:
         return (arguments[0].float(), *arguments[1:])
 
     for name, module in model.named_modules():
-        if name in TRANSFORM:
+        if name in transform:
             module.register_forward_pre_hook(widen)
             continue
         for parameter in module.parameters(recurse=False):
             parameter.data = parameter.data.to(dtype)
 
 
-def _load(part: SpladePart) -> Any:
-    """In float32."""
+def load_masked_lm(part: SpladePart) -> Any:
+    """The transformers model of a folder, in float32, on the CPU, to be run and not trained.
+
+    Raises:
+        ModelError: see `SpladeTransformer`.
+    """
     try:
         from transformers import AutoModelForMaskedLM
         from transformers.utils import logging
@@ -204,4 +189,4 @@ def _load(part: SpladePart) -> Any:
     for name, tensor in model.named_parameters():
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{part.folder}: tensor {name} holds NaN or infinity.")
-    return model
+    return model.eval()

@@ -22,7 +22,10 @@ class Unloaded:
     """
 
     device, precision = "none", "none"
+    max_length: int | None = None
     batch_tokens = 1024
+    batch_bytes: int | None = None
+    buckets: tuple[int, ...] = ()
     ahead = 1
 
     def __init__(self, folder: Path) -> None:

@@ -193,9 +193,8 @@ def _checkpoint(part: ModelPart) -> _Start:
             "it would start with random weights there.",
             hint="Take a checkpoint with its masked-LM head (…ForMaskedLM).",
         )
-    positions = int(getattr(mlm.config, "max_position_embeddings", 512))
-    if mlm.config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"}:
-        positions -= 2  # their positions begin at 2
+    side = DocumentSide(mlm, part.activation or "relu", part.pooling or "max")
+    positions = side.architecture.max_length or 512
     known = [n for n in (tokenizer.model_max_length, positions) if n < _NO_LIMIT]
     length = min(part.max_length or min(known), positions)
     folder = _temporary()
@@ -204,7 +203,6 @@ def _checkpoint(part: ModelPart) -> _Start:
     files = SideFiles(folder, length)
     query_length = min(part.query_max_length or length, length)
     query_files = SideFiles(_stage(folder, query_length), query_length)
-    side = DocumentSide(mlm, part.activation or "relu", part.pooling or "max")
     return side, files, query_files, None, {}, None
 
 

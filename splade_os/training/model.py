@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splade_os.encoding.architecture import Passthrough, probe
 from splade_os.encoding.lexical import LexicalPrior
-from splade_os.encoding.pooling import pool
-from splade_os.encoding.pooling_grad import max_pool
+from splade_os.encoding.pooling_grad import pool_with_gradient
 from splade_os.encoding.tokenization import TextTokenizer
-from splade_os.encoding.transformer import TRANSFORM, Passthrough
 from splade_os.training.query_table import QueryTable
 from splade_os.vectors import Ids, SparseBatch
 from splade_os.vocabulary import Vocabulary
@@ -54,26 +53,29 @@ class DocumentSide(nn.Module):  # type: ignore[misc]
 
     def __init__(self, mlm: Any, activation: str, pooling: str) -> None:
         super().__init__()
+        self.architecture = probe(mlm, str(mlm.config.name_or_path or mlm.config.model_type))
         self.decoder = mlm.get_output_embeddings()
         mlm.set_output_embeddings(Passthrough())
         self.mlm = mlm
-        for name, module in mlm.named_modules():
-            if name in TRANSFORM:
-                module.forward = _in_float32(module.forward)
+        for name in self.architecture.transform:
+            module = mlm.get_submodule(name)
+            module.forward = _in_float32(module.forward)
         self.activation, self.pooling = activation, pooling
-        self.vocabulary_size = int(self.decoder.weight.shape[0])
+        self.vocabulary_size = self.architecture.vocabulary_size
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Weights ``(B, V)`` float32 of padded ids ``(B, L)``; ``lengths`` as in the mask."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Weights ``(B, V)`` float32 of padded ids ``(B, L)``."""
         hidden = self.mlm(input_ids=input_ids, attention_mask=attention_mask).logits  # (B, L, H)
-        hidden = hidden[attention_mask.bool()]  # (T, H)
         weight, bias = self.decoder.weight, self.decoder.bias
         if bias is None:
             bias = torch.zeros(len(weight), device=weight.device)
-        if self.pooling == "max":
-            return max_pool(hidden, lengths, weight, bias, self.activation)
-        return pool(
-            hidden, lengths, weight, bias, activation_name=self.activation, pooling=self.pooling
+        return pool_with_gradient(
+            hidden,
+            attention_mask.bool(),
+            weight,
+            bias,
+            activation_name=self.activation,
+            pooling=self.pooling,
         )
 
     def whole(self) -> Any:
@@ -152,9 +154,7 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
     def encode_documents(self, features: Features) -> Tensor:
         """Learned weights ``(B, V)``, without the lexical prior; outside training cut to
         ``max_active_dims``."""
-        weights = self.document(
-            features["input_ids"], features["attention_mask"], features["lengths"]
-        )
+        weights = self.document(features["input_ids"], features["attention_mask"])
         if self.cut or not self.training:
             return heaviest(weights, self.max_active_dims)
         return weights
@@ -243,7 +243,7 @@ class TextEncoder:
             d.prompt,
             q.prompt,
             prior,
-            vocabulary.id("[PAD]") or vocabulary.id("<pad>") or 0,
+            model.document.architecture.pad_id,
         )
 
     def queries(self, texts: Sequence[str]) -> Features:

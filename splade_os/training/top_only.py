@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from splade_os.encoding.batching import token_budget
 from splade_os.encoding.pooling import pool
-from splade_os.encoding.pooling_grad import leaky_max_pool
+from splade_os.encoding.pooling_grad import pool_with_gradient
 from splade_os.encoding.transformer import sparsify
 from splade_os.errors import SettingsError, TrainingError
 from splade_os.training.batches import BatchSampler
@@ -248,9 +248,9 @@ class TopTrainer:
             for block in token_budget(states.lengths, 8 * TOKENS):
                 order += block.tolist()
                 with torch.no_grad(), self._context():
-                    hidden, lengths = self._hidden(block.tolist(), states)
+                    hidden, mask = self._hidden(block.tolist(), states)
                     weights = pool(
-                        hidden, lengths, self._decoder.weight, self._decoder.bias,
+                        hidden, mask, self._decoder.weight, self._decoder.bias,
                         activation_name="relu", pooling="max",
                     )  # fmt: skip
                 blocks.append(sparsify(weights, _START_TERMS))
@@ -362,27 +362,33 @@ class TopTrainer:
 
     def _weights(self, documents: list[int], columns: Tensor, states: TokenStates) -> Tensor:
         with self._context():
-            hidden, lengths = self._hidden(documents, states)
+            hidden, mask = self._hidden(documents, states)
             weight, bias = self._decoder.weight[columns], self._decoder.bias[columns]
-            return leaky_max_pool(hidden, lengths, weight, bias, self._part.leak)
+            return pool_with_gradient(
+                hidden, mask, weight, bias, leak=self._part.leak, tile=len(columns)
+            )
 
-    def _hidden(self, documents: Sequence[int], states: TokenStates) -> tuple[Tensor, list[int]]:
-        """What the decoder gets ``(T, H)``, document after document, and the tokens of each."""
+    def _hidden(self, documents: Sequence[int], states: TokenStates) -> tuple[Tensor, Tensor]:
+        """What the decoder gets ``(B, L, H)``, and its real places ``(B, L)``."""
         given, lengths = states[documents]
-        given = given.to(self.model.device)
+        texts = given.to(self.model.device).split(lengths)
+        padded = nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
+        real = torch.tensor(lengths, device=padded.device)
+        mask = torch.arange(padded.shape[1], device=padded.device) < real[:, None]
         with above(self.model.document.mlm, self._part.layers) as rest:
             if not self._part.layers:  # nothing looks from one token to another
-                return rest(inputs_embeds=given[None]).logits[0], lengths
-            texts = given.split(lengths)
-            parts: list[Tensor] = [given] * len(texts)
+                return rest(inputs_embeds=padded).logits, mask
+            parts: list[Tensor] = list(texts)
             for block in token_budget(lengths, TOKENS):
-                padded = nn.utils.rnn.pad_sequence([texts[i] for i in block], batch_first=True)
-                real = torch.tensor([lengths[i] for i in block], device=given.device)
-                mask = torch.arange(padded.shape[1], device=given.device) < real[:, None]
-                found = rest(inputs_embeds=padded, attention_mask=mask.long()).logits
+                longest = max(lengths[i] for i in block)
+                rows = torch.from_numpy(block).to(padded.device)
+                found = rest(
+                    inputs_embeds=padded[rows, :longest],
+                    attention_mask=mask[rows, :longest].long(),
+                ).logits
                 for row, i in enumerate(block):
                     parts[i] = found[row, : lengths[i]]
-        return torch.cat(parts), lengths
+        return nn.utils.rnn.pad_sequence(parts, batch_first=True), mask
 
     def _evaluate(self, step: int, log: list[dict[str, Any]]) -> dict[str, float]:
         """nDCG@10 by collection."""
