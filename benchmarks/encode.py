@@ -6,7 +6,7 @@ Models of the shapes of the published seeds, with random weights (speed does not
 and a decoder bias shifted so that some 200 dimensions fire. Peer and we in one run, on the same
 texts and the same weights, outputs compared. Every measurement is a process of its own, so that
 peak memory is its own; best of three. Quality of bf16 and int8 is nDCG@10 of the starter on
-SciFact against its own fp32. On a machine with a GPU the GPU rows run as well.
+SciFact against its own fp32. (`gpu.py` has the rows of a GPU.)
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ GOALS = {
 }
 MEMORY_GOAL = 8.0
 QUALITY_GOALS = {"bfloat16": 0.002, "int8": 0.005}  # nDCG@10 that may be lost
-# on a GPU: ratio to the peer, and docs/s on an H200
-GPU_GOALS = {"distilbert-80": (4, 36_700), "distilbert-256": (4, 11_200), "mini-80": (6, 100_000)}
-GPU_DOCUMENTS = 50_000
 COMPARED = 256  # of these the output is compared
 REPEATS = 3
 SCIFACT = Path(__file__).parents[2] / "shared" / "data" / "scifact"
@@ -108,7 +105,7 @@ def make_texts(count: int, mean: int) -> list[str]:
 def worker(what: str, model: str, texts_file: str, out: str) -> None:
     """One measurement; prints docs/s and the peak of memory above the loaded model.
 
-    ``what``: ``peer:DEVICE:DTYPE:BATCH`` or ``ours:DEVICE:DTYPE:BACKEND:HEAD:GRAPHS``.
+    ``what``: ``peer:DEVICE:DTYPE:BATCH`` or ``ours:DEVICE:DTYPE:BACKEND``.
     """
     import time
 
@@ -129,21 +126,16 @@ def worker(what: str, model: str, texts_file: str, out: str) -> None:
     else:
         from splade_os import DocumentEncoder
 
-        backend, head, graphs = rest
         ours = DocumentEncoder.load(
             model,
             device=device,
             dtype=dtype,  # type: ignore[arg-type]
-            backend=backend,  # type: ignore[arg-type]
-            head=head,  # type: ignore[arg-type]
-            cuda_graphs=bool(int(graphs)),
+            backend=rest[0],  # type: ignore[arg-type]
         )
 
         def encode(texts: list[str]) -> Any:
             return ours.encode(texts)
 
-    if device != "cpu":
-        encode(texts[:4096])  # compiles kernels, captures graphs
     before = resident()
     forget_peak()
     best = 0.0
@@ -202,8 +194,6 @@ def main() -> None:
         for case in filter(None, arguments.cases.split(",")):
             rows += cpu_rows(case, root, arguments.documents)
         rows += quality_rows(root, arguments.scifact, arguments.scifact_documents)
-        for case in GPU_GOALS:
-            rows += gpu_rows(case, root)
     for r in rows:
         print(
             f"{r['case']:<36} {r['ours']!s:>8} {r['peer']!s:>8} {r['unit']:<7} {r['ratio']!s:>6} "
@@ -241,12 +231,12 @@ def cpu_rows(case: str, root: Path, documents: int) -> list[dict[str, Any]]:
     measure("peer:cpu:float32:1", model, texts, root / "other.npy")
     # what the peer's own batch size changes in its output
     noise = int(((np.load(root / "other.npy") > 0) != (expected > 0)).sum())
-    modes = {"torch float32": "ours:cpu:float32:torch:torch:0"}
-    modes |= {"onnx float32": "ours:cpu:float32:onnx:torch:0"}
-    modes |= {"onnx int8": "ours:cpu:int8:onnx:torch:0"}
+    modes = {"torch float32": "ours:cpu:float32:torch"}
+    modes |= {"onnx float32": "ours:cpu:float32:onnx"}
+    modes |= {"onnx int8": "ours:cpu:int8:onnx"}
     native_bf16 = choose(model, "cpu", "auto").precision == "bfloat16"
     if native_bf16:
-        modes |= {"torch bfloat16": "ours:cpu:bfloat16:torch:torch:0"}
+        modes |= {"torch bfloat16": "ours:cpu:bfloat16:torch"}
     found: dict[str, dict[str, float]] = {}
     for name, what in modes.items():
         found[name] = measure(what, graphs if "onnx" in name else model, texts, root / "ours.npy")
@@ -360,52 +350,6 @@ def quality_rows(root: Path, scifact: Path, limit: int | None) -> list[dict[str,
             f"{queries:,} queries, of which one alone moves the mean by up to {1 / queries:.4f}",
         }
         for precision, bound in QUALITY_GOALS.items()
-    ]
-
-
-def gpu_rows(case: str, root: Path) -> list[dict[str, Any]]:
-    """bf16 on the first GPU; the peer at its best batch size."""
-    import numpy as np
-    import torch
-
-    goal, rate_goal = GPU_GOALS[case]
-    if not torch.cuda.is_available():
-        return [absent(f"GPU {case} bf16", "docs/s", goal, "no GPU here")]
-    shape, mean = case.split("-")
-    model, _ = models(shape, root)
-    texts, few = root / f"gpu-{case}.json", root / f"gpu-{case}-few.json"
-    documents = make_texts(GPU_DOCUMENTS, int(mean))
-    texts.write_text(json.dumps(documents))
-    few.write_text(json.dumps(documents[:COMPARED]))
-    measure("peer:cuda:float32:32", model, few, root / "exact.npy")
-    expected = np.load(root / "exact.npy")
-    peers = {
-        size: measure(f"peer:cuda:bfloat16:{size}", model, texts, root / "peer.npy")["rate"]
-        for size in (32, 128, 512)
-    }
-    size = max(peers, key=lambda size: peers[size])
-    bf16_noise = error(np.load(root / "peer.npy"), expected)
-    found, errors = {}, {}
-    for head in ("torch", "triton"):
-        for graphs in (0, 1):
-            what = f"{head} head{', graphs' * graphs}"
-            measured = measure(
-                f"ours:cuda:bfloat16:torch:{head}:{graphs}", model, texts, root / "ours.npy"
-            )
-            found[what], errors[what] = (
-                measured["rate"],
-                error(np.load(root / "ours.npy"), expected),
-            )
-    best = max(found, key=lambda what: found[what])
-    rates = ", ".join(f"{what} {found[what]:,.0f}" for what in found)
-    note = (
-        f"{best} ({rates} docs/s); peer's batch size {size} ({peers}); mean error against fp32 "
-        f"{errors[best]:.2%}, the peer's {bf16_noise:.2%}; on {torch.cuda.get_device_name()}"
-    )
-    valid = errors[best] <= max(0.02, bf16_noise)
-    return [
-        row(f"GPU {case} bf16", found[best], peers[size], goal, valid, note),
-        row(f"GPU {case} of 1,000 docs/s", found[best] / 1000, 1, rate_goal / 1000, valid, best),
     ]
 
 

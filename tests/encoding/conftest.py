@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from splade_os.encoding.cuda import CudaTransformer
+
 
 class StandInStream:
     """Work is done when it is asked for, so that there is nothing to wait for; what was recorded
@@ -50,3 +52,19 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, _stream: None)
     return torch.device("cpu")
+
+
+@pytest.fixture
+def defaults(gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose torch sees a GPU; the model lands on the device of the fixture."""
+    if torch.cuda.is_available():
+        return
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr("splade_os.encoding.choice._has_gpu", lambda: True)
+    monkeypatch.setattr(
+        "splade_os.encoding.cuda.CudaTransformer.__init__",
+        lambda self, part, _device, dtype, init=CudaTransformer.__init__: init(
+            self, part, gpu, dtype
+        ),
+    )

@@ -40,22 +40,6 @@ def random_texts(count: int, longest: int = 48) -> list[Ids]:
             for _ in range(count)]  # fmt: skip
 
 
-@pytest.fixture
-def defaults(gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine whose torch sees a GPU; the model lands on the device of the fixture."""
-    if torch.cuda.is_available():
-        return
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    monkeypatch.setattr("splade_os.encoding.choice._has_gpu", lambda: True)
-    monkeypatch.setattr(
-        "splade_os.encoding.cuda.CudaTransformer.__init__",
-        lambda self, part, _device, dtype, init=CudaTransformer.__init__: init(
-            self, part, gpu, dtype
-        ),
-    )
-
-
 def test_buckets() -> None:
     lengths = [1, 8, 9, 100, 512, 513, 769]
     assert padded_lengths(lengths, BUCKETS).tolist() == [8, 8, 16, 128, 512, 768, 1024]
