@@ -94,6 +94,7 @@ def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck
             "content_hash": content_hash(part.folder),
             "splade_os": __version__,
             "opset": _OPSET,
+            "max_length": transformer.max_length,
             "weights": shares,
         }
         (folder / MANIFEST).write_bytes(orjson.dumps(manifest))  # the checks load the graphs
