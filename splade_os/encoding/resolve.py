@@ -72,6 +72,23 @@ def _from_hub(name: str) -> FoundModel:
     return FoundModel(folder, name, revision=folder.name)
 
 
+def require_safetensors(folder: Path, kind: str = "AutoModelForMaskedLM") -> None:
+    """Refuse a folder whose weights are pickled, before anything reads them.
+
+    Args:
+        kind: transformers class that loads it, for the command in the message.
+
+    Raises:
+        ModelError: there is no ``*.safetensors`` file; the hint converts a pickled one.
+    """
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder} has no *.safetensors file. Pickled weights are never loaded.",
+            hint="Convert them once with transformers, which reads no code of them: "
+            f"{kind}.from_pretrained('{folder}').save_pretrained('{folder}').",
+        )
+
+
 def content_hash(folder: Path) -> str:
     """SHA-256 over the weights and the tokenizer of one transformer folder.
 
@@ -81,12 +98,7 @@ def content_hash(folder: Path) -> str:
     Raises:
         ModelError: no weights.
     """
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder} has no *.safetensors file. Pickled weights are never loaded.",
-            hint="Convert them once with transformers: "
-            "AutoModelForMaskedLM.from_pretrained(...).save_pretrained(...).",
-        )
+    require_safetensors(folder)
     tokenizer = folder / "tokenizer.json"
     files = [*sorted(folder.glob("*.safetensors"))]
     files.append(tokenizer if tokenizer.is_file() else folder / "vocab.txt")
