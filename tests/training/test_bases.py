@@ -79,7 +79,9 @@ def test_converted_as_the_hint_says(pickled: Path) -> None:
         _as_base(str(pickled))
     command = str(refused.value.hint).rpartition(": ")[2].removesuffix(".")
     eval(command, {"AutoModelForMaskedLM": AutoModelForMaskedLM})
-    assert _as_base(str(pickled)).vocabulary_size == _as_encoder(str(pickled)).identity.vocabulary_size
+    assert (
+        _as_base(str(pickled)).vocabulary_size == _as_encoder(str(pickled)).identity.vocabulary_size
+    )
 
 
 def test_a_damaged_base_is_named(bases: Path, tmp_path: Path) -> None:
