@@ -54,6 +54,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
         from transformers import set_seed
     except ImportError:
         raise MissingExtraError("Training", "train") from None
+    from splade_os.training.provenance import describe_base
     from splade_os.training.restoring import last_checkpoint, move_checkpoints
 
     output, checkpoints = Path(recipe.output), checkpoint_folder(recipe)
@@ -73,6 +74,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
     set_seed(trainer.args.seed)
     if recipe.stop_if_below_start is not None and checkpoint is None:
         trainer.args.eval_on_start = True
+    base = describe_base(recipe.model.base, trainer.model)
     began = time.monotonic()
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     seconds = time.monotonic() - began
@@ -93,9 +95,8 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
         _remove_if_empty(checkpoints)
         from splade_os.training.card import Run, write_card
 
-        made = Run(
-            state.global_step, seconds, log, metrics, str(trainer.args.device), _emissions(trainer)
-        )
+        device, emissions = str(trainer.args.device), _emissions(trainer)
+        made = Run(base, state.global_step, seconds, log, metrics, device, emissions)
         write_card(output, recipe, trainer.model, trainer.train_dataset, made)
     return Trained(output, state.global_step, result.training_loss, metrics, log)
 
@@ -103,11 +104,13 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
 def _train_top(recipe: Recipe, output: Path, checkpoints: Path) -> Trained:
     """Minutes long: an interrupted run begins anew, but for the states that it finds on disk."""
     from splade_os.training.card import Run, write_card
+    from splade_os.training.provenance import describe_base
     from splade_os.training.saving import save_model
     from splade_os.training.top_only import build_top_trainer
 
     arguments = training_arguments(recipe)
     trainer = build_top_trainer(in_folder(recipe), arguments)
+    base = describe_base(recipe.model.base, trainer.model)
     began = time.monotonic()
     log = trainer.run()
     best = next((entry["step"] for entry in reversed(log) if "best" in entry), None)
@@ -115,7 +118,7 @@ def _train_top(recipe: Recipe, output: Path, checkpoints: Path) -> Trained:
     save_model(trainer.model, output)
     _remove_if_empty(checkpoints)
     seconds, steps = time.monotonic() - began, arguments.max_steps
-    run = Run(steps, seconds, log, metrics, str(arguments.device))
+    run = Run(base, steps, seconds, log, metrics, str(arguments.device))
     write_card(output, recipe, trainer.model, trainer.rows, run)
     losses = [entry["loss"] for entry in log if "loss" in entry]
     return Trained(output, steps, losses[-1] if losses else 0.0, metrics, log)
