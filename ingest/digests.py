@@ -17,7 +17,7 @@ import orjson
 
 from splade_os.engines import HASH_FIELD
 from splade_os.errors import InputError
-from splade_os.identity import ModelIdentity
+from splade_os.identity import NO_VECTORS, ModelIdentity
 from splade_os.ingest.records import Record
 
 _BYTES = 9  # 72 bits, 12 characters: compared only with the same document's own
@@ -53,7 +53,7 @@ class Digests:
 
     def __init__(self, model: ModelIdentity, run: str) -> None:
         self.run = run
-        identity = model.model_dump_json(exclude={"name", "revision"}).encode()
+        identity = model.model_dump_json(exclude=set(NO_VECTORS)).encode()
         self._key = blake2b(identity, digest_size=16).digest()
 
     def of(self, record: Record) -> Digest:

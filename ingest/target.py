@@ -12,7 +12,7 @@ from splade_os.errors import (
     IndexNotFoundError,
     ModelMismatchError,
 )
-from splade_os.identity import ModelIdentity
+from splade_os.identity import ModelIdentity, short_hash
 
 
 def new_meta(
@@ -68,8 +68,9 @@ def ensure_index(
     difference = model.difference(meta.model)
     if difference:
         raise ModelMismatchError(
-            f"The index {index} was encoded with the model {meta.model.name}, and {model.name} "
-            f"is not the same: {difference}.",
+            f"The index {index} was encoded with the model {meta.model.name} (content hash "
+            f"{short_hash(meta.model.content_hash)}), and {model.name} is not the same: "
+            f"{difference}.",
             hint="Ingest into a new index, or name the model of this one.",
         )
     if field_type not in (None, meta.field_type):

@@ -49,7 +49,15 @@ class EncodingOptions(BaseModel):
         return other.model_copy(update=mine)
 
 
+NO_VECTORS = frozenset({"name", "revision", "query_hash"})
+"""Fields of `ModelIdentity` that change no vector of a document."""
+_HASHES = frozenset({"content_hash", "fold_idf"})
 OPTION_NAMES = tuple(EncodingOptions.model_fields)
+
+
+def short_hash(digits: str) -> str:
+    """As much of a SHA-256 as a person compares."""
+    return digits[:12]
 
 
 class ModelIdentity(BaseModel):
@@ -57,7 +65,9 @@ class ModelIdentity(BaseModel):
 
     Attributes:
         name: folder name, hub name or ``starter``: how a client finds the model again.
-        content_hash: SHA-256 over weights, tokenizer and configuration of the folder.
+        content_hash: SHA-256 over weights and tokenizer of the document side.
+        query_hash: SHA-256 over what IDF queries are made of, the tokenizer and the table of the
+            query side; ``""`` = not noted. Changes no document.
         revision: commit of the hub, if it came from there.
         activation: ``relu`` = log1p(relu(x)), ``log1p_relu`` = log1p(log1p(relu(x))).
         pooling: ``max`` or ``sum`` over the tokens.
@@ -78,6 +88,7 @@ class ModelIdentity(BaseModel):
 
     name: str
     content_hash: str
+    query_hash: str = ""
     revision: str | None = None
     activation: str
     pooling: str
@@ -106,9 +117,11 @@ class ModelIdentity(BaseModel):
         The name does not count: the same model may lie in another folder.
         """
         for field in type(self).model_fields:
-            if field in {"name", "revision"}:
+            if field in NO_VECTORS:
                 continue
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:
+                if field in _HASHES:
+                    mine, theirs = short_hash(mine), short_hash(theirs)
                 return f"{field.replace('_', ' ')} {mine!r} against {theirs!r}"
         return None

@@ -175,12 +175,13 @@ def load_encoder(
 ) -> DocumentEncoder:
     """The encoder that the user names, else the one that the index names."""
     from splade_os.encoding import DocumentEncoder
+    from splade_os.encoding.resolve import resolve_recorded
     from splade_os.errors import IndexNotFoundError
     from splade_os.settings import DEFAULT_MODEL
 
     try:
         of_index = engine.index_meta(index).model
-        model = model or of_index.name
+        model = model or resolve_recorded(of_index, index).name
         chosen = chosen.over(of_index.options())
     except IndexNotFoundError:
         model = model or DEFAULT_MODEL

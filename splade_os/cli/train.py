@@ -29,7 +29,7 @@ from splade_os.cli.options import json_option
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on from the last checkpoint in the output folder, or begin if there is none.",
+    help="Go on from the last checkpoint (in OUT.checkpoints), or begin if there is none.",
 )
 @json_option
 def train(

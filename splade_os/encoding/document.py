@@ -18,7 +18,7 @@ from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_
 from splade_os.encoding.lexical import LexicalPrior, mean_weight
 from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.query import IdfQueryEncoder
-from splade_os.encoding.resolve import content_hash, resolve_model
+from splade_os.encoding.resolve import content_hash, query_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers, scale
 from splade_os.encoding.start import exact_backend, start_backend
 from splade_os.encoding.tokenization import TextTokenizer
@@ -149,6 +149,7 @@ class DocumentEncoder:
             name=found.name,
             revision=found.revision,
             content_hash=content_hash(part.folder),
+            query_hash=query_hash(layout.query),
             activation=part.activation or "",
             pooling=part.pooling or "",
             max_length=length,

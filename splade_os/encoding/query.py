@@ -129,7 +129,7 @@ def load_query_encoder(
 
 
 def _read_tokenizer(model: str) -> tuple[ModelLayout, TextTokenizer]:
-    layout = read_layout(resolve_model(model).folder)
+    layout = read_layout(resolve_model(model, weights=False).folder)
     part = layout.query
     tokenizer = TextTokenizer(
         part.folder,

@@ -7,11 +7,21 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from splade_os.encoding.layout import SpladePart, StaticPart, read_layout
 from splade_os.errors import ModelError
+from splade_os.identity import ModelIdentity, short_hash
 
 STARTER = "starter"
 # What a model needs; never pickled weights, code, or another framework's copy.
 _PATTERNS = ["*.json", "*.safetensors", "vocab.txt"]
+_QUERY_PATTERNS = ["*.json", "query_*/*.safetensors", "vocab.txt"]  # the table of an IDF query
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+)
 _IGNORED = ["onnx/*", "openvino/*", "checkpoint-*"]
 
 
@@ -30,11 +40,14 @@ class FoundModel:
     revision: str | None = None
 
 
-def resolve_model(model: str) -> FoundModel:
+def resolve_model(model: str, *, weights: bool = True) -> FoundModel:
     """Find a model: ``starter``, a folder, or a name on the Hugging Face hub.
 
     The starter comes with the package; a hub model is downloaded once into the hub's own
     cache (``HF_HUB_OFFLINE=1`` uses only what is there).
+
+    Args:
+        weights: download the transformer's as well; an IDF query does without.
 
     Raises:
         ModelError: no such folder, and the hub does not have it or cannot be reached.
@@ -49,7 +62,26 @@ def resolve_model(model: str) -> FoundModel:
             f"There is no model folder {model}.",
             hint="Name a folder, a hub name like org/model, or 'starter'.",
         )
-    return _from_hub(model)
+    return _from_hub(model, _PATTERNS if weights else _QUERY_PATTERNS)
+
+
+def resolve_recorded(recorded: ModelIdentity, index: str, *, weights: bool = True) -> FoundModel:
+    """Find the model of an index by the name that the index holds.
+
+    Raises:
+        ModelError: it is not on this machine; the message says how to know the right one.
+    """
+    try:
+        return resolve_model(recorded.name, weights=weights)
+    except ModelError as error:
+        short = short_hash(recorded.content_hash)
+        raise ModelError(
+            f"The index {index} was encoded with the model {recorded.name} (content hash {short}), "
+            f"which is not to be had here. {error.message}",
+            hint="Name the folder where that model lies on this machine: --model FOLDER (model= in "
+            f"Python). splade-os model show FOLDER prints the content hash {short}... of the right "
+            "one.",
+        ) from error
 
 
 def starter_folder() -> Path:
@@ -57,11 +89,11 @@ def starter_folder() -> Path:
     return Path(__file__).parents[1] / "models" / STARTER
 
 
-def _from_hub(name: str) -> FoundModel:
+def _from_hub(name: str, patterns: list[str]) -> FoundModel:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=_PATTERNS, ignore_patterns=_IGNORED))
+        folder = Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=_IGNORED))
     except Exception as error:  # the hub's client raises its own, httpx's and OS errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
@@ -70,6 +102,28 @@ def _from_hub(name: str) -> FoundModel:
             hint="Check the name and the network, or copy the model folder here and name it.",
         ) from error
     return FoundModel(folder, name, revision=folder.name)
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a transformer's folder holds its weights, in the format that is read."""
+    return any(folder.glob("*.safetensors"))
+
+
+def require_safetensors(folder: Path, kind: str = "AutoModelForMaskedLM") -> None:
+    """Refuse a folder whose weights are pickled, before anything reads them.
+
+    Args:
+        kind: transformers class that loads it, for the command in the message.
+
+    Raises:
+        ModelError: there is no ``*.safetensors`` file; the hint converts a pickled one.
+    """
+    if not has_weights(folder):
+        raise ModelError(
+            f"{folder} has no *.safetensors file. Pickled weights are never loaded.",
+            hint="Convert them once with transformers, which reads no code of them: "
+            f"{kind}.from_pretrained('{folder}').save_pretrained('{folder}').",
+        )
 
 
 def content_hash(folder: Path) -> str:
@@ -81,15 +135,31 @@ def content_hash(folder: Path) -> str:
     Raises:
         ModelError: no weights.
     """
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder} has no *.safetensors file. Pickled weights are never loaded.",
-            hint="Convert them once with transformers: "
-            "AutoModelForMaskedLM.from_pretrained(...).save_pretrained(...).",
-        )
-    tokenizer = folder / "tokenizer.json"
-    files = [*sorted(folder.glob("*.safetensors"))]
-    files.append(tokenizer if tokenizer.is_file() else folder / "vocab.txt")
+    require_safetensors(folder)
+    return _hash([*sorted(folder.glob("*.safetensors")), *_tokenizer(folder)])
+
+
+def query_hash(part: SpladePart | StaticPart) -> str:
+    """SHA-256 over what IDF queries of a model are made of: the tokenizer of its query side, and
+    the table, if it has one. Needs no weights of a transformer."""
+    table = [part.weights] if isinstance(part, StaticPart) else []
+    return _hash([*_tokenizer(part.folder), *table])
+
+
+def same_queries(found: FoundModel, recorded: ModelIdentity) -> bool:
+    """Whether a model's IDF queries are those of an index's model, as far as that can be known
+    without its weights: by its name, or where it has no weights that could tell another one."""
+    layout = read_layout(found.folder)
+    if not recorded.query_hash or query_hash(layout.query) != recorded.query_hash:
+        return False
+    return found.name == recorded.name or not has_weights(layout.document.folder)
+
+
+def _tokenizer(folder: Path) -> list[Path]:
+    return [folder / name for name in _TOKENIZERS if (folder / name).is_file()][:1]
+
+
+def _hash(files: list[Path]) -> str:
     whole = hashlib.sha256()
     for file in files:
         stat = file.stat()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from splade_os.encoding.layout import read_layout
-from splade_os.encoding.resolve import content_hash, resolve_model
+from splade_os.encoding.resolve import content_hash, resolve_model, same_queries
 from splade_os.engines import Engine
 from splade_os.errors import IndexFormatError, ModelMismatchError
 from splade_os.statistics import TermStatistics
@@ -21,8 +21,9 @@ def index_statistics(engine: Engine, index: str, model: str) -> TermStatistics:
         IndexFormatError: the index is none of ours, or has no statistics.
     """
     meta = engine.index_meta(index)
-    if content_hash(read_layout(resolve_model(model).folder).document.folder) != (
-        meta.model.content_hash
+    found = resolve_model(model, weights=False)
+    if not same_queries(found, meta.model) and (
+        content_hash(read_layout(found.folder).document.folder) != meta.model.content_hash
     ):
         raise ModelMismatchError(
             f"The index {index} was encoded with the model {meta.model.name}; {model} has another "

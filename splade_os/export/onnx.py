@@ -21,6 +21,7 @@ from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
+from splade_os.export.copying import copy_model
 from splade_os.export.int8 import quantise
 from splade_os.export.onnx_weights import share_weights
 from splade_os.identity import EncodingOptions
@@ -79,9 +80,8 @@ def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck
     unfinished = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     inside = part.folder.relative_to(source)
-    others = shutil.ignore_patterns("*.bin", "*.h5", "*.onnx", "*.msgpack")
     try:
-        shutil.copytree(source, unfinished, ignore=others)
+        copy_model(source, unfinished)
         if layout.document.activation is None:
             options_file = unfinished / OPTIONS_FILE
             options_file.write_bytes(orjson.dumps(chosen.model_dump(exclude_none=True)))

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-from safetensors.numpy import save_file
 
 from splade_os.encoding.document import DocumentEncoder
 from splade_os.encoding.idf import IdfTable
@@ -22,6 +21,7 @@ from splade_os.encoding.layout import OPTIONS_FILE, SpladePart, StaticPart, read
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
+from splade_os.export.tensors import save_file
 from splade_os.identity import EncodingOptions
 
 _ST = "sentence_transformers"
@@ -173,7 +173,7 @@ def export_sentence_transformers(model: str, out: str | Path, **options: Any) ->
             options=kept,
         )
         for file in (*part.folder.glob("*.safetensors*"), part.folder / "config.json"):
-            shutil.copy(file, parts.body)
+            shutil.copyfile(file, parts.body / file.name)
         tokenizer = AutoTokenizer.from_pretrained(part.folder, use_fast=True)
         tokenizer.model_max_length = part.max_length
         tokenizer.save_pretrained(parts.body)

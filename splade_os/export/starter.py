@@ -16,14 +16,16 @@ from typing import Any
 
 import numpy as np
 import orjson
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from splade_os.encoding import DocumentEncoder
 from splade_os.encoding.layout import OPTIONS_FILE
 from splade_os.encoding.resolve import starter_folder
 from splade_os.errors import MissingExtraError
+from splade_os.export.copying import copy_model
 from splade_os.export.idf import IDF_FILE, TOKEN_WEIGHTS_FILE
 from splade_os.export.onnx import export_onnx
+from splade_os.export.tensors import save_file
 
 _MAX_LENGTH = 256
 _MAX_ACTIVE_DIMS = 256
@@ -64,7 +66,7 @@ def build_starter(out: Path, trained: Path | None = None) -> None:
             model.mkdir()
             write_untrained(model)
         else:
-            shutil.copytree(trained, model)
+            copy_model(trained, model)
         _halve(model)
         if trained is None:  # training keeps the prior that it began with
             options = model / OPTIONS_FILE
@@ -76,8 +78,6 @@ def build_starter(out: Path, trained: Path | None = None) -> None:
     for name in (IDF_FILE, TOKEN_WEIGHTS_FILE):
         (out / name).unlink(missing_ok=True)  # splade-os export starter --to idf writes them
     shutil.copy(starter_folder() / "README.md", out)
-    for file in out.rglob("*.safetensors"):
-        file.chmod(0o644)
 
 
 def _halve(folder: Path) -> None:

@@ -17,7 +17,13 @@ import numpy as np
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.encoding.layout import read_layout
 from splade_os.encoding.query import IdfQueryEncoder, QueryEncoder, load_query_encoder
-from splade_os.encoding.resolve import content_hash, resolve_model
+from splade_os.encoding.resolve import (
+    content_hash,
+    has_weights,
+    resolve_model,
+    resolve_recorded,
+    same_queries,
+)
 from splade_os.engines import IndexMeta, QueryPipeline, SearchRequest, SearchResponse
 from splade_os.engines.ml_commons import hinted
 from splade_os.errors import (
@@ -27,6 +33,7 @@ from splade_os.errors import (
     ModelMismatchError,
     SettingsError,
 )
+from splade_os.identity import short_hash
 from splade_os.search.options import SearchOptions
 from splade_os.search.plan import (
     Page,
@@ -124,7 +131,7 @@ class SearchSteps:
         """
         if mode not in self._encoders:
             meta = yield from self.meta()
-            name = yield Work(lambda: self._checked_model(meta))
+            name = yield Work(lambda: self._checked_model(meta, mode))
             if meta.model.fold_idf:
                 self._encoders[mode] = yield Work(lambda: self._bare(mode, name, meta))
             elif mode == "idf":
@@ -179,12 +186,23 @@ class SearchSteps:
         options = meta.model.model_dump(include=told)
         return load_query_encoder(name, "encoder", device=self._device, **options)
 
-    def _checked_model(self, meta: IndexMeta) -> str:
+    def _checked_model(self, meta: IndexMeta, mode: EncoderMode) -> str:
         """Where the model lies, once it is known to be the one that encoded the index."""
-        wanted = meta.model
+        wanted, weights = meta.model, mode != "idf"
+        if self._model is None:
+            found = resolve_recorded(wanted, self._index, weights=weights)
+        else:
+            found = resolve_model(self._model, weights=weights)
         name = self._model or wanted.name
-        if self._check:
-            part = read_layout(resolve_model(name).folder).document
+        if self._check and not (mode == "idf" and same_queries(found, wanted)):
+            part = read_layout(found.folder).document
+            if mode == "idf" and wanted.query_hash and not has_weights(part.folder):
+                raise ModelMismatchError(
+                    f"The index {self._index} was encoded with the model {wanted.name} (content "
+                    f"hash {short_hash(wanted.content_hash)}), and {name} is not the same: its "
+                    "query side has another tokenizer or table.",
+                    hint="Name the model of the index with model= or --model.",
+                )
             have = wanted.model_copy(
                 update={
                     "content_hash": content_hash(part.folder),
@@ -196,8 +214,9 @@ class SearchSteps:
             difference = have.difference(wanted)
             if difference:
                 raise ModelMismatchError(
-                    f"The index {self._index} was encoded with the model {wanted.name}, and "
-                    f"{name} is not the same: {difference}.",
+                    f"The index {self._index} was encoded with the model {wanted.name} (content "
+                    f"hash {short_hash(wanted.content_hash)}), and {name} is not the same: "
+                    f"{difference}.",
                     hint="Name the model of the index with model= or --model.",
                 )
         return name
@@ -283,7 +302,7 @@ class SearchSteps:
         encoder = self._encoders.get("idf") or self._tokenizer
         if not isinstance(encoder, IdfQueryEncoder):
             meta = yield from self.meta()
-            name = yield Work(lambda: self._checked_model(meta))
+            name = yield Work(lambda: self._checked_model(meta, "idf"))
             encoder = self._tokenizer = yield Work(lambda: IdfQueryEncoder.unweighted(name))
         return encoder
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from splade_os.identity import EncodingOptions
 from splade_os.training.data import Rows
 from splade_os.training.model import SpladeModel, TextEncoder
+from splade_os.training.provenance import describe_data, describe_differences, hub_revisions
 from splade_os.training.recipe import Recipe
 
 _PACKAGES = (
@@ -28,6 +30,7 @@ class Run:
     """What a card tells of a run.
 
     Attributes:
+        base: what it started from (`describe_base`).
         steps, seconds: of this process.
         log: of the Trainer.
         metrics: of the last, or best, evaluation.
@@ -35,6 +38,7 @@ class Run:
         emissions: kilograms of CO2 equivalent and kilowatt-hours, where codecarbon measured them.
     """
 
+    base: str
     steps: int
     seconds: float
     log: Sequence[Mapping[str, Any]]
@@ -46,9 +50,9 @@ class Run:
 def write_card(folder: Path, recipe: Recipe, model: SpladeModel, rows: Rows, run: Run) -> Path:
     """Write ``README.md`` into the model's folder."""
     parts = [
-        _front(recipe, model, run),
+        _front(recipe, model, rows, run),
         f"# {folder.resolve().name}",
-        _architecture(recipe, model),
+        _architecture(recipe, model, run),
         _usage(folder.resolve().name, model),
         _evaluation(run),
         _training(recipe, model, rows, run),
@@ -60,7 +64,7 @@ def write_card(folder: Path, recipe: Recipe, model: SpladeModel, rows: Rows, run
     return file
 
 
-def _front(recipe: Recipe, model: SpladeModel, run: Run) -> str:
+def _front(recipe: Recipe, model: SpladeModel, rows: Rows, run: Run) -> str:
     tags = ["sentence-transformers", "sparse-encoder", "sparse", "splade", "splade-os"]
     if model.inference_free:
         tags += ["asymmetric", "inference-free"]
@@ -70,6 +74,8 @@ def _front(recipe: Recipe, model: SpladeModel, run: Run) -> str:
         "tags": tags,
         "base_model": recipe.model.base,
     }
+    if names := hub_revisions(recipe.data, rows):
+        content["datasets"] = list(names)
     if run.metrics:
         content["model-index"] = [
             {
@@ -90,7 +96,7 @@ def _front(recipe: Recipe, model: SpladeModel, run: Run) -> str:
     return f"---\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}---"
 
 
-def _architecture(recipe: Recipe, model: SpladeModel) -> str:
+def _architecture(recipe: Recipe, model: SpladeModel, run: Run) -> str:
     side = model.document
     query = {
         "encoder": "the same transformer",
@@ -100,7 +106,7 @@ def _architecture(recipe: Recipe, model: SpladeModel) -> str:
     count = sum(p.numel() for p in side.parameters())
     name = "log(1 + log(1 + relu(x)))" if side.activation == "log1p_relu" else "log(1 + relu(x))"
     rows = [
-        ("base model", f"`{recipe.model.base}`"),
+        ("base model", run.base),
         ("transformer", f"{type(side.mlm).__name__}, {count / 1e6:.1f} M parameters"),
         ("output", f"{model.vocabulary_size:,} dimensions, one per token of the vocabulary"),
         ("activation, pooling", f"{name}, {side.pooling}"),
@@ -118,6 +124,7 @@ def _architecture(recipe: Recipe, model: SpladeModel) -> str:
 
 def _usage(name: str, model: SpladeModel) -> str:
     mode = " --idf model" if model.inference_free else " --mode encoder"
+    differences = describe_differences(EncodingOptions(**model.options))
     return f"""## Usage
 
 With sentence-transformers:
@@ -130,7 +137,7 @@ queries = model.encode_query(["how do I undo a commit?"])
 documents = model.encode_document(["git reset takes the last commit back."])
 print(model.similarity(queries, documents))
 ```
-
+{f"{chr(10)}{differences}{chr(10)}" if differences else ""}
 With OpenSearch or Elasticsearch:
 
     splade-os ingest docs.jsonl --index docs --model {name}
@@ -178,7 +185,9 @@ def _training(recipe: Recipe, model: SpladeModel, rows: Rows, run: Run) -> str:
     text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=90)
     return f"""## Training
 
-{len(rows):,} rows; lengths in tokens, of {count:,} of them:
+{describe_data(recipe.data, rows)}
+
+Lengths in tokens, of {count:,} rows:
 
 {_table(("column", "shortest", "mean", "longest"), lengths)}
 

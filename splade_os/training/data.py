@@ -7,6 +7,7 @@ Whatever the file holds (pairs, triplets, columns of negatives, lists, ids into 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from splade_os.training.recipe import DataPart
 _log = logging.getLogger(__name__)
 _JSON = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz", ".jsonl.zst")
 _PARQUET = (".parquet",)
+# .../org___name/configuration/version/commit/name-train.arrow; a local file has 64 digits there
+_HUB_FILE = re.compile(r"/([^/]+___[^/]+)/[^/]+/[^/]+/([0-9a-f]{40})/[^/]+$")
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,12 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def revisions(self) -> dict[str, str]:
+        """Name (as the cache of `datasets` writes it: ``org___name``) → commit, of the data sets
+        that came from the hub."""
+        files = [Path(file["filename"]).as_posix() for file in self._table.cache_files]
+        return dict(found.groups() for found in map(_HUB_FILE.search, files) if found)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose other negatives (``negatives_pick: spread``)."""

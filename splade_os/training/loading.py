@@ -19,6 +19,7 @@ from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.encoding.transformer import SpladeTransformer
 from splade_os.errors import MissingExtraError, ModelError, SettingsError
 from splade_os.training.model import DocumentSide, SideFiles, SpladeModel
+from splade_os.training.pretrained import load_pretrained
 from splade_os.training.query_table import LinearTable, StaticTable
 from splade_os.training.recipe import LexicalPart, ModelPart
 from splade_os.vectors import Weights
@@ -166,7 +167,7 @@ def _with_decoder(running: SpladeTransformer) -> Any:
 def _checkpoint(part: ModelPart) -> _Start:
     """A plain masked-LM checkpoint."""
     try:
-        from transformers import AutoModelForMaskedLM, AutoTokenizer
+        from transformers import AutoModelForMaskedLM
     except ImportError:
         raise MissingExtraError("Training", "train") from None
     if isinstance(part.lexical_prior, LexicalPart):
@@ -175,18 +176,7 @@ def _checkpoint(part: ModelPart) -> _Start:
             "nothing.",
             hint="Train it without the prior first.",
         )
-    try:
-        mlm, report = AutoModelForMaskedLM.from_pretrained(
-            part.base, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(part.base, use_fast=True)
-    except Exception as error:  # the hub's client, transformers and safetensors raise their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"The base model {part.base} cannot be loaded: {reason}",
-            hint="Name a folder with a masked-LM checkpoint, or a hub name that can be reached.",
-        ) from error
-    missing = sorted(report["missing_keys"])
+    mlm, tokenizer, missing = load_pretrained(AutoModelForMaskedLM, part.base, "The base model")
     if missing:
         raise ModelError(
             f"{part.base} lacks {len(missing)} tensors of a masked-LM model, first {missing[0]}: "

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import orjson
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from splade_os.encoding.layout import StaticPart, read_layout
 from splade_os.errors import ModelError
+from splade_os.export.tensors import save_file
 from splade_os.training.model import SpladeModel
 from splade_os.training.query_table import LinearTable, StaticTable
 
@@ -32,6 +34,29 @@ def last_checkpoint(folder: Path) -> Path | None:
         if number:
             found.append((int(number[1]), path))
     return max(found)[1] if found else None
+
+
+def move_checkpoints(source: Path, target: Path) -> None:
+    """Put checkpoints where they are looked for first, out of the model's folder.
+
+    A checkpoint names the best one by its path, which changes with it.
+    """
+    moved = [path for path in source.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)]
+    if not moved:
+        return
+    target.mkdir(exist_ok=True)
+    for path in moved:
+        shutil.rmtree(target / path.name, ignore_errors=True)
+        path.rename(target / path.name)
+    for file in target.glob(f"checkpoint-*/{_LAST_FILE}"):
+        try:
+            state = orjson.loads(file.read_bytes())
+        except orjson.JSONDecodeError:
+            continue  # never whole: nobody resumes from it
+        best = state.get("best_model_checkpoint")
+        if best and Path(best).parent.resolve() == source.resolve():
+            state["best_model_checkpoint"] = str(target / Path(best).name)
+            file.write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2))
 
 
 def save_extra_weights(model: SpladeModel, folder: Path) -> None:

@@ -39,8 +39,8 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
 
     Args:
         recipe: see `load_recipe`.
-        resume: go on from the last whole checkpoint in the output folder, or begin if there is
-            none.
+        resume: go on from the last whole checkpoint of the output folder (`checkpoint_folder`),
+            or begin if there is none.
 
     Raises:
         SettingsError: the recipe is wrong, or the output folder holds a model already.
@@ -54,23 +54,27 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
         from transformers import set_seed
     except ImportError:
         raise MissingExtraError("Training", "train") from None
-    from splade_os.training.restoring import last_checkpoint
+    from splade_os.training.provenance import describe_base
+    from splade_os.training.restoring import last_checkpoint, move_checkpoints
 
-    output = Path(recipe.output)
-    checkpoint = last_checkpoint(output)
-    if not resume and output.is_dir() and any(output.iterdir()):
-        raise SettingsError(
-            f"The folder {output} is not empty.",
-            hint="Name another one (--out), or go on with what is there (--resume).",
-        )
+    output, checkpoints = Path(recipe.output), checkpoint_folder(recipe)
+    # before they stood beside the model, they stood in it
+    checkpoint = last_checkpoint(checkpoints) or last_checkpoint(output)
+    for folder in (output, checkpoints):
+        if not resume and folder.is_dir() and any(folder.iterdir()):
+            raise SettingsError(
+                f"The folder {folder} is not empty.",
+                hint="Name another one (--out), or go on with what is there (--resume).",
+            )
     if recipe.top_only is not None:
-        return _train_top(recipe, output)
+        return _train_top(recipe, output, checkpoints)
     if resume and checkpoint is None:
-        _log.warning("%s holds no whole checkpoint: beginning at the beginning.", output)
+        _log.warning("%s holds no whole checkpoint: beginning at the beginning.", checkpoints)
     trainer = build_trainer(recipe)
     set_seed(trainer.args.seed)
     if recipe.stop_if_below_start is not None and checkpoint is None:
         trainer.args.eval_on_start = True
+    base = describe_base(recipe.model.base, trainer.model)
     began = time.monotonic()
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     seconds = time.monotonic() - began
@@ -87,33 +91,42 @@ def train(recipe: Recipe, *, resume: bool = False) -> Trained:
     metrics = _kept_metrics(log, best)
     trainer.save_model(str(output))
     if trainer.args.should_save:
+        move_checkpoints(output, checkpoints)
+        _remove_if_empty(checkpoints)
         from splade_os.training.card import Run, write_card
 
-        made = Run(
-            state.global_step, seconds, log, metrics, str(trainer.args.device), _emissions(trainer)
-        )
+        device, emissions = str(trainer.args.device), _emissions(trainer)
+        made = Run(base, state.global_step, seconds, log, metrics, device, emissions)
         write_card(output, recipe, trainer.model, trainer.train_dataset, made)
     return Trained(output, state.global_step, result.training_loss, metrics, log)
 
 
-def _train_top(recipe: Recipe, output: Path) -> Trained:
+def _train_top(recipe: Recipe, output: Path, checkpoints: Path) -> Trained:
     """Minutes long: an interrupted run begins anew, but for the states that it finds on disk."""
     from splade_os.training.card import Run, write_card
+    from splade_os.training.provenance import describe_base
     from splade_os.training.saving import save_model
     from splade_os.training.top_only import build_top_trainer
 
     arguments = training_arguments(recipe)
     trainer = build_top_trainer(in_folder(recipe), arguments)
+    base = describe_base(recipe.model.base, trainer.model)
     began = time.monotonic()
     log = trainer.run()
     best = next((entry["step"] for entry in reversed(log) if "best" in entry), None)
     metrics = _kept_metrics(log, best)
     save_model(trainer.model, output)
+    _remove_if_empty(checkpoints)
     seconds, steps = time.monotonic() - began, arguments.max_steps
-    run = Run(steps, seconds, log, metrics, str(arguments.device))
+    run = Run(base, steps, seconds, log, metrics, str(arguments.device))
     write_card(output, recipe, trainer.model, trainer.rows, run)
     losses = [entry["loss"] for entry in log if "loss" in entry]
     return Trained(output, steps, losses[-1] if losses else 0.0, metrics, log)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _emissions(trainer: Any) -> tuple[float, float] | None:
@@ -163,6 +176,13 @@ def build_trainer(recipe: Recipe) -> Any:
     )
 
 
+def checkpoint_folder(recipe: Recipe) -> Path:
+    """Where a run keeps what it needs to go on: beside the model's folder, so that whoever copies,
+    exports or uploads the model takes no optimiser state and no pickle along."""
+    output = Path(recipe.output).resolve()
+    return output.with_name(f"{output.name}.checkpoints")
+
+
 def training_arguments(recipe: Recipe) -> Any:
     """transformers.TrainingArguments of a recipe.
 
@@ -194,7 +214,8 @@ def training_arguments(recipe: Recipe) -> Any:
     if given.get("load_best_model_at_end"):
         defaults["save_strategy"] = given.get("eval_strategy", "steps")
     try:
-        return TrainingArguments(output_dir=recipe.output, **(defaults | given))
+        folder = str(checkpoint_folder(recipe))
+        return TrainingArguments(output_dir=folder, **(defaults | given))
     except TypeError as error:
         name = str(error).split("'")[1] if "'" in str(error) else str(error)
         raise SettingsError(

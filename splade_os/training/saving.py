@@ -13,11 +13,11 @@ from typing import Any
 
 import orjson
 import torch
-from safetensors.torch import save_file
 
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.export.idf import write_table
 from splade_os.export.sentence_transformers import write_frame
+from splade_os.export.tensors import save_file
 from splade_os.training.model import SideFiles, SpladeModel
 
 

@@ -24,6 +24,7 @@ from splade_os.errors import ModelError
 from splade_os.export.starter import base_folder
 from splade_os.settings import cache_dir
 from splade_os.training.distributed import gather
+from splade_os.training.pretrained import load_pretrained
 from splade_os.training.recipe import DistillationPart, TeacherPart
 from splade_os.training.score_cache import ScoreCache
 
@@ -266,17 +267,7 @@ def _load(part: TeacherPart, device: torch.device) -> Teacher:
 
 
 def _pretrained(kind: Any, part: TeacherPart) -> tuple[Any, Any]:
-    from transformers import AutoTokenizer
-
-    try:
-        model = kind.from_pretrained(part.model, dtype=torch.float32, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(part.model)
-    except Exception as error:  # the hub's client, transformers and safetensors raise their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"The teacher {part.model} cannot be loaded: {reason}",
-            hint="Name a folder, or a hub name that can be reached.",
-        ) from error
+    model, tokenizer, _ = load_pretrained(kind, part.model, "The teacher")
     return model.eval().requires_grad_(False), tokenizer
 
 

@@ -202,7 +202,7 @@ class TopTrainer:
         """
         arguments = self._arguments
         log: list[dict[str, Any]] = []
-        output, layers = Path(self._recipe.output), self._part.layers
+        output, layers = Path(arguments.output_dir), self._part.layers
         with self._context():
             states = TokenStates(self.model, self._encoder, self._tokens, output, layers)
         teacher = self._teacher(states)

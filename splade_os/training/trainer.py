@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
@@ -19,6 +19,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from splade_os.export.tensors import save_file
 from splade_os.training.batches import BatchSampler, Collator
 from splade_os.training.data import Rows
 from splade_os.training.distributed import (
@@ -372,8 +373,7 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         folder = Path(output_dir or self.args.output_dir)
         if not self.args.should_save:
             return
-        save_model(self.model, folder)
-        torch.save(self.args, folder / "training_args.bin")
+        save_model(self.model, folder)  # and no pickle: the card says how it was trained
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # transformers rotates old checkpoints away at the end of its own: ours must be there

@@ -30,6 +30,7 @@ from splade_os.features import truncate
 from splade_os.ingest.records import Record
 from splade_os.training import train
 from splade_os.training.recipe import Recipe, describe, load_recipe, recipe_names
+from splade_os.training.run import training_arguments
 from tests.training.conftest import make_rows
 
 MakeRecipe = Callable[..., Recipe]
@@ -80,24 +81,102 @@ def test_seed(
     client.close()
 
 
-def test_recipes_are_those_of_the_cards() -> None:
-    """The table of the cards, field by field."""
-    found = {name: load_recipe(name) for name in recipe_names()}
-    for name, batch, accumulation, rate, epochs, precision, lambdas in (
-        ("gooaq", 16, 1, 2e-5, 1, "bf16", (5e-5, 3e-5)),
-        ("quora", 12, 1, 2e-5, 1, "bf16", (5e-5, 3e-5)),
-        ("mini", 16, 8, 6e-5, 6, "fp16", (5e-3, 3e-3)),
-        ("nq-inference-free", 16, 1, 2e-5, 1, "fp16", (0, 3e-3)),
-    ):
-        recipe, training = found[name], found[name].training
-        assert training["per_device_train_batch_size"] == batch
-        assert training["gradient_accumulation_steps"] == accumulation
-        assert training["learning_rate"] == rate and training["num_train_epochs"] == epochs
-        assert training[precision] is True and recipe.data.sampler == "no-duplicates"
-        assert tuple(recipe.regularisers[s].weight for s in ("query", "document")) == lambdas
-        assert [loss.kind for loss in recipe.losses] == ["infonce"]
-    assert found["nq-inference-free"].model.query.learning_rate == 1e-3
-    assert {"starter", "inference-free-kd", "symmetric-kd"} <= set(found)
+NANO = [
+    "climatefever", "dbpedia", "fever", "fiqa2018", "hotpotqa", "msmarco", "nfcorpus", "nq",
+    "quoraretrieval", "scidocs", "arguana", "scifact", "touche2020",
+]  # fmt: skip
+# What the cards print: model description, size of the data, loss, and hyperparameters. What a card
+# does not list was at the default of TrainingArguments.
+CARDS: dict[str, dict[str, Any]] = {
+    "gooaq": {
+        "base": "Luyu/co-condenser-marco", "max_length": 256, "activation": "relu",
+        "train": "sentence-transformers/gooaq", "columns": ["question", "answer"],
+        "train_rows": 3_011_496, "eval_rows": 1000, "rows": 3_012_496,
+        "query_regularizer_weight": 5e-5, "document_regularizer_weight": 3e-5,
+        "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1,
+        "learning_rate": 2e-5, "num_train_epochs": 1, "lr_scheduler_type": "linear",
+        "warmup_steps": 0, "bf16": True, "seed": 42,
+        "eval_strategy": "steps", "eval_steps": 8000, "load_best_model_at_end": True, "nano": NANO,
+    },
+    "quora": {
+        "base": "distilbert/distilbert-base-uncased", "max_length": 256, "activation": "relu",
+        "train": "sentence-transformers/quora-duplicates",
+        "columns": ["anchor", "positive", "negative"],
+        "train_rows": 99_000, "eval_rows": 1000, "rows": 100_000,
+        "query_regularizer_weight": 5e-5, "document_regularizer_weight": 3e-5,
+        "per_device_train_batch_size": 12, "gradient_accumulation_steps": 1,
+        "learning_rate": 2e-5, "num_train_epochs": 1, "lr_scheduler_type": "linear",
+        "warmup_steps": 0, "bf16": True, "seed": 42,
+        "eval_strategy": "steps", "eval_steps": 1650, "load_best_model_at_end": True,
+        "nano": ["msmarco", "nq", "nfcorpus", "quoraretrieval"],
+    },
+    "mini": {
+        "base": "prajjwal1/bert-mini", "max_length": 512, "activation": "relu",
+        "columns": ["query", "positive", "negative_1", "negative_2"],
+        "query_regularizer_weight": 5e-3, "document_regularizer_weight": 3e-3,
+        "per_device_train_batch_size": 16, "gradient_accumulation_steps": 8,
+        "learning_rate": 6e-5, "num_train_epochs": 6, "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.025, "optim": "adamw_torch_fused", "fp16": True, "seed": 42,
+        "eval_strategy": "epoch", "load_best_model_at_end": True,
+    },
+    "nq-inference-free": {
+        "base": "distilbert/distilbert-base-uncased", "max_length": 512, "activation": "relu",
+        "train": "sentence-transformers/natural-questions", "columns": ["query", "answer"],
+        "train_rows": 99_000, "eval_rows": 1000, "rows": 100_000,
+        "query_regularizer_weight": 0, "document_regularizer_weight": 3e-3,
+        "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1,
+        "learning_rate": 2e-5, "num_train_epochs": 1, "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1, "fp16": True, "seed": 42,
+        "eval_strategy": "steps", "eval_steps": 1000, "load_best_model_at_end": False,
+        "nano": ["msmarco", "nfcorpus", "nq"],
+        "table": "ones", "table_learning_rate": 1e-3, "frozen": False,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_recipe_is_that_of_its_card(name: str) -> None:
+    """Every figure that the card prints, with what TrainingArguments makes of the rest."""
+    recipe, card = load_recipe(name), dict(CARDS[name])
+    data, arguments = recipe.data, training_arguments(recipe)
+    found: dict[str, Any] = {
+        "base": recipe.model.base,
+        "max_length": recipe.model.max_length,
+        "activation": recipe.model.activation or "relu",
+        "train": data.train,
+        "columns": [data.query, *data.documents],
+        "eval_rows": data.held_out,
+        "query_regularizer_weight": recipe.regularisers["query"].weight,
+        "document_regularizer_weight": recipe.regularisers["document"].weight,
+        "fp16": recipe.training.get("fp16", False),  # a CPU takes float32 instead
+        "bf16": recipe.training.get("bf16", False),
+        "nano": [name for part in recipe.evaluation for name in part.sets],
+        "table": recipe.model.query.table,
+        "table_learning_rate": recipe.model.query.learning_rate,
+        "frozen": not recipe.model.query.trainable,
+    }
+    if "rows" in card:
+        rows = card.pop("rows")
+        assert data.limit in (rows, None)
+        found["train_rows"] = rows - data.held_out
+    for key, printed in card.items():
+        have = found[key] if key in found else getattr(arguments, key)
+        assert have == printed, (key, have, printed)
+    assert arguments.save_strategy == arguments.eval_strategy
+    if "eval_steps" in card:
+        assert arguments.save_steps == arguments.eval_steps
+    assert data.sampler == "no-duplicates"  # batch_sampler: no_duplicates
+    # SpladeLoss of SparseMultipleNegativesRankingLoss(scale=1.0) and FlopsLoss, per batch
+    (loss,) = recipe.losses
+    assert (loss.kind, loss.scale, loss.weight, loss.in_batch) == ("infonce", 1.0, 1.0, True)
+    for part in recipe.regularisers.values():
+        assert (part.kind, part.threshold, part.warmup) == ("flops", None, pytest.approx(1 / 3))
+        assert part.over == "micro-batch" and part.convention == "sentence-transformers"
+    assert recipe.model.query.kind == ("idf" if "table" in card else "encoder")
+
+
+def test_recipes_without_a_card() -> None:
+    assert {"starter", "inference-free-kd", "symmetric-kd"} <= set(recipe_names()) - set(CARDS)
 
 
 @pytest.mark.parametrize("name", recipe_names())

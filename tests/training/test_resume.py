@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from splade_os.training import train
 from splade_os.training.recipe import Recipe
 from splade_os.training.restoring import last_checkpoint
+from splade_os.training.run import checkpoint_folder
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -45,8 +46,7 @@ FULL: dict[str, Any] = {
 def weights(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in sorted(folder.rglob("*.safetensors")):
-        if "checkpoint-" not in str(file.relative_to(folder)):
-            found |= {f"{file.parent.name}/{k}": v for k, v in load_file(file).items()}
+        found |= {f"{file.parent.name}/{k}": v for k, v in load_file(file).items()}
     return found
 
 
@@ -64,11 +64,11 @@ def test_same_to_the_bit(lora: bool, recipe: MakeRecipe, tmp_path: Path) -> None
     whole = recipe("nq-inference-free", "bert", [], **changes, **{"output": str(tmp_path / "a")})
     straight = train(whole)
     assert straight.steps == 10 and straight.log[-1]["epoch"] > 1
-    cut = tmp_path / "b"
-    shutil.copytree(tmp_path / "a" / "checkpoint-6", cut / "checkpoint-6")
+    cut = tmp_path / "b.checkpoints"
+    shutil.copytree(tmp_path / "a.checkpoints" / "checkpoint-6", cut / "checkpoint-6")
     (cut / "checkpoint-8").mkdir()  # it was killed while it wrote this one
     (cut / "checkpoint-8" / "trainer_state.json").write_text('{"global_step": 8,')
-    resumed = train(whole.model_copy(update={"output": str(cut)}), resume=True)
+    resumed = train(whole.model_copy(update={"output": str(tmp_path / "b")}), resume=True)
     assert resumed.steps == 10
     later = {step: v for step, v in losses(straight.log).items() if step > 6}
     assert {s: v for s, v in losses(resumed.log).items() if s > 6} == later
@@ -89,12 +89,13 @@ def test_sigkill(recipe: MakeRecipe, tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 300
-    while time.monotonic() < end and (found := last_checkpoint(out)) is None:
+    checkpoints = checkpoint_folder(made)
+    while time.monotonic() < end and (found := last_checkpoint(checkpoints)) is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert found is not None and not (out / "modules.json").exists()
-    done = int(last_checkpoint(out).name.split("-")[1])  # type: ignore[union-attr]
+    done = int(last_checkpoint(checkpoints).name.split("-")[1])  # type: ignore[union-attr]
     assert done < 390
     short = [*command, "--set", f"training.max_steps={done + 3}"]
     answer = subprocess.run(short, env=environment, capture_output=True, text=True, check=True)

@@ -14,6 +14,7 @@ from splade_os.training import train
 from splade_os.training.checking import Collection
 from splade_os.training.recipe import Recipe
 from splade_os.training.restoring import last_checkpoint
+from splade_os.training.run import checkpoint_folder
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -43,9 +44,10 @@ def test_stops_when_it_falls(
     assert evaluations(done.log) == {0: 0.5, 2: 0.49, 4: 0.6, 6: 0.55, 8: 0.4}
     assert done.metrics["eval_dev_ndcg@10"] == 0.6
     assert "Step 4's model is kept" in caplog.text and "0.4000, was 0.5000" in caplog.text
-    kept, checkpoint = done.folder / "model.safetensors", done.folder / "checkpoint-4"
+    kept, checkpoints = done.folder / "model.safetensors", checkpoint_folder(made)
+    checkpoint = checkpoints / "checkpoint-4"
     assert kept.read_bytes() == (checkpoint / "model.safetensors").read_bytes()
-    newest = last_checkpoint(done.folder)
+    newest = last_checkpoint(checkpoints)
     assert newest is not None and newest.name == "checkpoint-8"
     assert kept.read_bytes() != (newest / "model.safetensors").read_bytes()
 

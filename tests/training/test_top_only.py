@@ -20,6 +20,7 @@ from splade_os import DocumentEncoder
 from splade_os.errors import SettingsError
 from splade_os.training import token_states, train
 from splade_os.training.recipe import Recipe
+from splade_os.training.run import checkpoint_folder
 from splade_os.training.token_states import above, body_states
 from tests.training.conftest import make_rows
 
@@ -98,7 +99,7 @@ def test_states_are_computed_once(
         patch.setattr(torch.optim.AdamW, "step", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(made)
-    kept = sorted(file.suffix for file in Path(made.output).glob("states-*"))
+    kept = sorted(file.suffix for file in checkpoint_folder(made).glob("states-*"))
     assert kept == [".f16", ".npy"]
 
     def refuse(*_: Any) -> None:

@@ -1,0 +1,92 @@
+"""What training starts from, or learns from, is read as encoding reads a model."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM
+
+from splade_os import DocumentEncoder
+from splade_os.errors import ModelError
+from splade_os.training.loading import load_model
+from splade_os.training.recipe import DistillationPart, ModelPart, TeacherPart
+from splade_os.training.teachers import Ensemble
+
+
+class _Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def _as_base(folder: str) -> Any:
+    return load_model(ModelPart(base=folder))
+
+
+def _as_teacher(kind: str) -> Callable[[str], Any]:
+    def load(folder: str) -> Any:
+        part = TeacherPart(kind=kind, model=folder)  # type: ignore[arg-type]
+        return Ensemble(DistillationPart(teachers=[part]), torch.device("cpu"))
+
+    return load
+
+
+def _as_encoder(folder: str) -> Any:
+    return DocumentEncoder.load(folder, device="cpu", activation="relu", pooling="max")
+
+
+READERS = [_as_base, _as_teacher("cross-encoder"), _as_teacher("dense"), _as_encoder]
+
+
+@pytest.fixture
+def pickled(bases: Path, tmp_path: Path) -> Path:
+    """A checkpoint with good weights in pytorch_model.bin alone."""
+    folder = tmp_path / "pickled"
+    shutil.copytree(bases / "bert", folder)
+    file = folder / "model.safetensors"
+    torch.save(load_file(file), folder / "pytorch_model.bin")
+    file.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_no_pickle_is_read(read: Callable[[str], Any], pickled: Path, tmp_path: Path) -> None:
+    """Good or evil, it is refused alike; nothing in it runs."""
+    with pytest.raises(ModelError, match="Pickled weights are never loaded") as refused:
+        read(str(pickled))
+    assert str(pickled) in str(refused.value)
+    proof = tmp_path / "it ran"
+    (pickled / "pytorch_model.bin").write_bytes(pickle.dumps(_Touch(proof)))
+    with pytest.raises(ModelError, match="Pickled weights are never loaded"):
+        read(str(pickled))
+    assert not proof.exists()
+
+
+def test_converted_as_the_hint_says(pickled: Path) -> None:
+    """The command of the message, typed as it stands."""
+    with pytest.raises(ModelError) as refused:
+        _as_base(str(pickled))
+    command = str(refused.value.hint).rpartition(": ")[2].removesuffix(".")
+    eval(command, {"AutoModelForMaskedLM": AutoModelForMaskedLM})
+    assert (
+        _as_base(str(pickled)).vocabulary_size == _as_encoder(str(pickled)).identity.vocabulary_size
+    )
+
+
+def test_a_damaged_base_is_named(bases: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(bases / "bert", folder)
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match=f"The base model {folder} cannot be loaded"):
+        _as_base(str(folder))
