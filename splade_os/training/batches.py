@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from splade_os.training.data import Row, Rows
-from splade_os.training.model import TextEncoder
+from splade_os.training.model import Features, TextEncoder
 
 
 class BatchSampler:
@@ -145,13 +145,14 @@ class Collator:
         }
 
 
-def trim(features: dict[str, Any], rows: np.ndarray[Any, Any]) -> dict[str, Any]:
+def trim(features: Features, rows: np.ndarray[Any, Any]) -> Features:
     """Some rows of features, without the padding that they do not need."""
-    lengths = [features["lengths"][i] for i in rows]
-    place = torch.from_numpy(rows).to(features["input_ids"].device)
+    place = torch.from_numpy(rows)
+    mask = features["attention_mask"][place]
+    lengths = mask.sum(1).tolist()
     longest = max(1, *lengths)
     return {
         "input_ids": features["input_ids"][place, :longest],
-        "attention_mask": features["attention_mask"][place, :longest],
+        "attention_mask": mask[:, :longest],
         "lengths": lengths,
     }
