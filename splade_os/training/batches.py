@@ -11,6 +11,7 @@ import torch
 
 from splade_os.training.data import Row, Rows
 from splade_os.training.model import Features, TextEncoder
+from splade_os.training.teacher_scores import TeacherScores
 
 
 class BatchSampler:
@@ -127,14 +128,15 @@ class Collator:
 
     def __call__(self, rows: list[Row]) -> dict[str, Any]:
         """A batch: ``queries`` and ``documents`` (column by column, ``K · B`` texts), ``columns``
-        K, ``teacher`` ``(B, K)`` or ``None``, ``prior`` of the documents or ``None``."""
+        K, ``teacher``: `TeacherScores` or ``None``, ``prior`` of the documents or ``None``."""
         columns = min(len(row.documents) for row in rows)
         queries = [row.query for row in rows]
         documents = [row.documents[c] for c in range(columns) for row in rows]
         tokens = self._encoder.document_tokens(documents)
         teacher = None
-        if rows[0].scores:
-            teacher = torch.tensor([row.scores for row in rows], dtype=torch.float32)
+        if rows[0].scores_kind is not None:
+            values = torch.tensor([row.scores for row in rows], dtype=torch.float32)
+            teacher = TeacherScores(rows[0].scores_kind, values)
         return {
             "queries": self._encoder.queries(queries),
             "documents": self._encoder.pad(tokens),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,13 +37,23 @@ from splade_os.training.monitor import CollapseWatch, StepView, look_at
 from splade_os.training.progress import Progress
 from splade_os.training.recipe import LossPart, RegulariserPart
 from splade_os.training.regularisers import Regulariser, column_means
+from splade_os.training.requirements import check_losses
 from splade_os.training.restoring import restore_weights, save_extra_weights
 from splade_os.training.saving import save_model
+from splade_os.training.teacher_scores import ScoresKind, TeacherScores
 
 _STATE_FILE = "regularisers.safetensors"
 
-Teacher = Callable[[Sequence[str], Sequence[str]], Tensor]
-"""Queries (B), documents (column by column, K · B) → scores, on the joint batch of all ranks."""
+
+class Teacher(Protocol):
+    """Queries (B), documents (K · B, column by column) → scores on the joint batch of all ranks."""
+
+    @property
+    def kind(self) -> ScoresKind:
+        """Of its scores; known before the first call."""
+
+    def __call__(self, queries: Sequence[str], documents: Sequence[str]) -> TeacherScores:
+        """Scores of this kind."""
 
 
 class Evaluate(Protocol):
@@ -75,6 +85,9 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         evaluations: what `evaluate` runs; each gives metrics by name.
         stop_on_collapse: raise `TrainingError` when the model cannot recover.
         callbacks: of transformers.
+
+    Raises:
+        SettingsError: the losses do not fit the data.
     """
 
     def __init__(
@@ -93,6 +106,12 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         stop_on_collapse: bool = True,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
+        check_losses(
+            losses,
+            train_rows,
+            args.per_device_train_batch_size * args.world_size,
+            None if teacher is None else teacher.kind,
+        )
         args.remove_unused_columns = False
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = False
@@ -251,12 +270,11 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         if inputs["prior"] is not None:
             scored = documents + dense(inputs["prior"], documents.device)
         scored = scored.view(columns, -1, scored.shape[1])  # (K, B, V)
+        teacher: TeacherScores | None = inputs["teacher"]
         if inputs["texts"] is not None and self.teacher is not None:
             teacher = self.teacher(*inputs["texts"]).to(queries.device)
-        elif inputs["teacher"] is not None:
-            teacher = gather(inputs["teacher"])
-        else:
-            teacher = None
+        elif teacher is not None:
+            teacher = teacher.to(queries.device).gathered()
         parts = ranking_losses(self.losses, gather(queries), gather(scored, 1), teacher)
         total = scaled_gradient(sum(parts.values()), size)
         view = look_at(queries, documents)

@@ -134,11 +134,11 @@ def test_teachers(teachers: dict[str, Path], monkeypatch: pytest.MonkeyPatch) ->
     whole = Ensemble(
         DistillationPart(teachers=[part], ensemble="mean", score_scale=1, in_batch=True), cpu
     )
-    np.testing.assert_allclose(whole(queries, documents).numpy(), q @ d.T, atol=2e-3)
+    np.testing.assert_allclose(whole(queries, documents).values.numpy(), q @ d.T, atol=2e-3)
 
     cross = TeacherPart(kind="cross-encoder", model=str(teachers["cross-encoder"]), max_length=64)
     both = Ensemble(DistillationPart(teachers=[part, cross], score_scale=30), cpu)
-    scores = both(queries, documents).numpy()
+    scores = both(queries, documents).values.numpy()
     reranker = CrossEncoder(str(teachers["cross-encoder"]), device="cpu")
     pairs = [(query, documents[c * 6 + i]) for i, query in enumerate(queries) for c in (0, 1)]
     logits = reranker.predict(pairs, activation_fn=torch.nn.Identity()).reshape(6, 2)
@@ -151,13 +151,13 @@ def test_teachers(teachers: dict[str, Path], monkeypatch: pytest.MonkeyPatch) ->
 
     rounded = cross.model_copy(update={"precision": "bfloat16"})
     near = Ensemble(DistillationPart(teachers=[rounded], ensemble="mean", score_scale=1), cpu)
-    error = np.abs(near(queries, documents).numpy() - logits)
+    error = np.abs(near(queries, documents).values.numpy() - logits)
     assert 0 < error.max() < 0.05 * np.abs(logits).max()
 
     again = Ensemble(DistillationPart(teachers=[part, cross], score_scale=30), cpu)
     for teacher in again._teachers:
         monkeypatch.setattr(type(teacher._model), "forward", refuse)  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(again(queries, documents).numpy(), scores)
+    np.testing.assert_array_equal(again(queries, documents).values.numpy(), scores)
 
 
 @pytest.mark.parametrize("name", ["bert", "router"])
@@ -174,10 +174,10 @@ def test_sparse_teacher(
     options: dict[str, Any] = {"teachers": [part], "ensemble": "mean", "score_scale": 1}
     for _ in range(2):
         whole = Ensemble(DistillationPart(**options, in_batch=True), torch.device("cpu"))
-        np.testing.assert_allclose(whole(queries, documents).numpy(), q @ d.T, rtol=1e-4)
+        np.testing.assert_allclose(whole(queries, documents).values.numpy(), q @ d.T, rtol=1e-4)
         pairs = Ensemble(DistillationPart(**options), torch.device("cpu"))(queries, documents)
         own = [(q * d[c * 6 :][:6]).sum(1) for c in (0, 1)]
-        np.testing.assert_allclose(pairs.numpy(), np.stack(own, 1), rtol=1e-4)
+        np.testing.assert_allclose(pairs.values.numpy(), np.stack(own, 1), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
