@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from splade_os.training.data import Row, Rows
-from splade_os.training.model import TextEncoder
+from splade_os.training.model import Features, TextEncoder
+from splade_os.training.teacher_scores import TeacherScores
 
 
 class BatchSampler:
@@ -127,14 +128,15 @@ class Collator:
 
     def __call__(self, rows: list[Row]) -> dict[str, Any]:
         """A batch: ``queries`` and ``documents`` (column by column, ``K · B`` texts), ``columns``
-        K, ``teacher`` ``(B, K)`` or ``None``, ``prior`` of the documents or ``None``."""
+        K, ``teacher``: `TeacherScores` or ``None``, ``prior`` of the documents or ``None``."""
         columns = min(len(row.documents) for row in rows)
         queries = [row.query for row in rows]
         documents = [row.documents[c] for c in range(columns) for row in rows]
         tokens = self._encoder.document_tokens(documents)
         teacher = None
-        if rows[0].scores:
-            teacher = torch.tensor([row.scores for row in rows], dtype=torch.float32)
+        if rows[0].scores_kind is not None:
+            values = torch.tensor([row.scores for row in rows], dtype=torch.float32)
+            teacher = TeacherScores(rows[0].scores_kind, values)
         return {
             "queries": self._encoder.queries(queries),
             "documents": self._encoder.pad(tokens),
@@ -145,13 +147,14 @@ class Collator:
         }
 
 
-def trim(features: dict[str, Any], rows: np.ndarray[Any, Any]) -> dict[str, Any]:
+def trim(features: Features, rows: np.ndarray[Any, Any]) -> Features:
     """Some rows of features, without the padding that they do not need."""
-    lengths = [features["lengths"][i] for i in rows]
-    place = torch.from_numpy(rows).to(features["input_ids"].device)
+    place = torch.from_numpy(rows)
+    mask = features["attention_mask"][place]
+    lengths = mask.sum(1).tolist()
     longest = max(1, *lengths)
     return {
         "input_ids": features["input_ids"][place, :longest],
-        "attention_mask": features["attention_mask"][place, :longest],
+        "attention_mask": mask[:, :longest],
         "lengths": lengths,
     }

@@ -7,11 +7,12 @@ Whatever the file holds (pairs, triplets, columns of negatives, lists, ids into 
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,9 @@ _JSON = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz", ".
 _PARQUET = (".parquet",)
 # .../org___name/configuration/version/commit/name-train.arrow; a local file has 64 digits there
 _HUB_FILE = re.compile(r"/([^/]+___[^/]+)/[^/]+/[^/]+/([0-9a-f]{40})/[^/]+$")
+_AT_ONCE = 10_000  # rows in memory
+
+DataScores = Literal["own", "margins"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,15 @@ class Row:
     Attributes:
         query: text.
         documents: texts, the relevant one first.
-        scores: of the teacher, one for each document, or margins, one for each negative; empty
-            where the data has none.
+        scores: of the teacher; empty where the data has none.
+        scores_kind: ``own``: one for each document; ``margins``: of the relevant document above
+            each negative; ``None``: no scores.
     """
 
     query: str
     documents: list[str]
     scores: list[float]
+    scores_kind: DataScores | None
 
 
 class Texts:
@@ -81,7 +87,9 @@ class Rows:
         corpus, queries: texts of ids, where the columns hold ids.
 
     Attributes:
+        part: as given.
         columns: documents per row.
+        scores_kind: of the teacher's scores in the data, see `Row`.
     """
 
     def __init__(
@@ -98,11 +106,11 @@ class Rows:
             )
         if not len(table):
             raise InputError("The training data holds no row.")
-        self._part, self._scores = part, scores
+        self.part, self._scores = part, scores
         self._table = table.select_columns(list(dict.fromkeys(needed)))
         self._corpus, self._queries = corpus, queries
         self._epoch = 0
-        counts = self._counts()
+        counts = self._count(part.documents)
         available = int(counts.min()) - 1
         if available < 0:
             raise InputError(
@@ -111,7 +119,9 @@ class Rows:
         wanted = available if part.negatives is None else part.negatives
         if wanted > available:
             self._leave_out(counts <= wanted, wanted)
+            counts = counts[counts > wanted]
         self.columns = 1 + wanted
+        self.scores_kind = self._kind_of_scores(counts) if scores else None
 
     def _leave_out(self, short: npt.NDArray[np.bool_], wanted: int) -> None:
         if short.all():
@@ -125,6 +135,24 @@ class Rows:
             f"{int(short.sum()):,}", f"{len(short):,}", wanted,
         )  # fmt: skip
         self._table = self._table.select(np.flatnonzero(~short))
+
+    def _kind_of_scores(self, documents: npt.NDArray[np.int64]) -> DataScores:
+        """By the first row; the others must agree."""
+        numbers = self._count(self._scores)
+        missing = documents - numbers
+        kind: DataScores = "margins" if missing[0] == 1 and numbers[0] else "own"
+        wrong = missing != (1 if kind == "margins" else 0)
+        if not wrong.any():
+            return kind
+        row = int(wrong.argmax())
+        raise InputError(
+            f"data.scores ({', '.join(self._scores)}): row {row} of the training data has "
+            f"{numbers[row]} scores for {documents[row]} documents "
+            f"(data.documents: {', '.join(self.part.documents)})"
+            + (f", unlike row 0, which has {numbers[0]} for {documents[0]}." if row else "."),
+            hint="In every row it holds one score for each document, or in every row one margin "
+            "(relevant minus negative) for each negative.",
+        )
 
     def __len__(self) -> int:
         return len(self._table)
@@ -144,31 +172,26 @@ class Rows:
         values = self._documents(record)
         scores = self._row_scores(record, position)
         kept = [0, *self._pick(len(values) - 1, int(position))]
-        if scores and len(scores) == len(values):
-            scores = [scores[i] for i in kept]
-        elif scores and len(scores) == len(values) - 1:
+        if self.scores_kind == "margins":
             scores = [scores[i - 1] for i in kept[1:]]
         elif scores:
-            raise InputError(
-                f"Row {position} has {len(scores)} scores for {len(values)} documents.",
-                hint="data.scores holds one for each document, or one margin for each negative.",
-            )
+            scores = [scores[i] for i in kept]
         documents = [self._text(values[i], self._corpus, position) for i in kept]
-        query = self._text(record[self._part.query], self._queries, position)
-        return Row(query, documents, scores)
+        query = self._text(record[self.part.query], self._queries, position)
+        return Row(query, documents, scores, self.scores_kind)
 
     def keys(self) -> npt.NDArray[np.int64]:
         """A hash of every text (or id) that a row may show, ``(N, columns)``.
 
         Unlike rows have unlike hashes but for chance (64 bits).
         """
-        counts = self._counts()
+        counts = self._count(self.part.documents)
         out = np.zeros((len(self), 1 + int(counts.max())), np.int64)
-        for start in range(0, len(self), 10_000):
-            batch = self._table[start : start + 10_000]
-            for i in range(len(batch[self._part.query])):
+        for start in range(0, len(self), _AT_ONCE):
+            batch = self._table[start : start + _AT_ONCE]
+            for i in range(len(batch[self.part.query])):
                 record = {name: column[i] for name, column in batch.items()}
-                values = [record[self._part.query], *self._documents(record)]
+                values = [record[self.part.query], *self._documents(record)]
                 hashes = [hash(str(value)) for value in values]
                 # a shorter row repeats its query, which never clashes with itself
                 out[start + i] = (hashes + [hashes[0]] * out.shape[1])[: out.shape[1]]
@@ -189,7 +212,7 @@ class Rows:
 
     def _documents(self, record: dict[str, Any]) -> list[Any]:
         values: list[Any] = []
-        for name in self._part.documents:
+        for name in self.part.documents:
             value = record[name]
             values += value if isinstance(value, list) else [value]
         return values
@@ -200,15 +223,21 @@ class Rows:
             value = record[name]
             values += value if isinstance(value, list) else [value]
         try:
-            return [float(value) for value in values]
+            found = [float(value) for value in values]
         except (TypeError, ValueError):
-            raise InputError(f"Row {position} has a score that is no number: {values}.") from None
+            found = [math.nan]
+        if not all(map(math.isfinite, found)):
+            raise InputError(
+                f"Row {position} has a score that is no number: {values} "
+                f"(data.scores: {', '.join(self._scores)})."
+            )
+        return found
 
     def _pick(self, available: int, position: int) -> list[int]:
         wanted = self.columns - 1
         if not wanted:
             return []
-        if self._part.negatives_pick == "first":
+        if self.part.negatives_pick == "first":
             return list(range(1, wanted + 1))
         step = available // wanted
         return [1 + j * step + (self._epoch + position) % step for j in range(wanted)]
@@ -223,13 +252,16 @@ class Rows:
             )
         return value
 
-    def _counts(self) -> npt.NDArray[np.int64]:
+    def _count(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Values of each row in some columns: all of a list, else one."""
         total = np.zeros(len(self._table), np.int64)
-        for name in self._part.documents:
+        for name in names:
             feature = self._table.features[name]
             if hasattr(feature, "feature") or isinstance(feature, list):
-                lengths = [len(v or []) for v in self._table[name]]
-                total += np.array(lengths, np.int64)
+                column = self._table.select_columns([name])
+                for start in range(0, len(total), _AT_ONCE):
+                    rows = column[start : start + _AT_ONCE][name]
+                    total[start : start + len(rows)] += [len(value or []) for value in rows]
             else:
                 total += 1
         return total

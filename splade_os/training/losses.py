@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from splade_os.training.recipe import LossPart
+from splade_os.training.teacher_scores import TeacherScores
 
 
 def pair_scores(queries: Tensor, documents: Tensor) -> Tensor:
@@ -39,23 +40,18 @@ def info_nce(
     return F.cross_entropy(scores, scores.new_zeros(len(scores), dtype=torch.long))
 
 
-def margin_mse(queries: Tensor, documents: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of margins (arXiv 2010.02666; SparseMarginMSELoss).
-
-    Args:
-        teacher: scores ``(B, K)``, or margins positive minus negative ``(B, K - 1)``.
-    """
-    scores = pair_scores(queries, documents)
-    margins = scores[:, :1] - scores[:, 1:]
-    if teacher.shape == scores.shape:
-        teacher = teacher[:, :1] - teacher[:, 1:]
-    return F.mse_loss(margins, teacher)
+def margin_mse(queries: Tensor, documents: Tensor, teacher: TeacherScores) -> Tensor:
+    """Mean squared difference of margins, positive minus negative (arXiv 2010.02666;
+    SparseMarginMSELoss)."""
+    student = pair_scores(queries, documents)
+    scores = teacher.of_own(len(documents))
+    return F.mse_loss(student[:, :1] - student[:, 1:], scores[:, :1] - scores[:, 1:])
 
 
 def kl_divergence(
     queries: Tensor,
     documents: Tensor,
-    teacher: Tensor,
+    teacher: TeacherScores,
     *,
     temperature: float = 2.0,
     scale: float = 1.0,
@@ -64,22 +60,24 @@ def kl_divergence(
 
     Args:
         scale: factor on the student's scores.
-        teacher: scores of own documents ``(B, K)``, or of the whole batch ``(B, K · B)``.
+        teacher: the softmax is over what it scored: the whole batch, or own documents.
     """
-    whole = teacher.shape[1] != len(documents)
-    scores = (batch_scores if whole else pair_scores)(queries, documents)
+    if teacher.kind == "whole":
+        scores, target = batch_scores(queries, documents), teacher.of_batch(len(documents))
+    else:
+        scores, target = pair_scores(queries, documents), teacher.of_own(len(documents))
     student = torch.log_softmax(scale * scores / temperature, 1)
-    target = torch.softmax(teacher / temperature, 1)
+    target = torch.softmax(target / temperature, 1)
     return F.kl_div(student, target, reduction="batchmean") * temperature**2
 
 
 def ranking_losses(
-    parts: Sequence[LossPart], queries: Tensor, documents: Tensor, teacher: Tensor | None
+    parts: Sequence[LossPart], queries: Tensor, documents: Tensor, teacher: TeacherScores | None
 ) -> dict[str, Tensor]:
     """Each loss times its weight, by name; their sum is the ranking loss.
 
     Args:
-        teacher: scores ``(B, K)``, ``(B, K · B)`` for kl, or margins ``(B, K - 1)``.
+        teacher: for margin-mse and kl.
     """
     values: dict[str, Tensor] = {}
     for part in parts:
@@ -87,7 +85,7 @@ def ranking_losses(
             value = info_nce(queries, documents, scale=part.scale, in_batch=part.in_batch)
         elif part.kind == "margin-mse":
             assert teacher is not None
-            value = margin_mse(queries, documents, _own(teacher, len(documents)))
+            value = margin_mse(queries, documents, teacher)
         else:
             assert teacher is not None
             value = kl_divergence(
@@ -96,12 +94,3 @@ def ranking_losses(
         name = part.kind.replace("-", "_")
         values[name] = values.get(name, 0) + part.weight * value
     return values
-
-
-def _own(teacher: Tensor, columns: int) -> Tensor:
-    """Scores of each query's own documents, from those of the whole batch."""
-    batch = len(teacher)
-    if columns == 1 or teacher.shape[1] != columns * batch:
-        return teacher
-    blocks = teacher.view(batch, columns, batch)
-    return torch.diagonal(blocks, dim1=0, dim2=2).T

@@ -109,8 +109,9 @@ class DataPart(_Part):
     )
     scores: str | list[str] | None = Field(
         None,
-        description="Column(s) of the teacher's scores, one number for each document, or of "
-        "margins (positive minus negative), one for each negative.",
+        description="(margin-mse, kl) column(s) of the teacher's scores, one number for each "
+        "document, or of margins (positive minus negative), one for each negative; which of the "
+        "two, their number says, alike in all rows.",
     )
     corpus: str | None = Field(
         None, description="The columns hold ids; their texts are here (JSONL or Parquet)."
@@ -240,6 +241,11 @@ class DistillationPart(_Part):
         description="Teachers score the documents of the batch's other queries as well (dense "
         "and sparse teachers only).",
     )
+
+    @property
+    def kind(self) -> Literal["own", "whole"]:
+        """Of the scores, see `splade_os.training.teacher_scores`."""
+        return "whole" if self.in_batch else "own"
 
 
 class TopPart(_Part):
@@ -373,6 +379,8 @@ class Recipe(_Part):
             )
         if self.distillation.teachers and not kinds & {"margin-mse", "kl"}:
             raise ValueError("there are teachers, but no loss of kind margin-mse or kl")
+        if self.data.scores and not kinds & {"margin-mse", "kl"}:
+            raise ValueError("there are data.scores, but no loss of kind margin-mse or kl")
         if self.distillation.teachers and self.data.scores:
             raise ValueError("data.scores and distillation.teachers exclude each other")
         if self.distillation.in_batch and any(

@@ -143,12 +143,17 @@ def build_trainer(recipe: Recipe) -> Any:
     from splade_os.training.checking import load_collections
     from splade_os.training.data import count_idf, load_rows
     from splade_os.training.loading import load_model
+    from splade_os.training.requirements import check_losses
     from splade_os.training.stopping import BelowStart, early_stopping
     from splade_os.training.trainer import SpladeTrainer
 
     recipe = in_folder(recipe)
     arguments = training_arguments(recipe)
     rows, held_out = load_rows(recipe.data)
+    teachers = recipe.distillation.teachers
+    batch = arguments.per_device_train_batch_size * arguments.world_size
+    # `SpladeTrainer` looks as well, but after the base was loaded and the table counted
+    check_losses(recipe.losses, rows, batch, recipe.distillation.kind if teachers else None)
     model = load_model(recipe.model, count_idf(rows))
     callbacks: list[Any] = []
     if recipe.early_stopping is not None:
@@ -156,7 +161,7 @@ def build_trainer(recipe: Recipe) -> Any:
     if recipe.stop_if_below_start is not None:
         callbacks.append(BelowStart(recipe.stop_if_below_start))
     teacher = None
-    if recipe.distillation.teachers:
+    if teachers:
         from splade_os.training.teachers import Ensemble
 
         teacher = Ensemble(recipe.distillation, arguments.device)

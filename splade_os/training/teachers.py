@@ -27,6 +27,7 @@ from splade_os.training.distributed import gather
 from splade_os.training.pretrained import load_pretrained
 from splade_os.training.recipe import DistillationPart, TeacherPart
 from splade_os.training.score_cache import ScoreCache
+from splade_os.training.teacher_scores import ScoresKind, TeacherScores
 
 STARTER_BASE = "starter-base"
 _PAIR = "\x1e"  # between query and document in a key: no text holds it
@@ -63,28 +64,29 @@ class Ensemble:
     Args:
         part: of the recipe.
         device: where they run.
+
+    Attributes:
+        kind: ``whole`` with ``in_batch``, else ``own``.
     """
 
     def __init__(self, part: DistillationPart, device: torch.device) -> None:
         self._part = part
+        self.kind: ScoresKind = part.kind
         self._teachers = [_load(teacher, device) for teacher in part.teachers]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def __call__(self, queries: Sequence[str], documents: Sequence[str]) -> Tensor:
+    def __call__(self, queries: Sequence[str], documents: Sequence[str]) -> TeacherScores:
         """Scores on the joint batch of all ranks.
 
         Args:
             queries: B texts.
             documents: K · B texts, column by column.
-
-        Returns:
-            ``(B, K)``, or ``(B, K · B)`` with ``in_batch``, B of all ranks.
         """
         columns = len(documents) // len(queries)
         scores = [self._scores(teacher, queries, documents, columns) for teacher in self._teachers]
         if self._part.ensemble == "min-max":
             scores = [min_max(score) for score in scores]
-        return torch.stack(scores).mean(0) * self._part.score_scale
+        return TeacherScores(self.kind, torch.stack(scores).mean(0) * self._part.score_scale)
 
     def _scores(
         self, teacher: Teacher, queries: Sequence[str], documents: Sequence[str], columns: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,20 +31,30 @@ from splade_os.training.distributed import (
     with_gradient_of,
     world,
 )
-from splade_os.training.grad_cache import cached_backward, random_state, set_random_state
+from splade_os.training.grad_cache import CachedBatch, random_state, set_random_state
 from splade_os.training.losses import ranking_losses
 from splade_os.training.model import SpladeModel, TextEncoder, dense
 from splade_os.training.monitor import CollapseWatch, StepView, look_at
 from splade_os.training.progress import Progress
 from splade_os.training.recipe import LossPart, RegulariserPart
 from splade_os.training.regularisers import Regulariser, column_means
+from splade_os.training.requirements import check_losses
 from splade_os.training.restoring import restore_weights, save_extra_weights
 from splade_os.training.saving import save_model
+from splade_os.training.teacher_scores import ScoresKind, TeacherScores
 
 _STATE_FILE = "regularisers.safetensors"
 
-Teacher = Callable[[Sequence[str], Sequence[str]], Tensor]
-"""Queries (B), documents (column by column, K · B) → scores, on the joint batch of all ranks."""
+
+class Teacher(Protocol):
+    """Queries (B), documents (K · B, column by column) → scores on the joint batch of all ranks."""
+
+    @property
+    def kind(self) -> ScoresKind:
+        """Of its scores; known before the first call."""
+
+    def __call__(self, queries: Sequence[str], documents: Sequence[str]) -> TeacherScores:
+        """Scores of this kind."""
 
 
 class Evaluate(Protocol):
@@ -75,6 +86,9 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         evaluations: what `evaluate` runs; each gives metrics by name.
         stop_on_collapse: raise `TrainingError` when the model cannot recover.
         callbacks: of transformers.
+
+    Raises:
+        SettingsError: the losses do not fit the data.
     """
 
     def __init__(
@@ -93,6 +107,12 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         stop_on_collapse: bool = True,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
+        check_losses(
+            losses,
+            train_rows,
+            args.per_device_train_batch_size * args.world_size,
+            None if teacher is None else teacher.kind,
+        )
         args.remove_unused_columns = False
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = False
@@ -105,7 +125,9 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         self.query_learning_rate = query_learning_rate
         self._sampler_kind, self._evaluations = sampler, list(evaluations)
         self._watch = CollapseWatch(model.vocabulary_size) if stop_on_collapse else None
+        self._step_batches: list[dict[str, Any]] = []
         self._step_means: dict[str, Tensor] = {}
+        self._cached: deque[CachedBatch] = deque()
         self._views: list[StepView] = []
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -152,30 +174,10 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """The batches of a step; with several, first their joint means."""
+        """The batches of a step."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._step_means = {}
-        joint = [s for s, r in self.regularisers.items() if r.part.over == "step"]
-        if len(batches) > 1 and joint:
-            self._step_means = self._means_of(batches, joint)
+        self._step_batches = batches
         return batches, items
-
-    @torch.no_grad()  # type: ignore[untyped-decorator]
-    def _means_of(self, batches: list[Any], sides: list[str]) -> dict[str, Tensor]:
-        """Column means over all batches of a step. Dropout draws what it will draw again."""
-        state = random_state()
-        self.model.train()
-        sums: dict[str, Tensor] = {}
-        for batch in batches:
-            inputs = self._prepare_inputs(batch)
-            with self.compute_loss_context_manager():
-                queries, documents = self.model(inputs["queries"], inputs["documents"])
-            for side, vectors in self._sides(queries, documents, inputs["columns"]).items():
-                if side in sides:
-                    means = column_means(vectors, self.regularisers[side].part.threshold)
-                    sums[side] = sums.get(side, 0) + means / len(batches)
-        set_random_state(state)
-        return {side: mean_over_ranks(value) for side, value in sums.items()}
 
     # --- one step ---
 
@@ -183,6 +185,10 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
         """Forward and backward of one batch; returns its loss."""
+        # not in get_batch_samples: a run that is resumed has its random numbers only now
+        batches, self._step_batches = self._step_batches, []
+        if batches:
+            self._look_ahead(batches)
         if self.grad_cache is None:
             loss = super().training_step(model, inputs, num_items_in_batch)
         else:
@@ -190,6 +196,42 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         if self.accelerator.sync_gradients:
             self._end_of_step(loss)
         return loss
+
+    def _look_ahead(self, batches: list[dict[str, Any]]) -> None:
+        """Column means over all batches of a step, before the first of them has its gradient.
+
+        With a gradient cache, its first pass has the vectors, and is kept. Without, they are
+        computed once more; dropout draws the same numbers again.
+        """
+        self._step_means = {}
+        joint = [side for side, r in self.regularisers.items() if r.part.over == "step"]
+        if len(batches) < 2 or not joint:
+            return
+        self.model.train()
+        state = random_state(self.args.device)
+        sums: dict[str, Tensor] = {}
+        for batch in batches:
+            for side, vectors in self._sides(*self._vectors(batch), batch["columns"]).items():
+                if side in joint:
+                    means = column_means(vectors, self.regularisers[side].part.threshold)
+                    sums[side] = sums.get(side, 0) + means / len(batches)
+        if self.grad_cache is None:
+            set_random_state(state, self.args.device)
+        self._step_means = {side: mean_over_ranks(value) for side, value in sums.items()}
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _vectors(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        if self.grad_cache is not None:
+            self._cached.append(self._first_pass(batch))
+            queries, documents = self._cached[-1].vectors
+            return queries.detach(), documents.detach()
+        inputs = self._prepare_inputs(batch)
+        queries, documents = self.model(inputs["queries"], inputs["documents"])
+        return queries.float(), documents.float()
+
+    def _first_pass(self, batch: dict[str, Any]) -> CachedBatch:
+        assert self.grad_cache is not None
+        return CachedBatch(self.model, batch, self.grad_cache, self._prepare_inputs)
 
     def compute_loss(
         self,
@@ -204,28 +246,16 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         return self.loss_of(queries, documents, inputs)
 
     def _cached_step(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        assert self.grad_cache is not None
-        model.train()
-        inputs = self._prepare_inputs(inputs)
-        scale = 1.0 / self.current_gradient_accumulation_steps
-        scaler = self.accelerator.scaler
-        if scaler is not None:
-            scale *= float(scaler.get_scale())
+        self.model.train()
+        cached = self._cached.popleft() if self._cached else self._first_pass(inputs)
+        parts = self.current_gradient_accumulation_steps
         # the reducer of DistributedDataParallel expects one backward pass a step
         quiet = self.accelerator.no_sync(model) if world()[1] > 1 else contextlib.nullcontext()
         with quiet:
-            loss = cached_backward(
-                self.model,
-                inputs["queries"],
-                inputs["documents"],
-                lambda q, d: self.loss_of(q, d, inputs),
-                self.grad_cache,
-                self.compute_loss_context_manager,
-                scale,
-            )
+            loss = cached.backward(self.loss_of, lambda x: self.accelerator.backward(x / parts))
         if self.accelerator.sync_gradients:
             sum_gradients(list(self.model.parameters()))
-        return loss / self.current_gradient_accumulation_steps
+        return loss / parts
 
     def loss_of(self, queries: Tensor, documents: Tensor, inputs: dict[str, Any]) -> Tensor:
         """Loss of vectors.
@@ -241,12 +271,11 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         if inputs["prior"] is not None:
             scored = documents + dense(inputs["prior"], documents.device)
         scored = scored.view(columns, -1, scored.shape[1])  # (K, B, V)
+        teacher: TeacherScores | None = inputs["teacher"]
         if inputs["texts"] is not None and self.teacher is not None:
             teacher = self.teacher(*inputs["texts"]).to(queries.device)
-        elif inputs["teacher"] is not None:
-            teacher = gather(inputs["teacher"])
-        else:
-            teacher = None
+        elif teacher is not None:
+            teacher = teacher.to(queries.device).gathered()
         parts = ranking_losses(self.losses, gather(queries), gather(scored, 1), teacher)
         total = scaled_gradient(sum(parts.values()), size)
         view = look_at(queries, documents)

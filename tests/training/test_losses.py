@@ -10,8 +10,10 @@ import torch
 from sentence_transformers.sparse_encoder import losses as st
 from torch import Tensor
 
+from splade_os.errors import TrainingError
 from splade_os.training.losses import info_nce, kl_divergence, margin_mse
 from splade_os.training.regularisers import column_means, flops
+from splade_os.training.teacher_scores import ScoresKind, TeacherScores
 
 B, V = 6, 211
 
@@ -57,26 +59,48 @@ def test_infonce_of_own_negatives() -> None:
 
 
 @pytest.mark.parametrize("columns", [2, 4])
-@pytest.mark.parametrize("labels", ["scores", "margins"])
-def test_margin_mse(columns: int, labels: str) -> None:
-    teacher = torch.randn(B, columns if labels == "scores" else columns - 1) * 5
+@pytest.mark.parametrize("kind", ["own", "margins"])
+def test_margin_mse(columns: int, kind: ScoresKind) -> None:
+    teacher = torch.randn(B, columns if kind == "own" else columns - 1) * 5
     peer = st.SparseMarginMSELoss(model=None)  # type: ignore[arg-type]
     compare(
-        lambda q, d: margin_mse(q, d, teacher),
+        lambda q, d: margin_mse(q, d, TeacherScores(kind, teacher)),
         lambda x: peer.compute_loss_from_embeddings(x, teacher),
         columns,
     )
 
 
+@pytest.mark.parametrize("columns", [2, 3])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_kl(temperature: float) -> None:
-    teacher = torch.randn(B, 3) * 5
+@pytest.mark.parametrize("kind", ["own", "margins"])
+def test_kl(kind: ScoresKind, temperature: float, columns: int) -> None:
+    """Margins leave a constant of each query open, which the softmax does not see."""
+    teacher = torch.randn(B, columns) * 5
+    said = teacher if kind == "own" else teacher[:, :1] - teacher[:, 1:]
     peer = st.SparseDistillKLDivLoss(model=None, temperature=temperature)  # type: ignore[arg-type]
     compare(
-        lambda q, d: kl_divergence(q, d, teacher, temperature=temperature),
+        lambda q, d: kl_divergence(q, d, TeacherScores(kind, said), temperature=temperature),
         lambda x: peer.compute_loss_from_embeddings(x, teacher),
-        3,
+        columns,
     )
+
+
+@pytest.mark.parametrize("batch", [1, 2, B])
+@pytest.mark.parametrize("columns", [1, 2])
+def test_own_scores_of_the_whole_batch(columns: int, batch: int) -> None:
+    """Of query i, those of the documents at i in each column; also where B · K looks like K."""
+    whole = torch.randn(batch, columns * batch)
+    own = TeacherScores("whole", whole).of_own(columns)
+    expected = [[whole[i, c * batch + i] for c in range(columns)] for i in range(batch)]
+    torch.testing.assert_close(own, torch.tensor(expected))
+
+
+@pytest.mark.parametrize(("kind", "width"), [("own", 2), ("margins", 3), ("whole", 3)])
+def test_scores_of_the_wrong_number(kind: ScoresKind, width: int) -> None:
+    """A teacher of one's own that gives them is told so; nothing is broadcast."""
+    queries, documents = vectors(3)
+    with pytest.raises(TrainingError, match=rf"\(6, {width}\) and kind {kind} for 6 queries"):
+        kl_divergence(queries, documents, TeacherScores(kind, torch.zeros(B, width)))
 
 
 def test_kl_of_the_whole_batch() -> None:
@@ -87,7 +111,8 @@ def test_kl_of_the_whole_batch() -> None:
     peer: Any = st.SparseDistillKLDivLoss(model=None, temperature=1.0)  # type: ignore[arg-type]
     expected = peer.compute_loss_from_embeddings([queries, *shared.unbind(0)], teacher)
     torch.testing.assert_close(
-        kl_divergence(queries, documents, teacher, temperature=1.0), expected
+        kl_divergence(queries, documents, TeacherScores("whole", teacher), temperature=1.0),
+        expected,
     )
 
 
