@@ -45,16 +45,17 @@ class Share:
         return int8_columns(array) if self.int8 else array
 
 
-def int8_columns(weights: Array) -> Int8:
-    """Symmetric int8, each column scaled by its largest absolute value to -127 .. 127.
-
-    To the bit what ``onnxruntime.quantization`` makes per channel, which needs ``onnx``; an export
-    compares, and leaves in the graph what differs. The graph keeps the scales.
-    """
+def column_scales(weights: Array) -> Array:
+    """What one step of int8 is worth in each column: its largest absolute value is 127 of them."""
     largest = np.abs(weights).max(0).astype(np.float64)
-    scales = (2 * largest / 254).astype(np.float32)
+    scales: Array = (largest / 127).astype(np.float32)
     scales[scales < np.finfo(np.float32).tiny] = 1
-    rounded: Int8 = np.clip(np.rint(weights / scales), -127, 127).astype(np.int8)
+    return scales
+
+
+def int8_columns(weights: Array) -> Int8:
+    """Symmetric int8, -127 .. 127, in steps of `column_scales`, which the graph keeps."""
+    rounded: Int8 = np.clip(np.rint(weights / column_scales(weights)), -127, 127).astype(np.int8)
     return rounded
 
 

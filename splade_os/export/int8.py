@@ -1,91 +1,129 @@
-"""An int8 graph by ONNX Runtime's dynamic quantisation, weights per channel.
+"""An int8 graph: weights quantised per channel, activations while they run, per token.
 
-Dynamic quantisation gives a whole batch of activations one scale. In the feed-forward layers a few
-tokens ([CLS], [SEP]) are many times larger than the others, which then have few steps left: on the
-starter that was most of the error. So there each token's row is divided by its largest
-value before it is quantised, and multiplied by it after the product. (Per-token scales: ZeroQuant,
-Yao et al. 2022, https://arxiv.org/abs/2206.01861, section 4.1.)
+A few tokens ([CLS], [SEP]) have states many times larger than the others. One scale for all of a
+batch would leave the others few steps, and would change with the texts that a text is encoded
+beside. So each token's row is divided by a scale of its own before a product, and multiplied by it
+afterwards. (Per-token scales: ZeroQuant, Yao et al. 2022, https://arxiv.org/abs/2206.01861,
+section 4.1.) What is left lies in 0 .. 255 whatever the batch holds, around a zero point that is a
+constant of the graph: a text has the same vector in every batch.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from splade_os.encoding.onnx_weights import column_scales, int8_columns
+
 # BERT; DistilBERT; RoBERTa; ModernBERT
-_TRANSFORMS = ("predictions/transform", "vocab_transform", "lm_head/dense", "/head/dense")
-_TINY = 1e-6  # for a row of zeros
+TRANSFORMS = ("predictions/transform", "vocab_transform", "lm_head/dense", "/head/dense")
+_DOMAIN = "com.microsoft"  # ONNX Runtime's own operators
+_TWO_SIDED, _ONE_SIDED = 128, 40
+"""Zero points: how many of the 255 steps lie below zero. GELU and ReLU leave little there, and the
+steps that this gives to the other side take a tenth off the starter's error."""
+_ACTIVATIONS = {"Erf", "Relu", "Tanh"}
+_ELEMENTWISE = {"Add", "Div", "Mul", "Pow"}
 
 
-def quantise(file: Path, out: Path) -> None:
+def quantise(file: Path, out: Path, transforms: Collection[str] = TRANSFORMS) -> None:
     """Write the int8 graph of an fp32 graph (`splade_os.export.graph`) that has its weights inside.
 
     Embeddings stay fp32, and so does the transform in front of the decoder: it costs little and
     loses most, because its outputs pass a LayerNorm, which takes the shared part away and leaves
     the error.
+
+    Args:
+        transforms: parts of the names of the nodes that are the transform.
     """
     import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(str(file))
-    _level_rows(model.graph)
-    transforms = [
-        node.name for node in model.graph.node if any(part in node.name for part in _TRANSFORMS)
-    ]
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # it recommends a pre-process that changes nothing
-    try:
-        quantize_dynamic(
-            model,
-            str(out),
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=transforms,
-        )
-    finally:
-        root.setLevel(level)
+    model.opset_import.append(onnx.helper.make_opsetid(_DOMAIN, 1))
+    _quantise_products(model.graph, transforms)
+    onnx.save(model, str(out))
 
 
-def _level_rows(graph: Any) -> None:
-    """Scale the rows that enter the feed-forward products to one largest absolute value."""
+def _quantise_products(graph: Any, transforms: Collection[str]) -> None:
+    """Replace every product of rows and a matrix of weights, but those of the transform."""
     from onnx import numpy_helper
 
-    shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
-    graph.initializer.append(numpy_helper.from_array(np.float32(_TINY), "rows_tiny"))
-    nodes = [
-        new
-        for node in graph.node
-        for new in (_levelled(node) if _is_feed_forward(node, shapes) else (node,))
-    ]
+    matrices = {i.name: i for i in graph.initializer if len(i.dims) == 2}
+    makers = {name: node for node in graph.node for name in node.output}
+    nodes: list[Any] = []
+    zeros: dict[str, int] = {}  # of rows; query, key and value share theirs
+    arrays: dict[str, Any] = {"unit": np.float32(1), "tiny": np.float32(1e-8)}
+    for zero in (_TWO_SIDED, _ONE_SIDED):
+        arrays[f"zero_{zero}"] = np.uint8(zero)  # processors multiply unsigned by signed
+        arrays[f"below_{zero}"] = np.float32(-1 / zero)
+        arrays[f"above_{zero}"] = np.float32(1 / (255 - zero))
+    for node in graph.node:
+        product = node.op_type == "MatMul" and node.input[1] in matrices
+        if not product or any(part in node.name for part in transforms):
+            nodes.append(node)
+            continue
+        rows, weights = node.input
+        if rows not in zeros:
+            zeros[rows] = _ONE_SIDED if _is_activated(rows, makers) else _TWO_SIDED
+            nodes += _levelled(rows, zeros[rows])
+        if f"{weights}_int8" not in arrays:  # layers may share theirs
+            array = numpy_helper.to_array(matrices[weights])
+            arrays[f"{weights}_int8"] = int8_columns(array)
+            arrays[f"{weights}_scales"] = column_scales(array)
+        nodes += _product(node, zeros[rows])
     del graph.node[:]
     graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    kept = [i for i in graph.initializer if i.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(array), name)
+        for name, array in arrays.items()
+        if name in used
+    )
 
 
-def _is_feed_forward(node: Any, shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Products of the body between two widths; those of attention are square."""
-    if node.op_type != "MatMul" or not node.name.startswith("/body/"):
-        return False
-    shape = shapes.get(node.input[1], ())
-    return len(shape) == 2 and shape[0] != shape[1]
+def _is_activated(rows: str, makers: Mapping[str, Any]) -> bool:
+    """Whether rows are what an activation made of a product, and nothing else (no gate)."""
+    found, open_ = False, [rows]
+    while open_:
+        maker = makers.get(open_.pop())
+        if maker is None or maker.op_type in ("Constant", "MatMul"):  # None: an initializer
+            continue
+        if maker.op_type not in _ACTIVATIONS | _ELEMENTWISE:
+            return False
+        found |= maker.op_type in _ACTIVATIONS
+        open_ += maker.input
+    return found
 
 
-def _levelled(node: Any) -> Iterator[Any]:
+def _levelled(rows: str, zero: int) -> Iterator[Any]:
+    """Rows ``(..., H)`` → ``rows/int8 (..., H)``, and their scales ``rows/scale (..., 1)``."""
+    from onnx import helper
+
+    names = ("largest", "above", "smallest", "below", "scale", "level", "int8")
+    largest, above, smallest, below, scale, level, quantised = (f"{rows}/{n}" for n in names)
+    yield helper.make_node("ReduceMax", [rows], [largest], axes=[-1])
+    yield helper.make_node("Mul", [largest, f"above_{zero}"], [above])
+    yield helper.make_node("ReduceMin", [rows], [smallest], axes=[-1])
+    yield helper.make_node("Mul", [smallest, f"below_{zero}"], [below])
+    yield helper.make_node("Max", [above, below, "tiny"], [scale])  # tiny: for a row of zeros
+    yield helper.make_node("Div", [rows, scale], [level])
+    yield helper.make_node("QuantizeLinear", [level, "unit", f"zero_{zero}"], [quantised])
+
+
+def _product(node: Any, zero: int) -> Iterator[Any]:
     from onnx import helper
 
     (rows, weights), (product,) = node.input, node.output
-    name = f"{node.name}/rows_"
-    absolute, largest, scale, level, scaled = (
-        name + part for part in ("absolute", "largest", "scale", "level", "product")
+    yield helper.make_node(
+        "MatMulIntegerToFloat",
+        [f"{rows}/int8", f"{weights}_int8", "unit", f"{weights}_scales", f"zero_{zero}"],
+        [f"{product}/level"],
+        node.name,
+        domain=_DOMAIN,
     )
-    yield helper.make_node("Abs", [rows], [absolute])
-    yield helper.make_node("ReduceMax", [absolute], [largest], axes=[-1])
-    yield helper.make_node("Max", [largest, "rows_tiny"], [scale])
-    yield helper.make_node("Div", [rows, scale], [level])
-    yield helper.make_node("MatMul", [level, weights], [scaled], node.name)
-    yield helper.make_node("Mul", [scaled, scale], [product])
+    yield helper.make_node("Mul", [f"{product}/level", f"{rows}/scale"], [product])
