@@ -18,8 +18,6 @@ import numpy as np
 
 from splade_os.encoding.onnx_weights import column_scales, int8_columns
 
-# BERT; DistilBERT; RoBERTa; ModernBERT
-TRANSFORMS = ("predictions/transform", "vocab_transform", "lm_head/dense", "/head/dense")
 _DOMAIN = "com.microsoft"  # ONNX Runtime's own operators
 _TWO_SIDED, _ONE_SIDED = 128, 40
 """Zero points: how many of the 255 steps lie below zero. GELU and ReLU leave little there, and the
@@ -28,7 +26,7 @@ _ACTIVATIONS = {"Erf", "Relu", "Tanh"}
 _ELEMENTWISE = {"Add", "Div", "Mul", "Pow"}
 
 
-def quantise(file: Path, out: Path, transforms: Collection[str] = TRANSFORMS) -> None:
+def quantise(file: Path, out: Path, transforms: Collection[str]) -> None:
     """Write the int8 graph of an fp32 graph (`splade_os.export.graph`) that has its weights inside.
 
     Embeddings stay fp32, and so does the transform in front of the decoder: it costs little and
@@ -36,13 +34,14 @@ def quantise(file: Path, out: Path, transforms: Collection[str] = TRANSFORMS) ->
     the error.
 
     Args:
-        transforms: parts of the names of the nodes that are the transform.
+        transforms: names of the modules that are the transform (`Architecture.transform`).
     """
     import onnx
 
     model = onnx.load(str(file))
     model.opset_import.append(onnx.helper.make_opsetid(_DOMAIN, 1))
-    _quantise_products(model.graph, transforms)
+    # the exporter names a node by the path of its module
+    _quantise_products(model.graph, [f"/{name.replace('.', '/')}/" for name in transforms])
     onnx.save(model, str(out))
 
 

@@ -88,7 +88,8 @@ def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck
         folder = unfinished / inside / "onnx"
         folder.mkdir(exist_ok=True)
         _write_graph(transformer, folder / GRAPHS["float32"])
-        quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"])
+        transform = transformer.architecture.transform
+        quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"], transform)
         shares = share_weights(folder, TILE)
         manifest = {
             "content_hash": content_hash(part.folder),

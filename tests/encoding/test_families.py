@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM
@@ -15,6 +16,7 @@ from splade_os.encoding.cuda import CudaTransformer
 from splade_os.encoding.onnx_backend import OnnxBackend
 from splade_os.encoding.transformer import SpladeTransformer
 from splade_os.errors import ModelError
+from splade_os.export.int8 import quantise
 from splade_os.export.onnx import _write_graph
 from tests.encoding.families import FAMILIES, POSITIONS, VOCABULARY, make, naive, part, texts
 
@@ -100,6 +102,28 @@ def test_what_is_found(families: dict[str, Path], family: str) -> None:
             longer = torch.full((1, length + 1), 9)
             with pytest.raises((IndexError, RuntimeError)):
                 model(input_ids=longer, attention_mask=torch.ones_like(longer))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_int8_leaves_the_transform(families: dict[str, Path], tmp_path: Path, family: str) -> None:
+    """Whatever the family calls it."""
+    folder = families[family]
+    model = SpladeTransformer(part(folder, family), torch.device("cpu"), torch.float32)
+    exact, rounded = tmp_path / "model.onnx", tmp_path / "model_int8.onnx"
+    _write_graph(model, exact)
+    quantise(exact, rounded, model.architecture.transform)
+    kinds: dict[bool, set[str]] = {True: set(), False: set()}
+    matrices = {w.name for w in onnx.load(str(exact)).graph.initializer}
+    names = {n.name for n in onnx.load(str(exact)).graph.node
+             if n.op_type == "MatMul" and n.input[1] in matrices}  # fmt: skip
+    for node in onnx.load(str(rounded)).graph.node:
+        if node.name in names:
+            inside = any(
+                f"/{name.replace('.', '/')}/" in node.name for name in model.architecture.transform
+            )
+            kinds[inside].add(node.op_type)
+    assert "MatMul" not in kinds[False] and kinds[False]
+    assert kinds[True] == ({"MatMul"} if model.architecture.transform else set())
 
 
 def saved(model: torch.nn.Module, folder: Path) -> Path:

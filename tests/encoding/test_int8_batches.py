@@ -22,6 +22,8 @@ _FAMILIES = {
     "roberta": {"type_vocab_size": 1},
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8},
     "albert": {"embedding_size": 16},
+    "nomic_bert": {},
+    "electra": {"embedding_size": 16},
 }
 
 
