@@ -9,7 +9,7 @@ from itertools import islice
 
 from splade_os.encoding import DocumentEncoder
 from splade_os.engines import HASH_FIELD, DocumentRenderer, IndexMeta
-from splade_os.errors import EncodingError, InputError, SpladeError
+from splade_os.errors import EncoderProcessError, EncodingError, InputError, SpladeError
 from splade_os.ingest.digests import Digests
 from splade_os.ingest.given_vectors import vector_of
 from splade_os.ingest.records import Record, Rejected
@@ -106,6 +106,8 @@ def _encode(
 ) -> tuple[list[Record], list[SparseBatch]]:
     try:
         return records, [encoder.encode([record.text for record in records])]
+    except EncoderProcessError:
+        raise
     except EncodingError as error:
         if len(records) == 1:
             reasons.append(f"{records[0].where}: {error.message}")

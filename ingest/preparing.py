@@ -12,7 +12,7 @@ import numpy as np
 
 from splade_os.encoding import DocumentEncoder
 from splade_os.engines import HASH_FIELD, DocumentRenderer, Engine, IndexMeta
-from splade_os.errors import EncodingError, InputError, SpladeError
+from splade_os.errors import EncoderProcessError, EncodingError, InputError, SpladeError
 from splade_os.ingest.channel import Channel, Flow
 from splade_os.ingest.digests import Digest, Digests, stored_digest
 from splade_os.ingest.flights import Flights
@@ -267,6 +267,8 @@ class Preparation:
                 for i in positions:
                     del todo[i]
                 yield Encoded([drafts[i] for i in positions], batch)
+        except EncoderProcessError:
+            raise
         except EncodingError as error:
             if len(drafts) == 1:
                 events.put(Dead(drafts[0].record, error.message))

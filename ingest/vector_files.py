@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from splade_os.encoding import DocumentEncoder
-from splade_os.errors import EncodingError
+from splade_os.errors import EncoderProcessError, EncodingError
 from splade_os.features import decimals
 from splade_os.ingest.records import Record, Rejected
 from splade_os.vectors import Ids, SparseBatch, Weights
@@ -40,6 +40,8 @@ def _encoded(
 ) -> Iterator[tuple[str, Ids, Weights]]:
     try:
         rows = encoder.encode([record.text for record in records])
+    except EncoderProcessError:
+        raise
     except EncodingError as error:
         if len(records) == 1:
             skip(records[0].where, error.message)

@@ -8,6 +8,7 @@
     ├── ModelError               a model folder is missing, incomplete or not understood
     │   └── ModelMismatchError   an index was encoded by another model
     ├── EncodingError            a text could not be encoded (names the text)
+    │   └── EncoderProcessError      a process that encodes ended: no text is the cause
     ├── MissingExtraError        an optional dependency is not installed
     ├── EngineError              the search engine refused or failed
     │   ├── EngineUnavailableError   nothing answers at the URL
@@ -78,6 +79,11 @@ class ModelMismatchError(ModelError):
 
 class EncodingError(SpladeError):
     """A text could not be encoded."""
+
+
+class EncoderProcessError(EncodingError):
+    """A process of a device could not start, ended or failed. No text is the cause: whoever
+    looks for the culprit among texts has to let it pass."""
 
 
 class MissingExtraError(SpladeError):

@@ -21,7 +21,7 @@ from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.encoding.resolve import content_hash, query_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers, scale
 from splade_os.encoding.start import exact_backend, start_backend
-from splade_os.encoding.tokenization import TextTokenizer
+from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
 from splade_os.encoding.windows import split
 from splade_os.errors import EncodingError, ModelError, SettingsError
 from splade_os.identity import EncodingOptions, ModelIdentity
@@ -182,6 +182,7 @@ class DocumentEncoder:
         Raises:
             EncodingError: naming the position of a text that is no valid Unicode string.
         """
+        refuse_one_text(texts)
         prompt = self.identity.prompt
         if prompt and all(isinstance(text, str) for text in texts):
             texts = [prompt + text for text in texts]
@@ -196,6 +197,7 @@ class DocumentEncoder:
         Raises:
             EncodingError: a text is no valid Unicode, or the model returned NaN for it.
         """
+        refuse_one_text(texts)
         starts = range(0, len(texts), self.window)
         encoded = []
         with ThreadPoolExecutor(1) as background:

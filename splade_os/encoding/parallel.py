@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from threading import Lock, Thread
 from typing import Any
 
 from splade_os.encoding.backend import Backend
-from splade_os.errors import EncodingError, SpladeError
+from splade_os.encoding.parallel_process import PREFIX, UNGUARDED, ended, serve
+from splade_os.errors import EncoderProcessError
 from splade_os.vectors import Ids, SparseBatch
 
-# what all of the backends have in common
-_FACTS = (
-    "precision", "vocabulary_size", "max_length", "batch_tokens", "batch_bytes", "buckets"
-)  # fmt: skip
+_PATIENCE = 5.0  # seconds to end by itself
 
 
 class ParallelBackend:
@@ -29,6 +28,7 @@ class ParallelBackend:
 
     Raises:
         SpladeError: what `start` raised in a process.
+        EncoderProcessError: a process ended before it could encode.
     """
 
     precision: str
@@ -42,7 +42,8 @@ class ParallelBackend:
         context = multiprocessing.get_context("spawn")  # a fork cannot use a GPU
         self._workers: list[_Worker] = []
         try:
-            self._workers += [_Worker(context, start, device) for device in devices]
+            for device in devices:  # one by one, so that all that have begun are ended
+                self._workers.append(_Worker(context, start, device))
             facts = [worker.facts.result() for worker in self._workers]
         except BaseException:
             self.close()
@@ -55,7 +56,11 @@ class ParallelBackend:
     def launch(
         self, tokens: Sequence[Ids], max_active_dims: int | None
     ) -> Callable[[], SparseBatch]:
-        """See `Backend.launch`."""
+        """See `Backend.launch`.
+
+        Raises:
+            EncoderProcessError: (from the returned function as well) a process is gone.
+        """
         worker = min(self._workers, key=lambda worker: worker.load)
         return worker.submit(tokens, max_active_dims).result
 
@@ -64,9 +69,12 @@ class ParallelBackend:
         return self.launch(tokens, max_active_dims)()
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, by force those that take longer than five seconds."""
         for worker in self._workers:
-            worker.close()
+            worker.terminate()
+        deadline = time.monotonic() + _PATIENCE
+        for worker in self._workers:
+            worker.close(deadline)
         self._workers = []
 
     def __del__(self) -> None:
@@ -79,14 +87,21 @@ class _Worker:
     def __init__(self, context: Any, start: Callable[[str], Backend], device: str) -> None:
         self._device = device
         self._connection, theirs = context.Pipe()
+        # `start` as bytes: where it cannot be read there, the reason comes back
+        arguments = (theirs, pickle.dumps(start), device)
         self._process = context.Process(
-            target=_serve, args=(theirs, start, device), daemon=True, name=f"encoder {device}"
+            target=serve, args=arguments, daemon=True, name=PREFIX + device
         )
-        self._process.start()
+        try:
+            self._process.start()
+        except RuntimeError:
+            if multiprocessing.current_process().name.startswith(PREFIX):
+                raise SystemExit(UNGUARDED) from None  # the parent tells it
+            raise
         theirs.close()
         self._waiting: list[Future[Any]] = []
         self._lock, self._sending = Lock(), Lock()
-        self._gone: EncodingError | None = None
+        self._gone: EncoderProcessError | None = None
         self.facts: Future[dict[str, Any]] = self._expect()
         self._listener = Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -98,18 +113,23 @@ class _Worker:
 
     def submit(self, tokens: Sequence[Ids], max_active_dims: int | None) -> Future[SparseBatch]:
         """Send a batch."""
+        request = pickle.dumps((list(tokens), max_active_dims))
         with self._sending:  # answers come in the order of the batches
             future = self._expect()
             with suppress(OSError):  # the listener sees the same end, and tells the futures why
-                self._connection.send((list(tokens), max_active_dims))
+                self._connection.send_bytes(request)
         return future
 
-    def close(self) -> None:
-        """End the process."""
+    def terminate(self) -> None:
+        """Ask the process to end."""
+        self._process.terminate()
+
+    def close(self, deadline: float) -> None:
+        """Wait for its end until ``deadline``, then end it by force."""
+        self._process.join(max(0.0, deadline - time.monotonic()))
         if self._process.is_alive():
-            self._process.terminate()
-        self._process.join()
-        self._listener.join()
+            self._process.kill()
+        self._listener.join(_PATIENCE)
         self._connection.close()
 
     def _expect(self) -> Future[Any]:
@@ -123,8 +143,19 @@ class _Worker:
     def _listen(self) -> None:
         while True:
             try:
-                answer = self._connection.recv()
+                content = self._connection.recv_bytes()
             except (EOFError, OSError):
+                self._process.join(_PATIENCE)
+                reason = ended(self._device, self._process.exitcode, begun=self.facts.done())
+                break
+            try:
+                answer = pickle.loads(content)
+            except Exception as error:  # whatever the classes in it raise
+                reason = EncoderProcessError(
+                    f"An answer of the process that encodes on {self._device} cannot be read: "
+                    f"{type(error).__name__}: {error}"
+                )
+                self._process.terminate()
                 break
             with self._lock:
                 future = self._waiting.pop(0)
@@ -132,43 +163,8 @@ class _Worker:
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
-        self._process.join(5)
         with self._lock:
-            self._gone = EncodingError(
-                f"The process that encoded on {self._device} ended with code "
-                f"{self._process.exitcode}.",
-                hint="A lack of memory is the usual reason: lower --batch-tokens.",
-            )
+            self._gone = reason
             waiting, self._waiting = self._waiting, []
         for future in waiting:
-            future.set_exception(self._gone)
-
-
-def _serve(connection: Connection, start: Callable[[str], Backend], device: str) -> None:
-    try:
-        backend = start(device)
-    except SpladeError as error:
-        connection.send(error)
-        return
-    connection.send({name: getattr(backend, name) for name in _FACTS})
-    running: Callable[[], SparseBatch] | None = None
-    while True:
-        if running is not None and not connection.poll():
-            _answer(connection, running)
-            running = None
-        try:
-            tokens, max_active_dims = connection.recv()
-        except (EOFError, OSError):  # the parent is gone
-            return
-        launched = backend.launch(tokens, max_active_dims)
-        if running is not None:
-            _answer(connection, running)
-        running = launched
-
-
-def _answer(connection: Connection, result: Callable[[], SparseBatch]) -> None:
-    try:
-        answer: object = result()
-    except Exception as error:  # told to whoever waits for it
-        answer = error
-    connection.send(answer)
+            future.set_exception(reason)

@@ -11,7 +11,7 @@ from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.idf_source import IdfSource, choose_table
 from splade_os.encoding.layout import ModelLayout, read_layout
 from splade_os.encoding.resolve import resolve_model
-from splade_os.encoding.tokenization import TextTokenizer
+from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
 from splade_os.encoding.words import word_tokens
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import Ids, SparseBatch
@@ -79,6 +79,7 @@ class IdfQueryEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, without special tokens."""
+        refuse_one_text(texts)
         return self.tokenizer([self.prompt + text for text in texts] if self.prompt else texts)
 
     def encode(self, texts: Sequence[str]) -> SparseBatch:
@@ -94,6 +95,7 @@ class IdfQueryEncoder:
 
     def _distinct(self, texts: Sequence[str]) -> list[Ids]:
         """The token ids that occur in each text, ascending."""
+        refuse_one_text(texts)
         if self._words is None or not all(isinstance(text, str) for text in texts):
             return [np.unique(ids) for ids in self.tokenize(texts)]
         return [np.array(self._words.distinct(self.prompt + text), np.int32) for text in texts]

@@ -49,8 +49,10 @@ class TextTokenizer:
         """Token ids of each text, int32 ``(L,)``.
 
         Raises:
-            EncodingError: naming the position of a text that is no valid Unicode string.
+            EncodingError: naming the position of a text that is no valid Unicode string; or one
+                string instead of a list of them.
         """
+        refuse_one_text(texts)
         try:
             encodings = self._tokenizer.encode_batch_fast(
                 list(texts), add_special_tokens=self._special_tokens
@@ -89,6 +91,19 @@ class TextTokenizer:
         if unknown is not None:
             special |= {i for i, token in by_id.items() if token == unknown}
         return Vocabulary(tokens, special)
+
+
+def refuse_one_text(texts: object) -> None:
+    """A string is a sequence too, of its letters: nobody wants each of them encoded.
+
+    Raises:
+        EncodingError: it is no list of texts, but one.
+    """
+    if isinstance(texts, (str, bytes, bytearray)):
+        raise EncodingError(
+            f"The texts are one {type(texts).__name__}, not a list of strings.",
+            hint="Pass a list, of one text as well: encode([text]).",
+        )
 
 
 def _load(folder: Path) -> Tokenizer:

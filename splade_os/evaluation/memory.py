@@ -12,7 +12,7 @@ import numpy as np
 from splade_os.encoding import DocumentEncoder, QueryEncoder, load_query_encoder, read_layout
 from splade_os.encoding.layout import StaticPart
 from splade_os.encoding.resolve import resolve_model
-from splade_os.errors import EncodingError, InputError
+from splade_os.errors import EncoderProcessError, EncodingError, InputError
 from splade_os.evaluation.runs import Run, without_query_ids
 from splade_os.evaluation.sparsity import Sparsity
 from splade_os.evaluation.topk import TopK
@@ -93,6 +93,8 @@ def encoded_blocks(
     for block in _blocks(documents):
         try:
             batch = encoder.encode([record.text for record in block])
+        except EncoderProcessError:
+            raise
         except EncodingError as error:
             raise EncodingError(
                 f"Documents {block[0].where} to {block[-1].where}: {error.message}",

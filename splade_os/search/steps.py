@@ -464,6 +464,11 @@ def _nothing(options: SearchOptions) -> Plan:
 
 
 def _check_texts(texts: Sequence[Text], mode: str) -> None:
+    if isinstance(texts, (str, bytes, Mapping)):
+        raise InputError(
+            f"The queries are one {type(texts).__name__}, not a list of them.",
+            hint="Pass a list to search_many, or the one query to search.",
+        )
     wanted = Mapping if mode == "raw" else str
     for text in texts:
         if not isinstance(text, wanted):

@@ -24,15 +24,17 @@ _FAMILIES = {
     "albert": {"embedding_size": 16},
     "nomic_bert": {},
     "electra": {"embedding_size": 16},
+    "mpnet": {},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
 }
 
 
-@pytest.fixture(scope="module", params=["starter", *_FAMILIES, "bert-sum"])
+@pytest.fixture(scope="module", params=["starter", *_FAMILIES, "bert:sum"])
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = starter_folder() / "document_0_Transformer"
     if request.param != "starter":
-        family, _, pooling = request.param.partition("-")
-        place = tmp_path_factory.mktemp(request.param)
+        family, _, pooling = request.param.partition(":")
+        place = tmp_path_factory.mktemp(family)
         folder = place / "onnx"
         checks = export_onnx(
             str(_checkpoint(family, place / "model")),
