@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PY  := $(BIN)/python
 UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: help demo test test-matrix test-faults test-plugins lint bench starter env env-dev clean
+.PHONY: help demo test test-lowest test-matrix test-faults test-plugins lint bench starter env env-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -22,6 +22,18 @@ demo: env  ## start a local cluster, ingest real text, search it in three modes
 
 test: env-dev lint  ## every test, against real OpenSearch and Elasticsearch nodes
 	@$(PY) -m pytest
+
+# Constraints pin the newest versions that were tried, so they take no part. Nodes are not started.
+LOWEST_CORE := tests/encoding/test_light.py tests/encoding/test_options.py \
+	tests/encoding/test_onnx.py tests/search/test_model_of_index.py tests/ingest/test_sources.py \
+	tests/training/test_bases.py tests/training/test_card.py tests/training/test_losses.py \
+	tests/training/test_output.py tests/training/test_resume.py::test_same_to_the_bit \
+	tests/evaluation/test_memory.py tests/evaluation/test_pairs.py tests/evaluation/test_report.py
+
+test-lowest: env-dev  ## a short core of the tests on the lowest versions that pyproject.toml allows
+	@$(BIN)/uv venv -q --clear --python $(PY) .venv-lowest
+	@$(BIN)/uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) -e '.[dev]'
+	@.venv-lowest/bin/python -m pytest -k 'not opensearch and not elasticsearch' $(LOWEST_CORE)
 
 test-matrix: env-dev  ## the tests of engines and search on six versions of the servers
 	@SPLADE_OS_TEST_MATRIX=1 $(PY) -m pytest tests/engines tests/search
@@ -69,4 +81,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@$(UV) -e '.[dev]' && touch $@ $(VENV)/.demo
 
 clean:  ## remove the environment and build outputs (caches and clusters stay)
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-lowest build dist *.egg-info

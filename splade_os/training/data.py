@@ -161,7 +161,7 @@ class Rows:
         """Name (as the cache of `datasets` writes it: ``org___name``) → commit, of the data sets
         that came from the hub."""
         files = [Path(file["filename"]).as_posix() for file in self._table.cache_files]
-        return dict(found.groups() for found in map(_HUB_FILE.search, files) if found)
+        return {found[1]: found[2] for found in map(_HUB_FILE.search, files) if found}
 
     def set_epoch(self, epoch: int) -> None:
         """Choose other negatives (``negatives_pick: spread``)."""
