@@ -23,7 +23,7 @@ demo: env  ## start a local cluster, ingest real text, search it in three modes
 test: env-dev lint  ## every test, against real OpenSearch and Elasticsearch nodes
 	@$(PY) -m pytest
 
-# Constraints pin the newest versions that were tried, so they take no part. Nodes are not started.
+# Constraints pin the newest versions that were tried, so they take no part.
 LOWEST_CORE := tests/encoding/test_light.py tests/encoding/test_options.py \
 	tests/encoding/test_onnx.py tests/search/test_model_of_index.py tests/ingest/test_sources.py \
 	tests/training/test_bases.py tests/training/test_card.py tests/training/test_losses.py \
@@ -33,7 +33,7 @@ LOWEST_CORE := tests/encoding/test_light.py tests/encoding/test_options.py \
 test-lowest: env-dev  ## a short core of the tests on the lowest versions that pyproject.toml allows
 	@$(BIN)/uv venv -q --clear --python $(PY) .venv-lowest
 	@$(BIN)/uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) -e '.[dev]'
-	@.venv-lowest/bin/python -m pytest -k 'not opensearch and not elasticsearch' $(LOWEST_CORE)
+	@.venv-lowest/bin/python -m pytest $(LOWEST_CORE)
 
 test-matrix: env-dev  ## the tests of engines and search on six versions of the servers
 	@SPLADE_OS_TEST_MATRIX=1 $(PY) -m pytest tests/engines tests/search
