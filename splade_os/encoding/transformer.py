@@ -16,6 +16,7 @@ from splade_os.encoding.backend import NonFiniteError
 from splade_os.encoding.batching import pad
 from splade_os.encoding.layout import SpladePart
 from splade_os.encoding.pooling import pool
+from splade_os.encoding.resolve import require_safetensors
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.vectors import Ids, SparseBatch
 
@@ -155,12 +156,7 @@ def load_masked_lm(part: SpladePart) -> Any:
         from transformers.utils import logging
     except ImportError:
         raise MissingExtraError("Running a transformer", "torch") from None
-    if not any(part.folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{part.folder} has no *.safetensors file. Pickled weights are never loaded.",
-            hint="Convert them once with transformers: "
-            "AutoModelForMaskedLM.from_pretrained(...).save_pretrained(...).",
-        )
+    require_safetensors(part.folder)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its report of unused tensors is for people who fine-tune
     logging.disable_progress_bar()
