@@ -61,25 +61,28 @@ class CudaTransformer(SpladeTransformer):
     def launch(
         self, tokens: Sequence[Ids], max_active_dims: int | None
     ) -> Callable[[], SparseBatch]:
-        """See `Backend.launch`.
+        """See `Backend.launch`. What does not fit waits until the batches before it are fetched.
 
         Raises:
-            EncodingError: there is too little memory for a single text.
+            EncodingError: (from the returned function) there is too little memory for one text.
         """
         if len(tokens) > 1 and self._fitting and self._padded(tokens) > self._fitting:
-            return self._in_halves(tokens, max_active_dims)
+            middle = len(tokens) // 2
+            first = self.launch(tokens[:middle], max_active_dims)
+            second = partial(self.encode, tokens[middle:], max_active_dims)
+            return partial(self._joined, first, second, middle)
         try:
             with torch.cuda.device(self._device):
                 dense = self(tokens)
                 ready = torch.cuda.Event()
                 ready.record()
         except torch.OutOfMemoryError as error:
-            short = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
         else:
             return partial(self._fetch, dense, ready, max_active_dims)
         # outside of the except clause: its traceback keeps the tensors of the failed pass alive
-        self._make_room(tokens, short)
-        return self._in_halves(tokens, max_active_dims)
+        torch.cuda.empty_cache()
+        return partial(self._in_halves, tokens, max_active_dims, reason)
 
     def encode(self, tokens: Sequence[Ids], max_active_dims: int | None) -> SparseBatch:
         """See `Backend.encode`."""
@@ -99,31 +102,26 @@ class CudaTransformer(SpladeTransformer):
         longest = max(len(ids) for ids in tokens)
         return len(tokens) * int(padded_lengths([longest], self.buckets, self.max_length)[0])
 
-    def _make_room(self, tokens: Sequence[Ids], reason: str) -> None:
-        torch.cuda.empty_cache()
-        tokens_now = self._padded(tokens)
+    def _in_halves(
+        self, tokens: Sequence[Ids], max_active_dims: int | None, reason: str
+    ) -> SparseBatch:
+        """A batch for which there was too little memory."""
         if len(tokens) == 1:
             raise EncodingError(
                 f"{self.device} lacks the memory to encode one text of {len(tokens[0]):,} tokens: "
                 f"{reason}",
                 hint="Free memory on it, or lower --max-length.",
             )
+        count = self._padded(tokens)
         if self._fitting is None:
             warnings.warn(
-                f"{self.device} lacks the memory for a batch of {tokens_now:,} tokens; it goes on "
+                f"{self.device} lacks the memory for a batch of {count:,} tokens; it goes on "
                 "with smaller ones. --batch-tokens sets their size from the start.",
                 SpladeWarning,
                 stacklevel=2,
             )
-        self._fitting = tokens_now // 2
-
-    def _in_halves(
-        self, tokens: Sequence[Ids], max_active_dims: int | None
-    ) -> Callable[[], SparseBatch]:
-        middle = len(tokens) // 2
-        first = self.launch(tokens[:middle], max_active_dims)
-        second = self.launch(tokens[middle:], max_active_dims)
-        return partial(self._joined, first, second, middle)
+        self._fitting = min(self._fitting or count, count // 2)
+        return self.encode(tokens, max_active_dims)  # now in parts
 
     def _joined(
         self, first: Callable[[], SparseBatch], second: Callable[[], SparseBatch], middle: int

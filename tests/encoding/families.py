@@ -57,12 +57,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
 """``model_type`` → what its configuration has beside the common part."""
 
 
-def make(family: str, folder: Path) -> Path:
-    """A checkpoint with a head whose bias leaves some of the terms at zero."""
-    config = AutoConfig.for_model(family, **{**_COMMON, **FAMILIES[family]})
+def make(family: str, folder: Path, own: dict[str, Any] | None = None) -> Path:
+    """A checkpoint with a head whose bias leaves some of the terms at zero.
+
+    ``own``: of its configuration, for a family that is not in `FAMILIES`.
+    """
+    own = FAMILIES[family] if own is None else own
+    config = AutoConfig.for_model(family, **{**_COMMON, **own})
     torch.manual_seed(5)
     model = AutoModelForMaskedLM.from_config(config).eval()
-    bias = model.get_output_embeddings().bias
+    bias = getattr(model.get_output_embeddings(), "bias", None)
     if bias is not None:
         torch.nn.init.normal_(bias, -1.0, 1.0)
     model.save_pretrained(folder)

@@ -155,6 +155,25 @@ def test_out_of_memory_halves_the_batch(
     assert max(device.passes[before:]) <= 300  # and not tried again
 
 
+def test_memory_that_the_batch_before_holds(
+    pair: tuple[SpladeTransformer, CudaTransformer],
+) -> None:
+    """What is missing while one batch is in flight is there when it was fetched."""
+    cpu, gpu = pair
+    device = ShortOfMemory(gpu, 10_000)
+    batches = [random_texts(n) for n in (12, 9)]
+    first = gpu.launch(batches[0], None)
+    device.tokens = 0
+    second = gpu.launch(batches[1], None)
+    for result, batch in ((first, batches[0]), (second, batches[1])):
+        if result is second:
+            device.tokens = 10_000
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SpladeWarning)
+            got = result()
+        np.testing.assert_allclose(got.to_dense(), cpu.encode(batch, None).to_dense(), atol=1e-5)
+
+
 def test_one_text_that_does_not_fit(pair: tuple[SpladeTransformer, CudaTransformer]) -> None:
     ShortOfMemory(pair[1], 20)
     with (
