@@ -216,7 +216,8 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         state = random_state(self.args.device)
         sums: dict[str, Tensor] = {}
         for batch in batches:
-            for side, vectors in self._sides(*self._vectors(batch), batch["columns"]).items():
+            queries, documents = self._vectors(batch)
+            for side, vectors in self._sides(queries, documents, batch["columns"]).items():
                 if side in joint:
                     means = column_means(vectors, self.regularisers[side].part.threshold)
                     sums[side] = sums.get(side, 0) + means / len(batches)
