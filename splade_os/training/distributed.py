@@ -7,9 +7,19 @@ Training averages over ranks, so the gradient is multiplied by their number.
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar, cast
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_ANY_TIME = timedelta(days=365)
+_T = TypeVar("_T")
 
 
 def world() -> tuple[int, int]:
@@ -17,6 +27,37 @@ def world() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def torchrun_command(processes: int) -> str:
+    """What starts the running command once for each GPU."""
+    script = Path(sys.argv[0])
+    inside = script.name == "__main__.py" and script.parent.name == "splade_os"
+    what = ["-m", "splade_os"] if inside or script.stem == "splade-os" else [str(script)]
+    return shlex.join(["torchrun", f"--nproc-per-node={processes}", *what, *sys.argv[1:]])
+
+
+class FirstRank:
+    """What the first rank alone works out, while the others wait as long as it takes.
+
+    They wait in a group of their own: a collective of the default group that is not over within its
+    time-out (``ddp_timeout``) ends the run. If the first rank dies, its connection breaks, and so
+    the others do not wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._group: dist.ProcessGroup | None = None
+
+    def run(self, work: Callable[[], _T]) -> _T:
+        """Its value, on every rank; all ranks call this."""
+        rank, size = world()
+        if size == 1:
+            return work()
+        if self._group is None:  # made by all ranks together, so before the work
+            self._group = dist.new_group(backend="gloo", timeout=_ANY_TIME)
+        box = [work() if rank == 0 else None]
+        dist.broadcast_object_list(box, 0, group=self._group)
+        return cast(_T, box[0])
 
 
 def gather(tensor: Tensor, dim: int = 0) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,10 +25,12 @@ from splade_os.export.tensors import save_file
 from splade_os.training.batches import BatchSampler, Collator
 from splade_os.training.data import Rows
 from splade_os.training.distributed import (
+    FirstRank,
     gather,
     mean_over_ranks,
     scaled_gradient,
     sum_gradients,
+    torchrun_command,
     with_gradient_of,
     world,
 )
@@ -43,6 +46,7 @@ from splade_os.training.restoring import restore_weights, save_extra_weights
 from splade_os.training.saving import save_model
 from splade_os.training.teacher_scores import ScoresKind, TeacherScores
 
+_log = logging.getLogger(__name__)
 _STATE_FILE = "regularisers.safetensors"
 
 
@@ -113,6 +117,7 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
             args.per_device_train_batch_size * args.world_size,
             None if teacher is None else teacher.kind,
         )
+        _one_gpu(args)
         args.remove_unused_columns = False
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = False
@@ -128,6 +133,7 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         self._step_batches: list[dict[str, Any]] = []
         self._step_means: dict[str, Tensor] = {}
         self._cached: deque[CachedBatch] = deque()
+        self._first_rank = FirstRank()
         self._views: list[StepView] = []
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -211,7 +217,8 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         state = random_state(self.args.device)
         sums: dict[str, Tensor] = {}
         for batch in batches:
-            for side, vectors in self._sides(*self._vectors(batch), batch["columns"]).items():
+            queries, documents = self._vectors(batch)
+            for side, vectors in self._sides(queries, documents, batch["columns"]).items():
                 if side in joint:
                     means = column_means(vectors, self.regularisers[side].part.threshold)
                     sums[side] = sums.get(side, 0) + means / len(batches)
@@ -373,26 +380,24 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Run every evaluation (on the first rank) and log its metrics."""
         del eval_dataset, ignore_keys
-        metrics: dict[str, float] = {}
-        rank, size = world()
-        if rank == 0:
-            was_training = self.model.training
-            self.model.eval()
-            for evaluation in self._evaluations:
-                with self.compute_loss_context_manager():
-                    found = evaluation(self.model, self.encoder)
-                metrics |= {f"{metric_key_prefix}_{name}": v for name, v in found.items()}
-            means = [metrics[f"{metric_key_prefix}_{e.main}"] for e in self._evaluations]
-            if len(means) > 1:
-                metrics[f"{metric_key_prefix}_mean_ndcg@10"] = sum(means) / len(means)
-            self.model.train(was_training)
-        if size > 1:
-            box = [metrics]
-            torch.distributed.broadcast_object_list(box, 0)
-            metrics = box[0]
+        metrics = self._first_rank.run(lambda: self._metrics(metric_key_prefix))
         self.log(metrics)
         handler, control = self.callback_handler, self.control
         self.control: Any = handler.on_evaluate(self.args, self.state, control, metrics)
+        return metrics
+
+    def _metrics(self, prefix: str) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        was_training = self.model.training
+        self.model.eval()
+        for evaluation in self._evaluations:
+            with self.accelerator.autocast():
+                found = evaluation(self.model, self.encoder)
+            metrics |= {f"{prefix}_{name}": value for name, value in found.items()}
+        means = [metrics[f"{prefix}_{e.main}"] for e in self._evaluations]
+        if len(means) > 1:
+            metrics[f"{prefix}_mean_ndcg@10"] = sum(means) / len(means)
+        self.model.train(was_training)
         return metrics
 
     # --- files ---
@@ -446,3 +451,16 @@ class _AfterStep(TrainerCallback):  # type: ignore[misc]
         """Called by the Trainer."""
         model = kwargs["model"]
         getattr(model, "module", model).after_step()
+
+
+def _one_gpu(args: TrainingArguments) -> None:
+    """One process trains on one GPU: transformers would take nn.DataParallel for several, which
+    does not see the joint batch and is slower than one process for each."""
+    if args.n_gpu < 2:
+        return
+    _log.warning(
+        "Training on one of %d GPUs. On all of them (each takes per_device_train_batch_size rows "
+        "of a batch): %s",
+        args.n_gpu, torchrun_command(args.n_gpu),
+    )  # fmt: skip
+    args._n_gpu = 1  # as transformers itself does for models that are spread over GPUs
