@@ -151,10 +151,8 @@ def trim(features: Features, rows: np.ndarray[Any, Any]) -> Features:
     """Some rows of features, without the padding that they do not need."""
     place = torch.from_numpy(rows)
     mask = features["attention_mask"][place]
-    lengths = mask.sum(1).tolist()
-    longest = max(1, *lengths)
+    longest = max(1, int(mask.sum(1).max()))
     return {
         "input_ids": features["input_ids"][place, :longest],
         "attention_mask": mask[:, :longest],
-        "lengths": lengths,
     }

@@ -194,8 +194,8 @@ def heaviest(weights: Tensor, count: int | None) -> Tensor:
     return torch.zeros_like(weights).scatter(1, top.indices, top.values)
 
 
-Features = dict[str, Any]
-"""``input_ids``, ``attention_mask`` ``(B, L)``, ``lengths`` (list of B)."""
+Features = dict[str, Tensor]
+"""``input_ids`` and ``attention_mask``, int64 ``(B, L)``."""
 
 
 @dataclass
@@ -268,7 +268,6 @@ class TextEncoder:
         return {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask.astype(np.int64)),
-            "lengths": lengths,
         }
 
     def prior_of(self, tokens: Sequence[Ids]) -> SparseBatch | None:
