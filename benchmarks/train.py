@@ -143,6 +143,7 @@ def ours(
             "data.train": data,
             "data.query": "query",
             "data.sampler": "sequential",
+            "data.held_out": 0,
             "evaluation": [],
             "grad_cache": grad_cache,
             "training": training,

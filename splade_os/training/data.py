@@ -114,7 +114,7 @@ class Rows:
         available = int(counts.min()) - 1
         if available < 0:
             raise InputError(
-                f"Row {int(counts.argmin())} of the training data has no document.",
+                f"The training data: {self._named(int(counts.argmin()))} has no document.",
             )
         wanted = available if part.negatives is None else part.negatives
         if wanted > available:
@@ -145,14 +145,23 @@ class Rows:
         if not wrong.any():
             return kind
         row = int(wrong.argmax())
+        other = f", unlike {self._named(0)}, which has {numbers[0]} for {documents[0]}."
         raise InputError(
-            f"data.scores ({', '.join(self._scores)}): row {row} of the training data has "
+            f"data.scores ({', '.join(self._scores)}): {self._named(row)} has "
             f"{numbers[row]} scores for {documents[row]} documents "
             f"(data.documents: {', '.join(self.part.documents)})"
-            + (f", unlike row 0, which has {numbers[0]} for {documents[0]}." if row else "."),
+            + (
+                f", unlike {self._named(0)}, which has {numbers[0]} for {documents[0]}."
+                if row
+                else "."
+            ),
             hint="In every row it holds one score for each document, or in every row one margin "
             "(relevant minus negative) for each negative.",
         )
+
+    def _named(self, row: int) -> str:
+        """A row as a person finds it again in a file that was shuffled: by its query."""
+        return f"the row with {self.part.query} {str(self._table[row][self.part.query])[:80]!r}"
 
     def __len__(self) -> int:
         return len(self._table)
@@ -228,8 +237,8 @@ class Rows:
             found = [math.nan]
         if not all(map(math.isfinite, found)):
             raise InputError(
-                f"Row {position} has a score that is no number: {values} "
-                f"(data.scores: {', '.join(self._scores)})."
+                f"The training data: {self._named(position)} has a score that is no number: "
+                f"{values} (data.scores: {', '.join(self._scores)})."
             )
         return found
 
