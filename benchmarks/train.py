@@ -144,6 +144,7 @@ def ours(
             "data.query": "query",
             "data.sampler": "sequential",
             "data.held_out": 0,
+            "data.shuffle_seed": None,
             "evaluation": [],
             "grad_cache": grad_cache,
             "training": training,

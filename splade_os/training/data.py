@@ -145,16 +145,11 @@ class Rows:
         if not wrong.any():
             return kind
         row = int(wrong.argmax())
-        other = f", unlike {self._named(0)}, which has {numbers[0]} for {documents[0]}."
+        other = f", unlike {self._named(0)}, which has {numbers[0]} for {documents[0]}"
         raise InputError(
             f"data.scores ({', '.join(self._scores)}): {self._named(row)} has "
             f"{numbers[row]} scores for {documents[row]} documents "
-            f"(data.documents: {', '.join(self.part.documents)})"
-            + (
-                f", unlike {self._named(0)}, which has {numbers[0]} for {documents[0]}."
-                if row
-                else "."
-            ),
+            f"(data.documents: {', '.join(self.part.documents)}){other if row else ''}.",
             hint="In every row it holds one score for each document, or in every row one margin "
             "(relevant minus negative) for each negative.",
         )
