@@ -42,21 +42,20 @@ class FirstRank:
 
     They wait in a group of their own: a collective of the default group that is not over within its
     time-out (``ddp_timeout``) ends the run. If the first rank dies, its connection breaks, and so
-    the others do not wait for ever.
+    the others do not wait for ever. The group is gone afterwards: a process that ends while the
+    threads of one still run may be aborted.
     """
-
-    def __init__(self) -> None:
-        self._group: dist.ProcessGroup | None = None
 
     def run(self, work: Callable[[], _T]) -> _T:
         """Its value, on every rank; all ranks call this."""
         rank, size = world()
         if size == 1:
             return work()
-        if self._group is None:  # made by all ranks together, so before the work
-            self._group = dist.new_group(backend="gloo", timeout=_ANY_TIME)
+        # made by all ranks together, so before the work
+        group = dist.new_group(backend="gloo", timeout=_ANY_TIME)
         box = [work() if rank == 0 else None]
-        dist.broadcast_object_list(box, 0, group=self._group)
+        dist.broadcast_object_list(box, 0, group=group)
+        dist.destroy_process_group(group)
         return cast(_T, box[0])
 
 

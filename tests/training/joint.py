@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch.distributed as dist
 import yaml
 
 from splade_os.training.recipe import Recipe
@@ -33,6 +34,8 @@ def run(recipe: Recipe, evaluation_seconds: float = 0.0) -> None:
         trainer.save_model(recipe.output)
         log = Path(recipe.output) / "log.json"
         log.write_text(json.dumps(trainer.state.log_history))
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
