@@ -202,11 +202,7 @@ def _check(
     model.set_output_embeddings(Passthrough())
     try:
         hidden = model(input_ids=ids, attention_mask=mask.long()).logits  # (B, L, H)
-    except (
-        RuntimeError,
-        AttributeError,
-        TypeError,
-    ):  # a head that does more with its decoder than call it
+    except (RuntimeError, AttributeError, TypeError):  # it does more with its decoder than call it
         raise _no_decoder(model, name) from None
     finally:
         model.set_output_embeddings(decoder)

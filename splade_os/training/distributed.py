@@ -37,26 +37,23 @@ def torchrun_command(processes: int) -> str:
     return shlex.join(["torchrun", f"--nproc-per-node={processes}", *what, *sys.argv[1:]])
 
 
-class FirstRank:
-    """What the first rank alone works out, while the others wait as long as it takes.
+def on_first_rank(work: Callable[[], _T]) -> _T:
+    """What the first rank alone works out, on every rank, however long it takes; all call this.
 
-    They wait in a group of their own: a collective of the default group that is not over within its
-    time-out (``ddp_timeout``) ends the run. If the first rank dies, its connection breaks, and so
-    the others do not wait for ever. The group is gone afterwards: a process that ends while the
-    threads of one still run may be aborted.
+    The others wait in a group of their own: a collective of the default group that is not over
+    within its time-out (``ddp_timeout``) ends the run. If the first rank dies, its connection
+    breaks, and so the others do not wait for ever. The group is gone afterwards: a process that
+    ends while the threads of one still run may be aborted.
     """
-
-    def run(self, work: Callable[[], _T]) -> _T:
-        """Its value, on every rank; all ranks call this."""
-        rank, size = world()
-        if size == 1:
-            return work()
-        # made by all ranks together, so before the work
-        group = dist.new_group(backend="gloo", timeout=_ANY_TIME)
-        box = [work() if rank == 0 else None]
-        dist.broadcast_object_list(box, 0, group=group)
-        dist.destroy_process_group(group)
-        return cast(_T, box[0])
+    rank, size = world()
+    if size == 1:
+        return work()
+    # made by all ranks together, so before the work
+    group = dist.new_group(backend="gloo", timeout=_ANY_TIME)
+    box = [work() if rank == 0 else None]
+    dist.broadcast_object_list(box, 0, group=group)
+    dist.destroy_process_group(group)
+    return cast(_T, box[0])
 
 
 def gather(tensor: Tensor, dim: int = 0) -> Tensor:

@@ -25,9 +25,9 @@ from splade_os.export.tensors import save_file
 from splade_os.training.batches import BatchSampler, Collator
 from splade_os.training.data import Rows
 from splade_os.training.distributed import (
-    FirstRank,
     gather,
     mean_over_ranks,
+    on_first_rank,
     scaled_gradient,
     sum_gradients,
     torchrun_command,
@@ -133,7 +133,6 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         self._step_batches: list[dict[str, Any]] = []
         self._step_means: dict[str, Tensor] = {}
         self._cached: deque[CachedBatch] = deque()
-        self._first_rank = FirstRank()
         self._views: list[StepView] = []
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -380,7 +379,7 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Run every evaluation (on the first rank) and log its metrics."""
         del eval_dataset, ignore_keys
-        metrics = self._first_rank.run(lambda: self._metrics(metric_key_prefix))
+        metrics = on_first_rank(lambda: self._metrics(metric_key_prefix))
         self.log(metrics)
         handler, control = self.callback_handler, self.control
         self.control: Any = handler.on_evaluate(self.args, self.state, control, metrics)
