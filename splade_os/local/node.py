@@ -19,7 +19,7 @@ from splade_os.local.state import NodeState
 
 TRANSPORT_OFFSET = 100
 """The port of the transport, counted from that of HTTP."""
-_LOOKS = 3
+_EXEC_PATIENCE = 5  # seconds in which a process may show no arguments
 _PATIENCE = 30  # seconds between SIGTERM and SIGKILL
 
 
@@ -157,21 +157,26 @@ def is_alive(node: NodeState) -> bool:
         return False
     with suppress(OSError):  # reap it, should it be a child of ours that has ended
         os.waitpid(node.pid, os.WNOHANG)
-    for _ in range(_LOOKS):
+    deadline = time.monotonic() + _EXEC_PATIENCE
+    while True:
         command = subprocess.run(
             ["ps", "-ww", "-o", "stat=,args=", "-p", str(node.pid)],
             capture_output=True,
             text=True,
             check=False,
         ).stdout.strip()
-        if not command or command.startswith("Z"):
+        state, _, arguments = command.partition(" ")
+        arguments = arguments.strip()
+        if not command or state.startswith("Z"):
             return False
-        if _data_option(node.data) in command.split():
+        if _data_option(node.data) in arguments.split():
             return True
-        # the number went to another process, even to another node; or this is the moment in
-        # which the start script becomes Java, when a process shows no arguments
-        time.sleep(0.1)
-    return False
+        # the number went to another process, even to another node; or this is the moment in which
+        # the start script becomes Java, when a process shows no arguments: ps names it in brackets
+        becoming = not arguments or arguments.startswith("[")
+        if not becoming or time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
 
 
 def stop(node: NodeState) -> None:
