@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from splade_os.ingest.records import Record
+    from splade_os.ingest.documents.records import Record
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 SHAPES = {"mini": "bert", "distilbert": "distilbert"}

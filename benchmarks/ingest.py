@@ -83,7 +83,7 @@ def records(file: Path) -> Iterator[Any]:
 def ours(url: str, index: str, file: Path, count: int, encoder: Any, folder: Path) -> float:
     from splade_os import ingest_documents
     from splade_os.engines.cluster import ClusterEngine
-    from splade_os.ingest.report import IngestOptions
+    from splade_os.ingest.options import IngestOptions
 
     last = 0.0
 
@@ -112,11 +112,11 @@ def render_bodies(file: Path, encoder: Any, operation: str = "create") -> list[b
     import numpy as np
 
     from splade_os.engines import DocumentRenderer
-    from splade_os.ingest.digests import Digests
-    from splade_os.ingest.given_vectors import vector_of
+    from splade_os.ingest.documents.given_vectors import vector_of
+    from splade_os.ingest.documents.stamps import Stamper
     from splade_os.vectors import SparseBatch
 
-    renderer, digests = DocumentRenderer(encoder.vocabulary), Digests(encoder.identity, "0" * 8)
+    renderer, digests = DocumentRenderer(encoder.vocabulary), Stamper(encoder.identity, "0" * 8)
     ids = {token: i for i, token in enumerate(encoder.vocabulary.tokens)}
     bodies, lines, size = [], [], 0
     for record in records(file):
@@ -183,7 +183,7 @@ def node_case(
     state: Any, count: int, encoder: Any, folder: Path, apart: bool
 ) -> list[dict[str, Any]]:
     from splade_os import connect
-    from splade_os.ingest.target import new_meta
+    from splade_os.ingest.index.target import new_meta
 
     url, node = state.url, state.nodes[0].pid
     file = folder / "vectors.jsonl"
@@ -393,7 +393,7 @@ def memory_worker(count: int) -> None:
 
     from splade_os import ingest_documents
     from splade_os.engines.cluster import ClusterEngine
-    from splade_os.ingest.records import Record
+    from splade_os.ingest.documents.records import Record
 
     encoder = load_encoder()
     engine = ClusterEngine(client=null_client(null_meta(encoder)))

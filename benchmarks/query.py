@@ -40,9 +40,9 @@ from splade_os.engines.cluster import ClusterEngine
 from splade_os.errors import IndexNotFoundError
 from splade_os.evaluation.beir import read_judged
 from splade_os.features import truncate
-from splade_os.ingest.records import Record, RecordReader
+from splade_os.ingest.documents.records import Record, RecordReader
+from splade_os.ingest.index.target import new_meta
 from splade_os.ingest.sources import find_source, read_source
-from splade_os.ingest.target import new_meta
 from splade_os.local import down, up
 from splade_os.search.options import DEFAULT_PRUNING
 from splade_os.settings import cache_dir

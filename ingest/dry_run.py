@@ -10,9 +10,9 @@ from itertools import islice
 from splade_os.encoding import DocumentEncoder
 from splade_os.engines import HASH_FIELD, DocumentRenderer, IndexMeta
 from splade_os.errors import EncoderProcessError, EncodingError, InputError, SpladeError
-from splade_os.ingest.digests import Digests
-from splade_os.ingest.given_vectors import vector_of
-from splade_os.ingest.records import Record, Rejected
+from splade_os.ingest.documents.given_vectors import vector_of
+from splade_os.ingest.documents.records import Record, Rejected
+from splade_os.ingest.documents.stamps import Stamper
 from splade_os.ingest.sources import Source
 from splade_os.vectors import SparseBatch
 
@@ -62,7 +62,7 @@ def dry_run(
     items = list(islice(records, window))
     reasons = [f"{item.where}: {item.reason}" for item in items if isinstance(item, Rejected)]
     good: list[Record] = []
-    digests = Digests(encoder.identity, "dryrun")
+    stamper = Stamper(encoder.identity, "dryrun")
     ids = {token: i for i, token in enumerate(encoder.vocabulary.tokens)}
     batches: list[SparseBatch] = []
     start = time.perf_counter()
@@ -70,7 +70,7 @@ def dry_run(
         if isinstance(item, Rejected):
             continue
         try:
-            digests.of(item)
+            stamper.of(item)
             if item.vector is not None:
                 rows = [vector_of(item.vector, ids)]
                 batches.append(SparseBatch.from_rows(rows, encoder.identity.vocabulary_size))
@@ -82,7 +82,7 @@ def dry_run(
     seconds = time.perf_counter() - start
     batch = SparseBatch.concat(batches, encoder.identity.vocabulary_size)
     renderer = DocumentRenderer(encoder.vocabulary, meta.field, meta.feature_naming)
-    documents = [(r.id, {**r.source, HASH_FIELD: str(digests.of(r))}) for r in good]
+    documents = [(r.id, {**r.source, HASH_FIELD: str(stamper.of(r))}) for r in good]
     lines = renderer.render_many(documents, batch, operation="create")
     sound = [line for line in lines if isinstance(line, bytes)]
     reasons += [line.message for line in lines if isinstance(line, SpladeError)]

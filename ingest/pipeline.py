@@ -1,4 +1,4 @@
-"""The chain: records → tokens → vectors → parcels → outcomes → report. Each stage runs in a
+"""The chain: records → tokens → vectors → bulk items → outcomes → report. Each stage runs in a
 thread of its own; bounded queues between them carry back-pressure up to the reader."""
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Any
 from splade_os.encoding import DocumentEncoder
 from splade_os.engines import Engine, IndexMeta
 from splade_os.errors import SpladeError
-from splade_os.ingest.accounts import Accounts
-from splade_os.ingest.channel import AbortedError, Flow
-from splade_os.ingest.dead_letters import DeadLetters
-from splade_os.ingest.digests import Digests
-from splade_os.ingest.flights import Flights
-from splade_os.ingest.ledger import Ledger
-from splade_os.ingest.load_settings import loading
-from splade_os.ingest.patience import Patience
-from splade_os.ingest.preparing import Preparation
-from splade_os.ingest.records import DEFAULT_TEXT_FIELDS, Record, Rejected
-from splade_os.ingest.report import IngestOptions, IngestReport
-from splade_os.ingest.sending import Sender
-from splade_os.ingest.stages import Stages
-from splade_os.ingest.statistics import add_to_index, start_counting
-from splade_os.ingest.syncing import delete_absent
-from splade_os.ingest.target import ensure_index
-from splade_os.ingest.throttle import Throttle
-from splade_os.ingest.verifying import check_sample
+from splade_os.ingest.documents.records import DEFAULT_TEXT_FIELDS, Record, Rejected
+from splade_os.ingest.documents.stamps import Stamper
+from splade_os.ingest.index.load_settings import loading
+from splade_os.ingest.index.sync import delete_absent
+from splade_os.ingest.index.target import ensure_index
+from splade_os.ingest.index.verify import check_sample
+from splade_os.ingest.options import IngestOptions
+from splade_os.ingest.report import IngestReport
+from splade_os.ingest.runner import PipelineRunner
+from splade_os.ingest.runtime.cancellation import AbortedError, Cancellation
+from splade_os.ingest.runtime.in_flight import InFlightIds
+from splade_os.ingest.runtime.limiter import AdaptiveLimiter
+from splade_os.ingest.runtime.retry_policy import RetryPolicy
+from splade_os.ingest.stages.context import StageContext
+from splade_os.ingest.state.checkpoint import Checkpoint
+from splade_os.ingest.state.dead_letters import DeadLetters
+from splade_os.ingest.state.results import ResultRecorder
+from splade_os.ingest.state.statistics import add_to_index, start_counting
 
 __all__ = ["IngestOptions", "IngestReport", "ingest_documents"]
 
@@ -47,7 +47,7 @@ def ingest_documents(
     dead_letters: str | Path,
     text_fields: Iterable[str] = DEFAULT_TEXT_FIELDS,
     options: IngestOptions | None = None,
-    ledger: Ledger | None = None,
+    checkpoint: Checkpoint | None = None,
     on_progress: Callable[[IngestReport], None] | None = None,
     field_type: str | None = None,
     check: Callable[[], Sequence[str]] | None = None,
@@ -64,62 +64,71 @@ def ingest_documents(
 
     Args:
         records: of a source (`splade_os.ingest.sources.read_source`), their positions counting
-            up by one, from 1 or from where the ledger ends.
+            up by one, from 1 or from where the checkpoint ends.
         engine, index: where to.
         encoder: what encodes them; an index made by another one is refused.
         dead_letters: file for what cannot be indexed.
         text_fields: fields of the index that hold the text.
         options: how it runs.
-        ledger: by which it can be resumed; closed at the end.
+        checkpoint: by which it can be resumed; closed at the end.
         on_progress: called several times a second with the report so far.
         field_type: of a new index: how vectors are stored; default the engine's first.
-        check: called when everything is loaded; says what is wrong with the index. The ledger is
-            kept then, so that a resumed ingest has nothing to do but check again.
+        check: called when everything is loaded; says what is wrong with the index. The checkpoint
+            is kept then, so that a resumed ingest has nothing to do but check again.
 
     Raises:
         ModelMismatchError, IndexFormatError: the index is not for this encoder.
         IngestError: it was stopped (too many errors, no answer from the cluster, no writing
-            possible); what was acknowledged is in the ledger.
+            possible); what was acknowledged is in the checkpoint.
         EngineError: the engine failed as a whole.
         InputError: the source broke off; what came before is indexed.
     """
     options = options or IngestOptions()
     fields = tuple(text_fields)
-    flow = Flow()
-    if ledger is None:
-        ledger = Ledger()
-        ledger.begin(None, index, Path(dead_letters))
+    cancellation = Cancellation()
+    if checkpoint is None:
+        checkpoint = Checkpoint()
+        checkpoint.begin(None, index, Path(dead_letters))
     try:
-        with _interruptible(flow), DeadLetters(dead_letters, ledger.index) as letters:
-            engine.info()  # a wrong URL is told at once, not after the patience is spent
+        with _interruptible(cancellation), DeadLetters(dead_letters, checkpoint.index) as letters:
+            engine.info()  # a wrong URL is told at once, not after all retries
             meta = ensure_index(engine, index, encoder.identity, fields, field_type)
-            stages = _assemble(engine, index, encoder, meta, options, flow, ledger, letters)
-            stages.on_progress = on_progress
+            runner = _assemble(
+                engine,
+                index,
+                encoder,
+                meta,
+                options,
+                cancellation,
+                checkpoint,
+                letters,
+                on_progress,
+            )
             wanted = options.load_settings
-            load = wanted == "on" or (wanted == "auto" and not ledger.count_before)
-            call = stages.preparation.patience.call
+            load = wanted == "on" or (wanted == "auto" and not checkpoint.count_before)
+            call = runner.context.retry_policy.call
             with loading(engine, index, call) if load else nullcontext():
-                stages.run(iter(records))
-                if flow.error is not None:
-                    if ledger.job is None:  # nobody will come back to it
+                runner.run(iter(records))
+                if cancellation.error is not None:
+                    if checkpoint.job is None:  # nobody will come back to it
                         with suppress(SpladeError):
-                            add_to_index(engine, index, stages.accounts.progress, ledger)
-                    raise flow.error
-                interrupted = flow.halted.is_set()
-                whole = not interrupted and flow.source_error is None
-                _settle(engine, index, ledger, stages, sync=options.sync and whole)
-            report = _verified(engine, index, ledger, stages, meta, interrupted)
-        if flow.source_error is not None:
-            raise flow.source_error
+                            add_to_index(engine, index, runner.results.progress, checkpoint)
+                    raise cancellation.error
+                interrupted = cancellation.halted.is_set()
+                whole = not interrupted and cancellation.source_error is None
+                _finish(engine, index, checkpoint, runner, sync=options.sync and whole)
+            report = _verified(engine, index, checkpoint, runner, meta, interrupted)
+        if cancellation.source_error is not None:
+            raise cancellation.source_error
         if whole and check is not None:
             report = replace(report, lost_canaries=tuple(check()))
         if whole and not report.lost_canaries:
-            ledger.finish()
+            checkpoint.finish()
         return report
     except AbortedError:
-        raise flow.error or KeyboardInterrupt from None
+        raise cancellation.error or KeyboardInterrupt from None
     finally:
-        ledger.close()
+        checkpoint.close()
 
 
 def _assemble(
@@ -128,90 +137,85 @@ def _assemble(
     encoder: DocumentEncoder,
     meta: IndexMeta,
     options: IngestOptions,
-    flow: Flow,
-    ledger: Ledger,
+    cancellation: Cancellation,
+    checkpoint: Checkpoint,
     letters: DeadLetters,
-) -> Stages:
-    patience = Patience(engine, flow, options.patience)
+    on_progress: Callable[[IngestReport], None] | None,
+) -> PipelineRunner:
+    retry_policy = RetryPolicy(engine, cancellation, options.patience)
     width = encoder.identity.vocabulary_size
-    patience.call(lambda: start_counting(engine, index, width))
-    if ledger.fresh:
-        patience.call(lambda: engine.refresh(index))
-        ledger.set_count_before(patience.call(lambda: engine.count(index)))
-    progress = ledger.load(width)
+    retry_policy.call(lambda: start_counting(engine, index, width))
+    if checkpoint.fresh:
+        retry_policy.call(lambda: engine.refresh(index))
+        checkpoint.set_count_before(retry_policy.call(lambda: engine.count(index)))
+    progress = checkpoint.load(width)
     letters.forget_after(progress.letters)
-    add_to_index(engine, index, progress, ledger)  # what a killed run had counted
-    preparation = Preparation(
+    add_to_index(engine, index, progress, checkpoint)  # what a killed run had counted
+    context = StageContext(
         encoder=encoder,
         engine=engine,
         index=index,
         meta=meta,
         options=options,
-        digests=Digests(encoder.identity, ledger.run),
-        flow=flow,
-        patience=patience,
-        throttle=Throttle(options.concurrency, options.max_bytes),
-        flights=Flights(flow),
-        look_up=ledger.count_before > 0,
+        stamper=Stamper(encoder.identity, checkpoint.run),
+        cancellation=cancellation,
+        retry_policy=retry_policy,
+        limiter=AdaptiveLimiter(options.concurrency, options.max_bytes),
+        in_flight=InFlightIds(cancellation),
+        look_up=checkpoint.count_before > 0,
     )
-    sender = Sender(
-        engine,
-        index,
-        flow=flow,
-        throttle=preparation.throttle,
-        patience=patience,
-        run=ledger.run,
-        text_fields=meta.text_fields,
-        tokens=preparation.plain_tokens,
-    )
-    accounts = Accounts(progress, ledger, letters, preparation.flights, options)
-    return Stages(preparation, sender, accounts, None)
+    results = ResultRecorder(progress, checkpoint, letters, context.in_flight, options)
+    return PipelineRunner(context, results, on_progress)
 
 
-def _settle(engine: Engine, index: str, ledger: Ledger, stages: Stages, *, sync: bool) -> None:
+def _finish(
+    engine: Engine, index: str, checkpoint: Checkpoint, runner: PipelineRunner, *, sync: bool
+) -> None:
     """Make everything searchable, delete what is gone, bring the statistics up to date."""
-    call, accounts = stages.preparation.patience.call, stages.accounts
+    call, results = runner.context.retry_policy.call, runner.results
     call(lambda: engine.refresh(index))
     if sync:
-        deleted = delete_absent(engine, index, ledger, accounts, stages.preparation)
-        accounts.progress.counters["deleted"] += deleted
+        deleted = delete_absent(
+            engine, index, checkpoint, results, runner.context.meta, runner.tokenize
+        )
+        results.progress.counters["deleted"] += deleted
         call(lambda: engine.refresh(index))
-    accounts.save()
-    call(lambda: add_to_index(engine, index, accounts.progress, ledger))
+    results.save()
+    call(lambda: add_to_index(engine, index, results.progress, checkpoint))
 
 
 def _verified(
     engine: Engine,
     index: str,
-    ledger: Ledger,
-    stages: Stages,
+    checkpoint: Checkpoint,
+    runner: PipelineRunner,
     meta: IndexMeta,
     interrupted: bool,
 ) -> IngestReport:
-    sample, report = stages.accounts.sample, stages.report()
-    call = stages.preparation.patience.call
+    sample, report = runner.results.sample, runner.report()
+    call = runner.context.retry_policy.call
     return replace(
         report,
-        faults=tuple(call(lambda: check_sample(engine, index, sample, ledger.run, meta))),
+        faults=tuple(call(lambda: check_sample(engine, index, sample, checkpoint.run, meta))),
         checked=len(sample),
         count_after=call(lambda: engine.count(index)),
         interrupted=interrupted,
         read=report.settled if interrupted else report.read,
-        seconds=time.monotonic() - stages.start,
+        seconds=time.monotonic() - runner.start,
     )
 
 
 @contextmanager
-def _interruptible(flow: Flow) -> Iterator[None]:
+def _interruptible(cancellation: Cancellation) -> Iterator[None]:
     """Ctrl-C and SIGTERM: once = finish what is under way; twice = stop at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if flow.halted.is_set():
-            flow.abort(KeyboardInterrupt())
-        flow.halted.set()
+        if cancellation.halted.is_set():
+            cancellation.abort(KeyboardInterrupt())
+        cancellation.halted.set()
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before: list[Any] = [signal.signal(number, stop) for number in numbers]

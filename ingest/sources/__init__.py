@@ -28,14 +28,14 @@ from importlib.metadata import entry_points
 from itertools import islice
 
 from splade_os.errors import InputError, SpladeError
-from splade_os.ingest.records import Item, Record, RecordReader, Rejected
+from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
 from splade_os.ingest.sources.base import Source, SourceOptions
 
 __all__ = ["RecordReader", "Selection", "Source", "SourceOptions", "find_source", "read_source"]
 
 _GROUP = "splade_os.sources"
 _OWN = {
-    "dead": ("splade_os.ingest.sources.letters", "open_letters"),
+    "dead": ("splade_os.ingest.sources.dead_letters", "open_dead_letters"),
     "hf": ("splade_os.ingest.sources.hub", "open_dataset"),
     "index": ("splade_os.ingest.sources.other_index", "open_index"),
     "irds": ("splade_os.ingest.sources.irds", "open_collection"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from splade_os.engines import Engine
-from splade_os.ingest.records import Item
+from splade_os.ingest.documents.records import Item
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from splade_os.errors import InputError, MissingExtraError
-from splade_os.ingest.records import Item
+from splade_os.ingest.documents.records import Item
 from splade_os.ingest.sources.json_files import read_json, read_lines
 from splade_os.ingest.sources.tables import read_csv, read_pairs, read_parquet, read_tsv
 from splade_os.ingest.sources.trec import read_trec

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from splade_os.errors import InputError, MissingExtraError
-from splade_os.ingest.records import Item
+from splade_os.ingest.documents.records import Item
 from splade_os.ingest.sources.base import SourceOptions
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import IO, Any
 
-from splade_os.ingest.records import Item, parse_json
+from splade_os.ingest.documents.records import Item, parse_json
 
 _CHUNK = 1 << 16
 _BLANK = " \t\r\n"

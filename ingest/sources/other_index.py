@@ -7,7 +7,7 @@ from typing import Literal
 
 from splade_os.engines import HASH_FIELD, VECTOR_FIELD, Engine
 from splade_os.errors import IndexFormatError, InputError
-from splade_os.ingest.records import Item
+from splade_os.ingest.documents.records import Item
 from splade_os.ingest.sources.base import SourceOptions
 
 

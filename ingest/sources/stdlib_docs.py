@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from splade_os.errors import InputError
-from splade_os.ingest.records import Item
+from splade_os.ingest.documents.records import Item
 from splade_os.ingest.sources.base import SourceOptions
 
 _SKIPPED_FOLDERS = {

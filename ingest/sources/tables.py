@@ -10,7 +10,7 @@ from itertools import chain
 from typing import IO, Any
 
 from splade_os.errors import MissingExtraError
-from splade_os.ingest.records import Item
+from splade_os.ingest.documents.records import Item
 
 _MAX_FIELD = 100_000_000  # characters; csv's own limit is 131,072
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
-from splade_os.ingest.records import Item
+from splade_os.ingest.documents.records import Item
 
 _DOCNO = re.compile(rb"<DOCNO>\s*(.*?)\s*</DOCNO>", re.S | re.I)
 _TITLE = re.compile(rb"<(TITLE|HEADLINE|HEAD|TI)>(.*?)</\1>", re.S | re.I)

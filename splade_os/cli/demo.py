@@ -71,8 +71,8 @@ def _cluster_url(ctx: click.Context) -> str:
 def _fill(engine: Engine, fresh: bool) -> None:
     from splade_os.encoding import DocumentEncoder
     from splade_os.errors import IndexFormatError, IndexNotFoundError
+    from splade_os.ingest.documents.records import RecordReader
     from splade_os.ingest.pipeline import ingest_documents
-    from splade_os.ingest.records import RecordReader
     from splade_os.ingest.sources import find_source, read_source
 
     found = find_source(SOURCE)

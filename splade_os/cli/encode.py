@@ -30,9 +30,9 @@ def encode(
     What cannot be encoded is named on standard error, and the exit code is 3.
     """
     from splade_os.encoding import DocumentEncoder
-    from splade_os.ingest.records import RecordReader
+    from splade_os.ingest.documents.records import RecordReader
+    from splade_os.ingest.documents.vector_files import write_jsonl, write_npz
     from splade_os.ingest.sources import find_source, read_source
-    from splade_os.ingest.vector_files import write_jsonl, write_npz
 
     running, options, _ = split_options(flags)
     found = find_source(source)

@@ -106,7 +106,7 @@ def evaluate(
     from splade_os.evaluation.measures import parse_measures
     from splade_os.evaluation.nanobeir import HUB, open_nanobeir
     from splade_os.evaluation.sweep import parse_sweep
-    from splade_os.ingest.records import DEFAULT_TEXT_FIELDS, RecordReader
+    from splade_os.ingest.documents.records import DEFAULT_TEXT_FIELDS, RecordReader
 
     settings = Settings(
         parse_measures(measures.replace(",", " ").split()), remove_query_id, depth, by

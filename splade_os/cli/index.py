@@ -35,7 +35,7 @@ def index() -> None:
 def create(text: str, field_type: str | None, **flags: Any) -> None:
     """Create an empty index for a model."""
     from splade_os.encoding import DocumentEncoder
-    from splade_os.ingest.target import new_meta
+    from splade_os.ingest.index.target import new_meta
     from splade_os.settings import DEFAULT_MODEL
 
     running, options, flags = split_options(flags)
@@ -116,7 +116,7 @@ def delete(yes: bool, **flags: Any) -> None:
 @index_option
 def restore(**flags: Any) -> None:
     """Put back the settings that a killed ingest had changed for loading."""
-    from splade_os.ingest.load_settings import restore_settings
+    from splade_os.ingest.index.load_settings import restore_settings
 
     settings = settings_of(**flags)
     name = need_index(settings)
@@ -131,7 +131,7 @@ def restore(**flags: Any) -> None:
 @click.option("--alias", required=True, help="Name of the alias.")
 def rollback(alias: str, **flags: Any) -> None:
     """Point an alias to the index that it stood for before."""
-    from splade_os.ingest.aliases import roll_back
+    from splade_os.ingest.index.aliases import roll_back
 
     before, now = roll_back(open_engine(settings_of(**flags)), alias)
     click.echo(f"{alias} stands for {now} now, no longer for {before} (which is kept).", err=True)
@@ -147,7 +147,7 @@ def recount(**flags: Any) -> None:
     """
     from splade_os.cli.ingest import load_encoder
     from splade_os.identity import EncodingOptions
-    from splade_os.ingest import statistics
+    from splade_os.ingest.state import statistics
 
     settings = settings_of(**flags)
     name = need_index(settings)

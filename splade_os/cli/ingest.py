@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from splade_os.encoding import DocumentEncoder
     from splade_os.engines import Engine
     from splade_os.identity import EncodingOptions
-    from splade_os.ingest.ledger import Job, Ledger
-    from splade_os.ingest.records import RecordReader
-    from splade_os.ingest.report import IngestOptions, IngestReport
+    from splade_os.ingest.documents.records import RecordReader
+    from splade_os.ingest.options import IngestOptions
+    from splade_os.ingest.report import IngestReport
     from splade_os.ingest.sources import Selection, Source
+    from splade_os.ingest.state.checkpoint import Checkpoint, Job
     from splade_os.search.canaries import Canary
 
 DEAD_LETTERS_EXIT = 3
@@ -104,9 +105,9 @@ def ingest(
     letters; 130 interrupted (--resume goes on). The first Ctrl-C finishes what is under way and
     saves; the second stops at once.
     """
-    from splade_os.ingest.aliases import abandon, check_alias, new_index_name, swap
-    from splade_os.ingest.ledger import Job, Ledger
+    from splade_os.ingest.index.aliases import abandon, check_alias, new_index_name, swap
     from splade_os.ingest.sources import SourceOptions, find_source
+    from splade_os.ingest.state.checkpoint import Checkpoint, Job
     from splade_os.search.canaries import read_canaries
 
     if resume and restart:
@@ -137,29 +138,29 @@ def ingest(
             reader=asdict(reader),
             model=encoder.identity,
         )
-    ledger = Ledger(job.file())
+    checkpoint = Checkpoint(job.file())
     try:
-        if restart or not ledger.begun:
-            abandon(engine, ledger, alias is not None)
+        if restart or not checkpoint.begun:
+            abandon(engine, checkpoint, alias is not None)
             index = new_index_name(alias) if alias else target
             letters = how["dead_letters"] or dead_letters_file(target)
-            ledger.begin(job, index, letters.absolute())
+            checkpoint.begin(job, index, letters.absolute())
         else:
-            _go_on(ledger, job, resume, found)
+            _go_on(checkpoint, job, resume, found)
         report = run_ingest(
             found,
             reader,
             selection,
             encoder,
             engine,
-            ledger,
+            checkpoint,
             options,
             how["metrics_port"],
             field_type,
-            check=lambda: _lost(wanted, engine, ledger, settings.model, canary_k, canary_mode),
+            check=lambda: _lost(wanted, engine, checkpoint, settings.model, canary_k, canary_mode),
         )
     finally:
-        ledger.close()
+        checkpoint.close()
     if alias and report.lost_canaries:
         now = ", ".join(engine.alias_targets(alias)) or "nothing"
         click.echo(f"The alias {alias} still stands for {now}.", err=True)
@@ -195,37 +196,37 @@ def run_ingest(
     selection: Selection,
     encoder: DocumentEncoder,
     engine: Engine,
-    ledger: Ledger,
+    checkpoint: Checkpoint,
     options: IngestOptions,
     metrics_port: int | None,
     field_type: str | None = None,
     check: Callable[[], list[str]] | None = None,
 ) -> IngestReport:
-    """Ingest what the ledger has begun, with progress on stderr."""
+    """Ingest what the checkpoint has begun, with progress on stderr."""
     from splade_os.ingest.metrics import metrics_server
     from splade_os.ingest.pipeline import ingest_documents
     from splade_os.ingest.sources import read_source
 
-    click.echo(f"Ingesting {source.name} into {ledger.index} at {engine.url}.", err=True)
+    click.echo(f"Ingesting {source.name} into {checkpoint.index} at {engine.url}.", err=True)
     click.echo(f"Encoding with {encoder.identity.name}: {encoder.how}.", err=True)
     with ExitStack() as stack:
         updates = [stack.enter_context(ingest_progress(source))]
         if metrics_port is not None:
-            updates.append(stack.enter_context(metrics_server(metrics_port, ledger.index)))
+            updates.append(stack.enter_context(metrics_server(metrics_port, checkpoint.index)))
 
         def update(report: IngestReport) -> None:
             for each in updates:
                 each(report)
 
         report = ingest_documents(
-            read_source(source, reader, selection, done=ledger.done),
+            read_source(source, reader, selection, done=checkpoint.done),
             engine=engine,
-            index=ledger.index,
+            index=checkpoint.index,
             encoder=encoder,
-            dead_letters=Path(str(ledger.dead_letters)),
+            dead_letters=Path(str(checkpoint.dead_letters)),
             text_fields=reader.stored_text_fields,
             options=options,
-            ledger=ledger,
+            checkpoint=checkpoint,
             on_progress=update,
             field_type=field_type,
             check=check,
@@ -235,7 +236,12 @@ def run_ingest(
 
 
 def _lost(
-    canaries: list[Canary], engine: Engine, ledger: Ledger, model: str | None, k: int, mode: Any
+    canaries: list[Canary],
+    engine: Engine,
+    checkpoint: Checkpoint,
+    model: str | None,
+    k: int,
+    mode: Any,
 ) -> list[str]:
     from splade_os.search.canaries import lost_canaries
     from splade_os.search.client import SearchClient
@@ -243,7 +249,7 @@ def _lost(
     if not canaries:
         return []
     with busy(f"Asking {len(canaries):,} canaries"):
-        client = SearchClient(engine=engine, index=ledger.index, model=model)
+        client = SearchClient(engine=engine, index=checkpoint.index, model=model)
         return lost_canaries(client, canaries, k, mode)
 
 
@@ -266,12 +272,12 @@ def dead_letters_file(index: str) -> Path:
     return Path(f"dead-letters-{index}-{stamp}.jsonl")
 
 
-def _go_on(ledger: Ledger, job: Job, resume: bool, source: Source) -> None:
+def _go_on(checkpoint: Checkpoint, job: Job, resume: bool, source: Source) -> None:
     from splade_os.errors import IngestError
 
     if not resume:
         raise IngestError(
-            f"This ingest was interrupted: {ledger.describe()}.",
+            f"This ingest was interrupted: {checkpoint.describe()}.",
             hint="Go on with --resume, or begin anew with --restart.",
         )
     if not source.repeatable:
@@ -279,8 +285,8 @@ def _go_on(ledger: Ledger, job: Job, resume: bool, source: Source) -> None:
             f"{source.name} cannot be read from the middle: its order may be another one.",
             hint="Begin anew with --restart --skip-unchanged.",
         )
-    ledger.check(job)
-    click.echo(f"Going on with the ingest {ledger.describe()}.", err=True)
+    checkpoint.check(job)
+    click.echo(f"Going on with the ingest {checkpoint.describe()}.", err=True)
 
 
 def _dry_run(
@@ -293,8 +299,8 @@ def _dry_run(
     as_json: bool,
 ) -> None:
     from splade_os.ingest.dry_run import dry_run
+    from splade_os.ingest.index.target import new_meta
     from splade_os.ingest.sources import read_source
-    from splade_os.ingest.target import new_meta
 
     meta = new_meta(engine, encoder.identity, reader.stored_text_fields, field_type)
     records = read_source(source, reader, selection)

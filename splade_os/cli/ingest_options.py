@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from splade_os.ingest.records import RecordReader
-    from splade_os.ingest.report import IngestOptions
+    from splade_os.ingest.documents.records import RecordReader
+    from splade_os.ingest.options import IngestOptions
     from splade_os.ingest.sources import Selection
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -116,7 +116,7 @@ def split_reading(
     flags: dict[str, Any],
 ) -> tuple[RecordReader, Selection, str | None, dict[str, Any]]:
     """Reader, selection and format, and the flags that are none of these."""
-    from splade_os.ingest.records import RecordReader
+    from splade_os.ingest.documents.records import RecordReader
     from splade_os.ingest.sources import Selection
 
     fields = _names(flags.pop("text"))
@@ -144,7 +144,7 @@ def split_running(
     """Options, what only the command line has, and the flags that are neither."""
     from dataclasses import fields
 
-    from splade_os.ingest.report import IngestOptions
+    from splade_os.ingest.options import IngestOptions
 
     if flags["sync"] and not selection.everything:
         raise click.UsageError("--sync needs the whole source: no --limit, --offset or --shard.")

@@ -34,14 +34,14 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
     again stands in a new file. Documents that are in the index by now are overwritten.
     """
     from splade_os.cli.ingest import dead_letters_file, finish, load_encoder, run_ingest
-    from splade_os.ingest.ledger import Ledger
     from splade_os.ingest.sources import Selection, find_source
-    from splade_os.ingest.sources.letters import LetterReader, letter_index
+    from splade_os.ingest.sources.dead_letters import DeadLetterReader, dead_letter_index
+    from splade_os.ingest.state.checkpoint import Checkpoint
 
     running, chosen, flags = split_options(flags)
     options, how, flags = split_running(flags, Selection())
     settings = settings_of(**flags)
-    index = flags.get("index") or letter_index(letters) or settings.index
+    index = flags.get("index") or dead_letter_index(letters) or settings.index
     if index is None:
         raise click.UsageError("The letters do not say which index; give --index NAME.")
     if options.sync:
@@ -49,15 +49,15 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
     engine = open_engine(settings)
     meta = engine.index_meta(index)
     encoder = load_encoder(engine, index, settings.model, running, chosen)
-    ledger = Ledger()
-    ledger.begin(None, index, (how["dead_letters"] or dead_letters_file(index)).absolute())
+    checkpoint = Checkpoint()
+    checkpoint.begin(None, index, (how["dead_letters"] or dead_letters_file(index)).absolute())
     report = run_ingest(
         find_source(f"dead:{letters}"),
-        LetterReader(text_fields=meta.text_fields),
+        DeadLetterReader(text_fields=meta.text_fields),
         Selection(),
         encoder,
         engine,
-        ledger,
+        checkpoint,
         options,
         how["metrics_port"],
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from splade_os.errors import InputError, MissingExtraError
 from splade_os.evaluation.beir import Judged, judge, read_judged
 from splade_os.evaluation.trec import read_qrels, read_queries
-from splade_os.ingest.records import Record, RecordReader
+from splade_os.ingest.documents.records import Record, RecordReader
 from splade_os.ingest.sources import find_source, read_source
 
 _IR_DATASETS = "irds:"

@@ -16,7 +16,7 @@ from splade_os.errors import EncoderProcessError, EncodingError, InputError
 from splade_os.evaluation.runs import Run, without_query_ids
 from splade_os.evaluation.sparsity import Sparsity
 from splade_os.evaluation.topk import TopK
-from splade_os.ingest.records import Record
+from splade_os.ingest.documents.records import Record
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import SparseBatch
 

@@ -10,7 +10,7 @@ from splade_os.errors import InputError, MissingExtraError
 from splade_os.evaluation.beir import judge
 from splade_os.evaluation.collection import Collection, open_collection
 from splade_os.evaluation.runs import Qrels
-from splade_os.ingest.records import Record
+from splade_os.ingest.documents.records import Record
 
 HUB = "sentence-transformers/NanoBEIR-en"
 NAMES = {

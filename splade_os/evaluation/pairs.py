@@ -18,7 +18,7 @@ from scipy import sparse
 from splade_os.encoding import DocumentEncoder
 from splade_os.errors import InputError
 from splade_os.evaluation.sparsity import Sparsity
-from splade_os.ingest.records import Record, RecordReader
+from splade_os.ingest.documents.records import Record, RecordReader
 from splade_os.ingest.sources import find_source, read_source
 from splade_os.vectors import SparseBatch
 

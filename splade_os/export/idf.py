@@ -18,7 +18,7 @@ from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import InputError
-from splade_os.ingest.records import Record, RecordReader
+from splade_os.ingest.documents.records import Record, RecordReader
 from splade_os.ingest.sources import find_source, read_source
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import Weights

@@ -17,7 +17,7 @@ from splade_os.encoding.rows import prune
 from splade_os.encoding.windows import split
 from splade_os.engines import Engine
 from splade_os.errors import SettingsError
-from splade_os.ingest.records import Record
+from splade_os.ingest.documents.records import Record
 from splade_os.vectors import SparseBatch
 
 rows = st.lists(

@@ -35,7 +35,7 @@ from splade_os.errors import (
 )
 from splade_os.features import truncate
 from splade_os.identity import ModelIdentity
-from splade_os.ingest.target import new_meta
+from splade_os.ingest.index.target import new_meta
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import SparseBatch
 from splade_os.vocabulary import Vocabulary

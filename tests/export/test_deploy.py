@@ -40,8 +40,8 @@ from splade_os.export.opensearch_deploy import deploy_package
 from splade_os.export.opensearch_deployed import deployed_encoders, undeploy_encoder
 from splade_os.export.opensearch_package import QueryEncoderPackage
 from splade_os.export.opensearch_tokenizer import export_opensearch_tokenizer
-from splade_os.ingest.aliases import swap
-from splade_os.ingest.records import Record
+from splade_os.ingest.documents.records import Record
+from splade_os.ingest.index.aliases import swap
 from splade_os.search.options import EXACT
 from splade_os.statistics import TermStatistics
 from tests import tiny_models

@@ -12,10 +12,11 @@ import pytest
 from splade_os import DocumentEncoder, ingest_documents
 from splade_os.engines import connect
 from splade_os.errors import EncoderProcessError, EncodingError
-from splade_os.ingest.ledger import Job, Ledger
-from splade_os.ingest.records import Record
-from splade_os.ingest.report import IngestOptions, IngestReport
-from splade_os.ingest.vector_files import write_jsonl
+from splade_os.ingest.documents.records import Record
+from splade_os.ingest.documents.vector_files import write_jsonl
+from splade_os.ingest.options import IngestOptions
+from splade_os.ingest.report import IngestReport
+from splade_os.ingest.state.checkpoint import Checkpoint, Job
 
 COUNT = 600
 
@@ -34,7 +35,7 @@ def test_killed_process(tmp_path: Path) -> None:
         reader={},
         model=encoder.identity,
     )
-    file = tmp_path / "ledger.sqlite"
+    file = tmp_path / "checkpoint.sqlite"
     killed: list[float] = []
 
     def kill(report: IngestReport) -> None:
@@ -43,22 +44,22 @@ def test_killed_process(tmp_path: Path) -> None:
             os.kill(process.pid, signal.SIGKILL)
             killed.append(time.monotonic())
 
-    def load(encoder: DocumentEncoder, ledger: Ledger) -> IngestReport:
+    def load(encoder: DocumentEncoder, checkpoint: Checkpoint) -> IngestReport:
         return ingest_documents(
-            records[ledger.done :],
+            records[checkpoint.done :],
             engine=engine,
             index="x",
             encoder=encoder,
             dead_letters=dead,
-            ledger=ledger,
+            checkpoint=checkpoint,
             on_progress=kill,
             options=IngestOptions(window=64, max_documents=64),
         )
 
-    ledger = Ledger(file)
-    ledger.begin(job, "x", dead)
+    checkpoint = Checkpoint(file)
+    checkpoint.begin(job, "x", dead)
     with pytest.raises(EncodingError, match="SIGKILL") as error:
-        load(encoder, ledger)
+        load(encoder, checkpoint)
     assert isinstance(error.value, EncoderProcessError)
     assert time.monotonic() - killed[0] < 10
     assert not dead.exists()  # no text was at fault
@@ -67,11 +68,11 @@ def test_killed_process(tmp_path: Path) -> None:
         write_jsonl(tmp_path / "v.jsonl", records, encoder, lambda where, _: skipped.append(where))
     assert not skipped
     encoder.close()
-    ledger.close()
+    checkpoint.close()
 
     engine.refresh("x")
     before = engine.count("x")
     assert 0 < before < COUNT
-    report = load(DocumentEncoder.load("starter", device="cpu", dtype="int8"), Ledger(file))
+    report = load(DocumentEncoder.load("starter", device="cpu", dtype="int8"), Checkpoint(file))
     assert (report.dead, report.verified, engine.count("x")) == (0, True, COUNT)
     engine.close()

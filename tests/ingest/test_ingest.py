@@ -19,10 +19,10 @@ from splade_os.cli import cli
 from splade_os.encoding.backend import NonFiniteError
 from splade_os.engines import Engine, MatchQuery, SearchRequest
 from splade_os.errors import InputError
-from splade_os.ingest.records import Item, Record, RecordReader, Rejected
-from splade_os.ingest.report import IngestOptions
+from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
+from splade_os.ingest.documents.vector_files import write_jsonl
+from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.sources import find_source, read_source
-from splade_os.ingest.vector_files import write_jsonl
 from splade_os.vectors import Ids, SparseBatch
 
 

@@ -14,10 +14,11 @@ from splade_os import DocumentEncoder, ingest_documents
 from splade_os.cli import cli
 from splade_os.engines import Engine
 from splade_os.errors import IngestError, SpladeError
-from splade_os.ingest.load_settings import loading, memory_file
+from splade_os.ingest.documents.records import Record, RecordReader
+from splade_os.ingest.index.load_settings import loading, memory_file
 from splade_os.ingest.metrics import metrics_server
-from splade_os.ingest.records import Record, RecordReader
-from splade_os.ingest.report import IngestOptions, IngestReport
+from splade_os.ingest.options import IngestOptions
+from splade_os.ingest.report import IngestReport
 from splade_os.ingest.sources import find_source, read_source
 from tests.faults.loads import Load, check_index, make_load
 
@@ -350,7 +351,7 @@ def test_metrics() -> None:
 def test_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "plug.py"
     package.write_text(
-        "from splade_os.ingest.records import Item\n"
+        "from splade_os.ingest.documents.records import Item\n"
         "class Words:\n"
         "    name, unit, repeatable, total, done = 'words', 'documents', True, 2, 0\n"
         "    def fingerprint(self): return 'x'\n"

@@ -16,7 +16,7 @@ import pytest
 
 from splade_os.engines import SearchRequest, TermsQuery, connect
 from splade_os.errors import InputError
-from splade_os.ingest.records import Record, RecordReader, Rejected
+from splade_os.ingest.documents.records import Record, RecordReader, Rejected
 from splade_os.ingest.sources import Selection, SourceOptions, find_source, read_source
 
 DOCUMENTS = [
@@ -184,7 +184,7 @@ def test_fields() -> None:
     reader = RecordReader(
         ("name", "body"), "sku", join=" | ", drop=("secret",), rename={"name": "title"}
     )
-    from splade_os.ingest.records import Item
+    from splade_os.ingest.documents.records import Item
 
     record = reader.read(Item("f:1", value=value), 1)
     assert isinstance(record, Record)

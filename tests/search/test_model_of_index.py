@@ -15,7 +15,7 @@ from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.engines import Engine
 from splade_os.errors import ModelError, ModelMismatchError
 from splade_os.export.index_statistics import index_statistics
-from splade_os.ingest.records import Record
+from splade_os.ingest.documents.records import Record
 from tests import tiny_models
 
 QUERY = " ".join(tiny_models._WORDS)  # something of it is in every vector

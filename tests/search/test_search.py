@@ -15,7 +15,7 @@ from splade_os import EXACT, DocumentEncoder, SearchClient, ingest_documents
 from splade_os.engines import Engine
 from splade_os.errors import IndexNotFoundError, ModelMismatchError, SettingsError
 from splade_os.features import truncate
-from splade_os.ingest.records import Record
+from splade_os.ingest.documents.records import Record
 from tests.conftest import stems
 
 WORDS = "search engine index document query term cat dog red green sun moon fast slow".split()  # noqa: SIM905

@@ -12,7 +12,7 @@ from splade_os import DocumentEncoder, SearchClient, ingest_documents
 from splade_os.cli.mine import mine as command
 from splade_os.engines import Engine
 from splade_os.errors import SettingsError
-from splade_os.ingest.records import Record
+from splade_os.ingest.documents.records import Record
 from splade_os.training import train
 from splade_os.training.data import load_rows
 from splade_os.training.mining import MiningReport, Window, mine

@@ -27,7 +27,7 @@ from splade_os.engines import Engine
 from splade_os.errors import InputError, ModelError, SettingsError
 from splade_os.export.onnx import export_onnx
 from splade_os.features import truncate
-from splade_os.ingest.records import Record
+from splade_os.ingest.documents.records import Record
 from splade_os.training import train
 from splade_os.training.recipe import Recipe, describe, load_recipe, recipe_names
 from splade_os.training.run import training_arguments

@@ -16,46 +16,46 @@ from tenacity.nap import sleep_using_event
 
 from splade_os.engines import Engine
 from splade_os.errors import EngineError, EngineUnavailableError, IngestError
-from splade_os.ingest.channel import AbortedError, Flow
+from splade_os.ingest.runtime.cancellation import AbortedError, Cancellation
 
-PUT_OFF = frozenset({429, 502, 503, 504})
+RETRYABLE = frozenset({429, 502, 503, 504})
 """Statuses, of a request or of one document in it, that may go well later."""
 T = TypeVar("T")
 
 
-class NotYetError(Exception):
+class RetryLaterError(Exception):
     """A request, or part of it, is to be sent again; says why."""
 
 
-class Patience:
+class RetryPolicy:
     """Repeats requests with full jitter, 0.5 s doubling to at most 30 s.
 
     Args:
         engine: for its URL in messages.
-        flow: ends the wait when it is aborted.
+        cancellation: ends the wait when it is aborted.
         seconds: from the first failure of a request to giving it up.
     """
 
-    def __init__(self, engine: Engine, flow: Flow, seconds: float) -> None:
-        self._engine, self._flow, self._seconds = engine, flow, seconds
+    def __init__(self, engine: Engine, cancellation: Cancellation, seconds: float) -> None:
+        self._engine, self._cancellation, self._seconds = engine, cancellation, seconds
 
     def until_done(self, attempt: Callable[[], T]) -> T:
-        """Call ``attempt`` until it does not raise `NotYetError`.
+        """Call ``attempt`` until it does not raise `RetryLaterError`.
 
         Raises:
             IngestError: it was given up.
         """
 
         def checked() -> T:
-            if self._flow.aborted.is_set():
+            if self._cancellation.aborted.is_set():
                 raise AbortedError
             return attempt()
 
         policy = Retrying(
-            retry=retry_if_exception_type(NotYetError),
+            retry=retry_if_exception_type(RetryLaterError),
             wait=wait_random_exponential(multiplier=0.5, max=30),
             stop=stop_after_delay(self._seconds),
-            sleep=sleep_using_event(self._flow.aborted),
+            sleep=sleep_using_event(self._cancellation.aborted),
             retry_error_callback=self._give_up,
         )
         return policy(checked)
@@ -68,8 +68,8 @@ class Patience:
                 return request()
             except EngineError as error:
                 away = isinstance(error, EngineUnavailableError) or error.transient
-                if away or error.status in PUT_OFF:
-                    raise NotYetError(error.message) from error
+                if away or error.status in RETRYABLE:
+                    raise RetryLaterError(error.message) from error
                 raise
 
         return self.until_done(attempt)

@@ -1,4 +1,4 @@
-"""Dead letters: every document that could not be indexed, and why."""
+"""Failed letters: every document that could not be indexed, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO, Self
 import orjson
 
 from splade_os.errors import IngestError
-from splade_os.ingest.records import Record, Rejected
+from splade_os.ingest.documents.records import Record, Rejected
 
 
 class DeadLetters:

@@ -18,14 +18,14 @@ import orjson
 from splade_os.engines import HASH_FIELD
 from splade_os.errors import InputError
 from splade_os.identity import NO_VECTORS, ModelIdentity
-from splade_os.ingest.records import Record
+from splade_os.ingest.documents.records import Record
 
 _BYTES = 9  # 72 bits, 12 characters: compared only with the same document's own
 _WIDTH = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Digest:
+class DocumentStamp:
     """The parts of a mark; ``update``: it replaces a document that was there before."""
 
     text: str
@@ -38,12 +38,12 @@ class Digest:
         end = "u" if self.update else ""
         return f"{self.text}{self.document}-{self.run}-{self.position}{end}"
 
-    def same_document(self, other: Digest) -> bool:
+    def same_document(self, other: DocumentStamp) -> bool:
         """Whether text, model and stored fields are the same."""
         return self.text == other.text and self.document == other.document
 
 
-class Digests:
+class Stamper:
     """Makes the marks of one run.
 
     Args:
@@ -56,7 +56,7 @@ class Digests:
         identity = model.model_dump_json(exclude=set(NO_VECTORS)).encode()
         self._key = blake2b(identity, digest_size=16).digest()
 
-    def of(self, record: Record) -> Digest:
+    def of(self, record: Record) -> DocumentStamp:
         """The mark of a record.
 
         Raises:
@@ -65,7 +65,7 @@ class Digests:
         if record.vector is not None and record.item is not None and record.item.raw:
             # a pre-encoded line: it is the same document if it is the same line
             line = _short(record.item.raw, self._key)
-            return Digest(line, line, self.run, record.position)
+            return DocumentStamp(line, line, self.run, record.position)
         try:
             encoded = record.text.encode()
             if record.vector is not None:
@@ -73,12 +73,12 @@ class Digests:
             stored = orjson.dumps(record.source, option=orjson.OPT_SORT_KEYS)
         except (TypeError, UnicodeEncodeError, orjson.JSONEncodeError) as error:
             raise InputError(f"Document {record.id} cannot be written as JSON: {error}") from None
-        return Digest(
+        return DocumentStamp(
             _short(encoded, self._key), _short(stored, self._key), self.run, record.position
         )
 
 
-def stored_digest(document: Mapping[str, Any]) -> Digest | None:
+def stored_stamp(document: Mapping[str, Any]) -> DocumentStamp | None:
     """The mark of a document as the engine returns it; ``None`` if it has none of ours."""
     parts = str(document.get(HASH_FIELD, "")).rsplit("-", 2)
     if len(parts) != 3 or len(parts[0]) != 2 * _WIDTH:
@@ -87,7 +87,7 @@ def stored_digest(document: Mapping[str, Any]) -> Digest | None:
     number = position.removesuffix("u")
     if not number.isdigit():
         return None
-    return Digest(hashes[:_WIDTH], hashes[_WIDTH:], run, int(number), number != position)
+    return DocumentStamp(hashes[:_WIDTH], hashes[_WIDTH:], run, int(number), number != position)
 
 
 def _short(data: bytes, key: bytes) -> str:

@@ -8,18 +8,23 @@ from typing import Any
 
 import orjson
 
-from splade_os.engines import HASH_FIELD, Engine
+from splade_os.engines import HASH_FIELD, Engine, IndexMeta
 from splade_os.errors import IngestError
-from splade_os.ingest.accounts import Accounts, id_hash
-from splade_os.ingest.ledger import Ledger
-from splade_os.ingest.preparing import Preparation
-from splade_os.ingest.sending import stored_text
+from splade_os.ingest.documents.records import stored_text
+from splade_os.ingest.stages.tokenize import TokenizeStage
+from splade_os.ingest.state.checkpoint import Checkpoint
+from splade_os.ingest.state.results import ResultRecorder, id_hash
 
 _PAGE = 500
 
 
 def delete_absent(
-    engine: Engine, index: str, ledger: Ledger, accounts: Accounts, preparation: Preparation
+    engine: Engine,
+    index: str,
+    checkpoint: Checkpoint,
+    results: ResultRecorder,
+    meta: IndexMeta,
+    tokenize: TokenizeStage,
 ) -> int:
     """Delete every document whose id the source did not have.
 
@@ -33,13 +38,13 @@ def delete_absent(
         IngestError: a record without an id was rejected: its document may be one of those;
             or the source had no document at all.
     """
-    progress = accounts.progress
+    progress = results.progress
     if progress.nameless:
         raise IngestError(
             f"--sync deletes nothing: {progress.nameless:,} records of the source were too damaged "
             "to have an id, and their documents would be deleted.",
-            hint=f"All others are indexed. Mend those of {accounts.letters.file} in the source, "
-            "then run again.",
+            hint="All others are indexed. Mend those of "
+            f"{results.dead_letters.file} in the source, then run again.",
         )
     if not progress.positions.mark:
         raise IngestError(
@@ -47,10 +52,10 @@ def delete_absent(
             hint=f"If that is right: splade-os index delete --index {index}",
         )
     deleted = 0
-    fields = [HASH_FIELD, *preparation.meta.text_fields]
+    fields = [HASH_FIELD, *meta.text_fields]
     for page in _pages(engine.scan(index, fields, page=_PAGE)):
         hashes = {id_hash(identifier): identifier for identifier in page}
-        gone = [page_id for h, page_id in hashes.items() if h not in ledger.has_seen(hashes)]
+        gone = [page_id for h, page_id in hashes.items() if h not in checkpoint.has_seen(hashes)]
         if not gone:
             continue
         lines = [orjson.dumps({"delete": {"_id": i}}) + b"\n" for i in gone]
@@ -59,11 +64,11 @@ def delete_absent(
         for outcome in outcomes:
             if outcome.ok:
                 deleted += 1
-                texts.append(stored_text(page[outcome.id], preparation.meta.text_fields))
+                texts.append(stored_text(page[outcome.id], meta.text_fields))
             elif outcome.status != 404:
                 raise IngestError(f"{outcome.id} could not be deleted: {outcome.reason}")
-        tokens = preparation.plain_tokens(texts)
-        accounts.count_again([ids for ids in tokens if ids is not None])
+        tokens = tokenize.plain_tokens(texts)
+        results.count_again([ids for ids in tokens if ids is not None])
     return deleted
 
 

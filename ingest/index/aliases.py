@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 from splade_os.engines import Engine
 from splade_os.errors import EngineError, IndexNotFoundError, SpladeError, SpladeWarning
-from splade_os.ingest.ledger import Ledger
-from splade_os.ingest.load_settings import memory_file
-from splade_os.ingest.statistics import add_to_index
+from splade_os.ingest.index.load_settings import memory_file
+from splade_os.ingest.state.checkpoint import Checkpoint
+from splade_os.ingest.state.statistics import add_to_index
 
 _DEFAULT_PIPELINE = "search.default_pipeline"
 _STAMP = "%Y%m%d%H%M%S%f"
@@ -80,18 +80,18 @@ def _hand_over(engine: Engine, old: str, index: str) -> None:
     )
 
 
-def abandon(engine: Engine, ledger: Ledger, of_alias: bool) -> None:
-    """Give up the ingest of a ledger: what it wrote is counted; the unfinished index of an alias
-    is deleted."""
-    if ledger.job is None:
+def abandon(engine: Engine, checkpoint: Checkpoint, of_alias: bool) -> None:
+    """Give up the ingest of a checkpoint: what it wrote is counted; the unfinished index of an
+    alias is deleted."""
+    if checkpoint.job is None:
         return
     with suppress(IndexNotFoundError):
-        if of_alias and ledger.index not in engine.alias_targets(ledger.job.target):
-            engine.delete_index(ledger.index)
-            memory_file(engine, ledger.index).unlink(missing_ok=True)
+        if of_alias and checkpoint.index not in engine.alias_targets(checkpoint.job.target):
+            engine.delete_index(checkpoint.index)
+            memory_file(engine, checkpoint.index).unlink(missing_ok=True)
         else:
-            progress = ledger.load(ledger.job.model.vocabulary_size)
-            add_to_index(engine, ledger.index, progress, ledger)
+            progress = checkpoint.load(checkpoint.job.model.vocabulary_size)
+            add_to_index(engine, checkpoint.index, progress, checkpoint)
 
 
 def roll_back(engine: Engine, alias: str) -> tuple[str, str]:

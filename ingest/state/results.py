@@ -1,4 +1,4 @@
-"""What became of every record: counters, dead letters, term statistics, ledger."""
+"""What became of every record: counters, dead letters, term statistics, checkpoint."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from splade_os.errors import IngestError
-from splade_os.ingest.dead_letters import DeadLetters
-from splade_os.ingest.digests import Digest
-from splade_os.ingest.flights import Flights
-from splade_os.ingest.ledger import Ledger, Progress
-from splade_os.ingest.parcel import Dead, Event, Overtaken, Parcel, Settled, Unchanged
-from splade_os.ingest.records import Record, Rejected
-from splade_os.ingest.report import IngestOptions
+from splade_os.ingest.documents.records import Record, Rejected
+from splade_os.ingest.documents.stamps import DocumentStamp
+from splade_os.ingest.options import IngestOptions
+from splade_os.ingest.runtime.in_flight import InFlightIds
+from splade_os.ingest.stages.items import BulkItem, BulkResult, Event, Failed, Superseded, Unchanged
+from splade_os.ingest.state.checkpoint import Checkpoint
+from splade_os.ingest.state.dead_letters import DeadLetters
+from splade_os.ingest.state.progress import Progress
 from splade_os.vectors import Ids
 
-_EVERY = 0.5  # seconds between two saves of the ledger
+_EVERY = 0.5  # seconds between two saves of the checkpoint
 _SAMPLE = 100
 
 
@@ -27,12 +28,12 @@ class Written:
     """A document of the sample that is read back at the end."""
 
     id: str
-    digest: Digest
+    stamp: DocumentStamp
     lines: bytes
 
 
 @dataclass
-class Accounts:
+class ResultRecorder:
     """Takes events, one at a time, from one thread.
 
     Attributes:
@@ -41,39 +42,39 @@ class Accounts:
     """
 
     progress: Progress
-    ledger: Ledger
-    letters: DeadLetters
-    flights: Flights
+    checkpoint: Checkpoint
+    dead_letters: DeadLetters
+    in_flight: InFlightIds
     options: IngestOptions
     sample: list[Written] = field(default_factory=list)
-    _overtaken: dict[int, list[Record]] = field(default_factory=dict)  # by whom
+    _superseded: dict[int, list[Record]] = field(default_factory=dict)  # by whom
     _seen: list[int] = field(default_factory=list)
     _saved: float = field(default_factory=time.monotonic)
     _written: int = 0
 
-    def take(self, event: Event) -> None:
-        """Book an event.
+    def record(self, event: Event) -> None:
+        """Record an event.
 
         Raises:
             IngestError: that was one error too many, or a file cannot be written.
         """
         match event:
-            case Settled():
-                self._settle(event)
+            case BulkResult():
+                self._acknowledge(event)
             case Unchanged(records):
                 self._count(unchanged=len(records))
                 self._done(records)
-            case Overtaken(records, position):
-                self._overtaken[position] = records
-            case Dead(record, reason, status):
-                self._dead(record, reason, status)
+            case Superseded(records, position):
+                self._superseded[position] = records
+            case Failed(record, reason, status):
+                self._fail(record, reason, status)
         if time.monotonic() - self._saved > _EVERY:
             self.save()
 
     def save(self) -> None:
         """Bring everything onto the disk, dead letters first."""
-        self.progress.letters = self.letters.save()
-        self.ledger.save(self.progress, self._seen)
+        self.progress.letters = self.dead_letters.save()
+        self.checkpoint.save(self.progress, self._seen)
         self._seen = []
         self._saved = time.monotonic()
 
@@ -81,43 +82,43 @@ class Accounts:
         """Documents were deleted, with these tokens."""
         self.progress.statistics.count_many(taken_out, sign=-1)
 
-    def _settle(self, event: Settled) -> None:
+    def _acknowledge(self, event: BulkResult) -> None:
         created = updated = empty = 0
         new: list[Ids] = []
         old: list[Ids] = []
         good: list[Record] = []
-        refused: list[Dead] = []
-        for parcel, outcome in zip(event.parcels, event.outcomes, strict=True):
+        refused: list[Failed] = []
+        for item, outcome in zip(event.items, event.outcomes, strict=True):
             if not outcome.ok:
                 reason = outcome.reason or "refused"
-                refused.append(Dead(parcel.record, reason, outcome.status))
+                refused.append(Failed(item.record, reason, outcome.status))
                 continue
-            good.append(parcel.record)
+            good.append(item.record)
             if outcome.result == "created":
                 created += 1
             else:
                 updated += 1
-                if parcel.replaces is not None:
-                    old.append(parcel.replaces)
-            empty += not parcel.terms
-            if parcel.tokens is not None:
-                new.append(parcel.tokens)
-            self._keep(parcel)
+                if item.replaces is not None:
+                    old.append(item.replaces)
+            empty += not item.terms
+            if item.tokens is not None:
+                new.append(item.tokens)
+            self._keep(item)
         self._count(
             created=created,
             updated=updated,
             empty=empty,
             duplicates=len(event.duplicates),
             retries=event.retries,
-            bytes=sum(len(parcel.lines) for parcel in event.parcels),
+            bytes=sum(len(item.lines) for item in event.items),
         )
         self.progress.statistics.count_many(new)
         self.progress.statistics.count_many(old, sign=-1)
         self._done(good)
-        for dead in refused:
-            self._dead(dead.record, dead.reason, dead.status)
+        for failed in refused:
+            self._fail(failed.record, failed.reason, failed.status)
 
-    def _keep(self, parcel: Parcel) -> None:
+    def _keep(self, item: BulkItem) -> None:
         """A sample in which every document is as likely as any other (reservoir)."""
         self._written += 1
         place = len(self.sample)
@@ -125,44 +126,46 @@ class Accounts:
             place = random.randrange(self._written)
             if place >= _SAMPLE:
                 return
-            self.sample[place] = Written(parcel.record.id, parcel.digest, parcel.lines)
+            self.sample[place] = Written(item.record.id, item.stamp, item.lines)
             return
-        self.sample.append(Written(parcel.record.id, parcel.digest, parcel.lines))
+        self.sample.append(Written(item.record.id, item.stamp, item.lines))
 
-    def _dead(self, record: Record | Rejected, reason: str, status: int | None) -> None:
+    def _fail(self, record: Record | Rejected, reason: str, status: int | None) -> None:
         lost = [record]
         if isinstance(record, Rejected):
-            self.letters.reject(record)
+            self.dead_letters.reject(record)
             self.progress.nameless += record.id is None
         else:
-            # the records that it overtook would have been indexed
-            for earlier in self._overtaken.pop(record.position, []):
-                self.letters.fail(earlier, f"overtaken by {record.where}, which failed: {reason}")
+            # the records that it superseded would have been indexed
+            for earlier in self._superseded.pop(record.position, []):
+                self.dead_letters.fail(
+                    earlier, f"superseded by {record.where}, which failed: {reason}"
+                )
                 lost.append(earlier)
-            self.letters.fail(record, reason, status)
+            self.dead_letters.fail(record, reason, status)
         self._count(dead=len(lost))
-        self._book(lost)
+        self._account(lost)
         dead, most = self.progress.counters["dead"], self.options.max_errors
         if self.options.on_error == "abort" or (most is not None and dead > most):
             limit = "" if self.options.on_error == "abort" else f" {dead:,} are more than {most:,}."
             raise IngestError(
                 f"{record.where} could not be indexed: {reason}.{limit}",
-                hint=f"It stands in {self.letters.file}. To go on after it: --resume.",
+                hint=f"It stands in {self.dead_letters.file}. To go on after it: --resume.",
             )
 
     def _done(self, records: list[Record]) -> None:
-        """These are in the index, and so is nothing of those that they overtook."""
-        if self._overtaken:
+        """These are in the index, and so is nothing of those that they superseded."""
+        if self._superseded:
             earlier = [
-                each for record in records for each in self._overtaken.pop(record.position, [])
+                each for record in records for each in self._superseded.pop(record.position, [])
             ]
             self._count(updated=len(earlier), duplicates=len(earlier))
             records = records + earlier
-        self._book(records)
+        self._account(records)
 
-    def _book(self, records: Sequence[Record | Rejected]) -> None:
+    def _account(self, records: Sequence[Record | Rejected]) -> None:
         self.progress.positions.add(record.position for record in records)
-        self.flights.land(record.id for record in records if isinstance(record, Record))
+        self.in_flight.release(record.id for record in records if isinstance(record, Record))
         if self.options.sync:
             self._seen += [id_hash(record.id) for record in records if record.id is not None]
 
@@ -173,5 +176,5 @@ class Accounts:
 
 def id_hash(identifier: str) -> int:
     """63 bits of a document id."""
-    digest = blake2b(identifier.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
+    stamp = blake2b(identifier.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(stamp) >> 1

@@ -12,7 +12,7 @@ _SLOW = 10.0  # seconds; an answer later than this is a sign of too much at once
 _GROWTH = 1.05
 
 
-class Throttle:
+class AdaptiveLimiter:
     """Bounds the requests under way and their size (AIMD).
 
     Every answer in good time raises the number by ``1 / number`` and the size by 5 %, up to

@@ -1,56 +1,15 @@
-"""Bounded queues between the stages, and the threads that run them."""
+"""Bounded queues between the stages: back-pressure from the cluster up to the reader."""
 
 from __future__ import annotations
 
 import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Generic, TypeVar
+
+from splade_os.ingest.runtime.cancellation import AbortedError, Cancellation
 
 T = TypeVar("T")
 _TICK = 0.2  # seconds between two looks at whether all is over
-
-
-class AbortedError(Exception):
-    """The flow was aborted: a stage that waits shall end."""
-
-
-class Flow:
-    """What the stages of one ingest share.
-
-    Attributes:
-        halted: no new documents; what is under way is finished and saved.
-        aborted: nothing more, at once.
-        error: why the flow was aborted.
-        source_error: why the source broke off (what it gave before is indexed).
-    """
-
-    def __init__(self) -> None:
-        self.halted = threading.Event()
-        self.aborted = threading.Event()
-        self.error: BaseException | None = None
-        self.source_error: BaseException | None = None
-
-    def abort(self, error: BaseException) -> None:
-        """End all stages; the first error stays."""
-        if self.error is None:
-            self.error = error
-        self.halted.set()
-        self.aborted.set()
-
-    def start(self, name: str, work: Callable[[], None]) -> None:
-        """Run a stage in a thread of its own; its failure aborts the flow."""
-
-        def run() -> None:
-            try:
-                work()
-            except AbortedError:
-                pass
-            except BaseException as error:
-                self.abort(error)
-
-        # a daemon: a second Ctrl-C must not wait for a request that hangs
-        threading.Thread(target=run, name=f"splade-os-{name}", daemon=True).start()
 
 
 class _End:
@@ -60,18 +19,18 @@ class _End:
 _END = _End()
 
 
-class Channel(Generic[T]):
+class BoundedQueue(Generic[T]):
     """A bounded queue: who puts waits while it is full, so that back-pressure reaches the
     reader and memory stays flat.
 
     Args:
-        flow: of the ingest.
+        cancellation: of the pipeline.
         size: items that may wait.
         readers: threads that take from it.
     """
 
-    def __init__(self, flow: Flow, size: int, readers: int = 1) -> None:
-        self._flow, self._readers = flow, readers
+    def __init__(self, cancellation: Cancellation, size: int, readers: int = 1) -> None:
+        self._cancellation, self._readers = cancellation, readers
         self._queue: queue.Queue[T | _End] = queue.Queue(size)
 
     def __len__(self) -> int:
@@ -86,7 +45,7 @@ class Channel(Generic[T]):
             self._put(_END)
 
     def _put(self, item: T | _End) -> None:
-        while not self._flow.aborted.is_set():
+        while not self._cancellation.aborted.is_set():
             try:
                 return self._queue.put(item, timeout=_TICK)
             except queue.Full:
@@ -98,7 +57,7 @@ class Channel(Generic[T]):
 
         Raises:
             StopIteration: no more will come.
-            AbortedError: the flow was aborted.
+            AbortedError: the pipeline was aborted.
         """
         waited = 0.0
         while True:
@@ -107,7 +66,7 @@ class Channel(Generic[T]):
                 item = self._queue.get(timeout=step)
             except queue.Empty:
                 waited += step
-                if self._flow.aborted.is_set():
+                if self._cancellation.aborted.is_set():
                     raise AbortedError from None
                 if timeout is not None and waited >= timeout:
                     return None

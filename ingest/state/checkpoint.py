@@ -1,11 +1,10 @@
-"""The ledger of an ingest: how far it is, on disk, so that a killed one goes on."""
+"""The checkpoint of an ingest: how far it is, on disk, so that a killed one goes on."""
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -17,8 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from splade_os.errors import IngestError
 from splade_os.identity import ModelIdentity
-from splade_os.ingest.parcel import Positions
-from splade_os.ingest.report import COUNTERS
+from splade_os.ingest.state.progress import OffsetTracker, Progress
 from splade_os.settings import state_dir
 from splade_os.statistics import TermStatistics
 
@@ -48,7 +46,7 @@ class Job(BaseModel):
     model: ModelIdentity
 
     def file(self) -> Path:
-        """Where its ledger lies: one for each cluster, target, source and selection."""
+        """Where its checkpoint lies: one for each cluster, target, source and selection."""
         selection = orjson.dumps(self.selection, option=orjson.OPT_SORT_KEYS).decode()
         key = "\0".join((self.url, self.target, self.source, selection))
         name = blake2b(key.encode(), digest_size=8).hexdigest()
@@ -70,29 +68,7 @@ class Job(BaseModel):
         return None
 
 
-@dataclass
-class Progress:
-    """How far an ingest is.
-
-    Attributes:
-        positions: records of which it is known what became.
-        counters: of the report (`COUNTERS`).
-        statistics: of the documents written, as far as they are not yet added to those of the
-            index.
-        ticket: number of that addition.
-        letters: length of the dead letters, bytes.
-        nameless: records rejected without an id.
-    """
-
-    statistics: TermStatistics
-    positions: Positions = field(default_factory=Positions)
-    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
-    ticket: int = 0
-    letters: int = 0
-    nameless: int = 0
-
-
-class Ledger:
+class Checkpoint:
     """An SQLite file; in memory if none is named (then the ingest cannot be resumed).
 
     Args:
@@ -127,13 +103,13 @@ class Ledger:
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise IngestError(
-                    f"Another process is at this ingest: it holds the ledger {file}.",
+                    f"Another process is at this ingest: it holds the checkpoint {file}.",
                     hint="Wait for it, or stop it first.",
                 ) from None
-            raise IngestError(f"The ledger {file} cannot be opened: {error}") from error
+            raise IngestError(f"The checkpoint {file} cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
             raise IngestError(
-                f"The ledger {file} is damaged: {error}",
+                f"The checkpoint {file} is damaged: {error}",
                 hint="Delete it, and ingest with --restart.",
             ) from error
         begun = self._get("job")
@@ -209,7 +185,7 @@ class Ledger:
         progress = Progress(TermStatistics.empty(width), letters=int(self._get("letters")))
         if self._get("mark") is None:
             return progress
-        progress.positions = Positions.unpacked(int(self._get("mark")), self._get("above"))
+        progress.positions = OffsetTracker.unpacked(int(self._get("mark")), self._get("above"))
         progress.counters.update(orjson.loads(self._get("counters")))
         documents, tokens = orjson.loads(self._get("counted"))
         frequencies = np.frombuffer(self._get("frequencies"), "<i8").astype(np.int64)
@@ -235,7 +211,7 @@ class Ledger:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise IngestError(
-                f"The ledger {self.file} cannot be written: {error}",
+                f"The checkpoint {self.file} cannot be written: {error}",
                 hint="Free some space; then run the same command with --resume.",
             ) from error
 

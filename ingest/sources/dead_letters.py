@@ -1,4 +1,4 @@
-"""Dead letters as a source: ``dead:FILE``."""
+"""Failed letters as a source: ``dead:FILE``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from splade_os.errors import InputError
-from splade_os.ingest.records import (
+from splade_os.ingest.documents.records import (
     Item,
     Record,
     RecordReader,
@@ -30,7 +30,7 @@ class LetterSource(FileSource):
         super().__init__(file, [file], "jsonl")
 
 
-class LetterReader(RecordReader):
+class DeadLetterReader(RecordReader):
     """Reads each letter's document as it was read the first time, and gives it the same id."""
 
     def read(self, item: Item, position: int) -> Record | Rejected:
@@ -54,7 +54,7 @@ class LetterReader(RecordReader):
         return found
 
 
-def letter_index(file: str | Path) -> str | None:
+def dead_letter_index(file: str | Path) -> str | None:
     """The index that the first letter was meant for.
 
     Raises:
@@ -69,7 +69,7 @@ def letter_index(file: str | Path) -> str | None:
     return str(name) if name else None
 
 
-def open_letters(rest: str, options: SourceOptions) -> LetterSource:
+def open_dead_letters(rest: str, options: SourceOptions) -> LetterSource:
     """``dead:FILE``.
 
     Raises:

@@ -182,3 +182,8 @@ def text_of(item: Item) -> str:
         return orjson.dumps(item.value, default=str).decode()[:_MAX_RAW]
     except (TypeError, orjson.JSONEncodeError):
         return repr(item.value)[:_MAX_RAW]
+
+
+def stored_text(document: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """The text of a document as it is stored."""
+    return " ".join(str(document[name]) for name in fields if document.get(name))

@@ -9,8 +9,8 @@ import orjson
 
 from splade_os.engines import Engine, IndexMeta, SearchRequest, TermsQuery
 from splade_os.features import truncate
-from splade_os.ingest.accounts import Written
-from splade_os.ingest.digests import stored_digest
+from splade_os.ingest.documents.stamps import stored_stamp
+from splade_os.ingest.state.results import Written
 from splade_os.vocabulary import FEATURE_NAMING
 
 _QUERIES = 20
@@ -37,10 +37,10 @@ def check_sample(
         if document is None:
             faults.append(f"the document {written.id} was acknowledged and is not there")
             continue
-        mark = stored_digest(document)
-        if mark is None or mark.run != run or mark.position > written.digest.position:
+        mark = stored_stamp(document)
+        if mark is None or mark.run != run or mark.position > written.stamp.position:
             continue  # of another writer, or of a later record with this id
-        if mark != written.digest:
+        if mark != written.stamp:
             faults.append(f"the document {written.id} is not the one that was written last")
             continue
         mine.append(written)

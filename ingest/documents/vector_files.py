@@ -14,7 +14,7 @@ import orjson
 from splade_os.encoding import DocumentEncoder
 from splade_os.errors import EncoderProcessError, EncodingError
 from splade_os.features import decimals
-from splade_os.ingest.records import Record, Rejected
+from splade_os.ingest.documents.records import Record, Rejected
 from splade_os.vectors import Ids, SparseBatch, Weights
 
 Skip = Callable[[str, str], None]

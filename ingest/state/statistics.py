@@ -8,8 +8,9 @@ import numpy as np
 
 from splade_os.encoding import DocumentEncoder
 from splade_os.engines import Engine
-from splade_os.ingest.ledger import Ledger, Progress
-from splade_os.ingest.sending import stored_text
+from splade_os.ingest.documents.records import stored_text
+from splade_os.ingest.state.checkpoint import Checkpoint
+from splade_os.ingest.state.progress import Progress
 from splade_os.statistics import TermStatistics
 
 _PAGE = 500
@@ -22,20 +23,20 @@ def start_counting(engine: Engine, index: str, width: int) -> None:
         engine.save_statistics(index, nothing)
 
 
-def add_to_index(engine: Engine, index: str, progress: Progress, ledger: Ledger) -> None:
+def add_to_index(engine: Engine, index: str, progress: Progress, checkpoint: Checkpoint) -> None:
     """Add what was counted since the last time.
 
-    The ledger has it, with the number of its ticket, before it is sent: after a kill the same
+    The checkpoint has it, with the number of its ticket, before it is sent: after a kill the same
     is sent with the same ticket, and is added only once.
     """
     delta = progress.statistics
     if not delta.documents and not delta.frequencies.any():
         return
-    ledger.save(progress)
-    engine.add_statistics(index, delta, f"{ledger.run}-{progress.ticket}")
+    checkpoint.save(progress)
+    engine.add_statistics(index, delta, f"{checkpoint.run}-{progress.ticket}")
     progress.statistics = TermStatistics.empty(len(delta.frequencies))
     progress.ticket += 1
-    ledger.save(progress)
+    checkpoint.save(progress)
 
 
 def recount(

@@ -61,7 +61,7 @@ def loading(engine: Engine, index: str, call: Call = lambda work: work()) -> Ite
 
 
 def _restore_once(engine: Engine, index: str, ended: BaseException) -> None:
-    """After a load that broke off: without patience, and what ended it stays the error."""
+    """After a load that broke off: without retry_policy, and what ended it stays the error."""
     try:
         restore_settings(engine, index)
     except IngestError as error:

@@ -1,0 +1,1 @@
+"""What is read: records, their stamps, and vectors that they bring."""

@@ -1,0 +1,1 @@
+"""The index that is written to: made, set for loading, verified, synchronised, swapped."""

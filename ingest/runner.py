@@ -1,0 +1,126 @@
+"""The threads of one ingest, and the bounded queues that carry back-pressure up to the reader."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from splade_os.ingest.documents.records import Record, Rejected
+from splade_os.ingest.report import IngestReport
+from splade_os.ingest.runtime.cancellation import AbortedError
+from splade_os.ingest.runtime.queues import BoundedQueue
+from splade_os.ingest.stages.context import StageContext
+from splade_os.ingest.stages.encode import EncodeStage
+from splade_os.ingest.stages.items import BulkRequest, Draft, Encoded, Event, StageEnded
+from splade_os.ingest.stages.read import ReadStage
+from splade_os.ingest.stages.render import RenderStage
+from splade_os.ingest.stages.send import SendStage
+from splade_os.ingest.stages.tokenize import TokenizeStage
+from splade_os.ingest.state.results import ResultRecorder
+
+_TICK = 0.2  # seconds between two reports of progress
+
+
+class PipelineRunner:
+    """The threads of one ingest, and the queues between them.
+
+    Args:
+        context: of the stages.
+        results: records what becomes of every record.
+        on_progress: called several times a second with the report so far.
+    """
+
+    def __init__(
+        self,
+        context: StageContext,
+        results: ResultRecorder,
+        on_progress: Callable[[IngestReport], None] | None = None,
+    ) -> None:
+        self.context, self.results, self._on_progress = context, results, on_progress
+        self.start = time.monotonic()
+        self._read = ReadStage(context, results.progress.positions)
+        self.tokenize = TokenizeStage(context)
+        self._encode = EncodeStage(context)
+        self._render = RenderStage(context, self.tokenize.plain)
+        self._send = SendStage(context, self.tokenize.plain_tokens)
+        cancellation, options = context.cancellation, context.options
+        self._events: BoundedQueue[Event] = BoundedQueue(cancellation, 1000)
+        self._windows: BoundedQueue[list[Record]] = BoundedQueue(cancellation, 2)
+        ahead = max(2, context.encoder.window // options.window)
+        self._drafts: BoundedQueue[list[Draft]] = BoundedQueue(cancellation, ahead)
+        self._encoded: BoundedQueue[Encoded] = BoundedQueue(cancellation, 32)
+        self._requests: BoundedQueue[BulkRequest] = BoundedQueue(
+            cancellation, 1, readers=options.concurrency
+        )
+        self._known = sum(
+            results.progress.counters[name] for name in ("created", "updated", "unchanged", "dead")
+        )
+
+    def run(self, records: Iterator[Record | Rejected]) -> None:
+        """Run until every record is settled, or all was halted or aborted. Never raises: see
+        the cancellation."""
+        cancellation, events = self.context.cancellation, self._events
+        stages: dict[str, Callable[[], None]] = {
+            "read": lambda: self._read.run(records, self._windows, events),
+            "tokenise": lambda: self.tokenize.run(self._windows, self._drafts, events),
+            "encode": lambda: self._encode.run(self._drafts, self._encoded, events),
+            "render": lambda: self._render.run(self._encoded, self._requests, events),
+        }
+        for number in range(self.context.options.concurrency):
+            stages[f"send-{number}"] = lambda: self._send.run(self._requests, events)
+        for name, work in stages.items():
+            cancellation.start(name, partial(self._stage, work))
+        running, reported = len(stages), 0.0
+        try:
+            while running:
+                event = events.get(timeout=_TICK)
+                if isinstance(event, StageEnded):
+                    running -= 1
+                elif event is not None:
+                    self.results.record(event)
+                if self._on_progress and time.monotonic() - reported > _TICK:
+                    reported = time.monotonic()
+                    self._on_progress(self.report())
+        except AbortedError:
+            pass
+        except BaseException as error:
+            cancellation.abort(error)
+        finally:
+            self._save()
+        if self._on_progress:
+            self._on_progress(self.report())
+
+    def _stage(self, work: Callable[[], None]) -> None:
+        work()
+        self._events.put(StageEnded())
+
+    def _save(self) -> None:
+        try:
+            self.results.save()
+        except BaseException as error:
+            self.context.cancellation.abort(error)
+
+    def report(self) -> IngestReport:
+        """So far."""
+        results, context = self.results, self.context
+        counters: dict[str, Any] = dict(results.progress.counters)
+        counters["read"] = self._known + self._read.read
+        counters["encoded"] = self._known + self._encode.encoded
+        counters["tokens"] = self._encode.tokens
+        file = results.dead_letters.file
+        return IngestReport(
+            index=context.index,
+            count_before=results.checkpoint.count_before,
+            seconds=time.monotonic() - self.start,
+            queues={
+                "tokenise": len(self._windows),
+                "encode": len(self._drafts),
+                "render": len(self._encoded),
+                "send": len(self._requests),
+            },
+            requests=context.limiter.under_way,
+            dead_letters=file if counters["dead"] else None,
+            **counters,
+        )

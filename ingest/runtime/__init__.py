@@ -1,0 +1,1 @@
+"""What the stages share: bounded queues, cancellation, in-flight ids, retry policy, limiter."""

@@ -1,0 +1,124 @@
+"""What goes through the pipeline: drafts, encoded documents, bulk items and requests, results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from splade_os.engines import Outcome
+from splade_os.ingest.documents.given_vectors import Row
+from splade_os.ingest.documents.records import Record, Rejected
+from splade_os.ingest.documents.stamps import DocumentStamp
+from splade_os.vectors import Ids, SparseBatch
+
+
+@dataclass(slots=True)
+class Draft:
+    """A record on its way to its vector.
+
+    Attributes:
+        record: the document.
+        stamp: its mark.
+        ids: token ids, special ones included; ``None`` if nothing needs them.
+        vector: if it is known already.
+        exists: whether the index holds a document of this id.
+        replaces: token ids of that one.
+    """
+
+    record: Record
+    stamp: DocumentStamp
+    ids: Ids | None = None
+    vector: Row | None = None
+    exists: bool = False
+    replaces: Ids | None = None
+
+
+@dataclass(slots=True)
+class Encoded:
+    """Drafts and their vectors, in the same order."""
+
+    drafts: list[Draft]
+    batch: SparseBatch
+
+
+@dataclass(slots=True)
+class BulkItem:
+    """A document ready to be sent.
+
+    Attributes:
+        record: the document.
+        lines: the two NDJSON lines of its action (one, if it is deleted).
+        tokens: token ids of its text, without special ones; ``None`` = not counted.
+        stamp: the mark that the document carries.
+        replaces: token ids of the document that it overwrites, where they are known.
+        terms: length of its vector.
+    """
+
+    record: Record
+    lines: bytes
+    tokens: Ids | None
+    stamp: DocumentStamp
+    replaces: Ids | None = None
+    terms: int = 0
+
+    def update(self) -> None:
+        """Let it overwrite what is there, and say so in its mark."""
+        plain, self.stamp = self.stamp, replace(self.stamp, update=True)
+        lines = self.lines.replace(str(plain).encode() + b'"', str(self.stamp).encode() + b'"', 1)
+        self.lines = b'{"index"' + lines.removeprefix(b'{"create"')
+
+
+@dataclass(slots=True)
+class BulkRequest:
+    """Bulk items of one request."""
+
+    items: list[BulkItem]
+    size: int
+
+
+@dataclass(slots=True)
+class BulkResult:
+    """A request whose documents have all got their answer.
+
+    Attributes:
+        duplicates: ids (of items) that this run had written before.
+        retries: requests and documents that were sent again.
+    """
+
+    items: list[BulkItem]
+    outcomes: list[Outcome]
+    duplicates: set[int] = field(default_factory=set)
+    retries: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Failed:
+    """A record that will not be indexed."""
+
+    record: Record | Rejected
+    reason: str
+    status: int | None = None
+
+
+@dataclass(slots=True)
+class Unchanged:
+    """Records that the index holds already, as they are."""
+
+    records: list[Record]
+
+
+@dataclass(slots=True)
+class Superseded:
+    """Records that a later one of the same id, at ``position``, superseded before they were sent;
+    what becomes of them depends on what becomes of it."""
+
+    records: list[Record]
+    position: int
+
+
+@dataclass(slots=True)
+class StageEnded:
+    """A stage has no more to say."""
+
+
+Event = BulkResult | Failed | Unchanged | Superseded | StageEnded

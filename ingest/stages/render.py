@@ -1,0 +1,79 @@
+"""Vectors → bulk items, put together into requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from splade_os.engines import HASH_FIELD, DocumentRenderer
+from splade_os.errors import SpladeError
+from splade_os.ingest.runtime.queues import BoundedQueue
+from splade_os.ingest.stages.context import StageContext
+from splade_os.ingest.stages.items import BulkItem, BulkRequest, Encoded, Event, Failed
+from splade_os.vectors import Ids
+
+
+class RenderStage:
+    """Writes the lines of every document, once.
+
+    Args:
+        plain: token ids without the special ones.
+    """
+
+    def __init__(self, context: StageContext, plain: Callable[[Ids], Ids]) -> None:
+        self._context, self._plain = context, plain
+
+    def run(
+        self,
+        encoded: BoundedQueue[Encoded],
+        out: BoundedQueue[BulkRequest],
+        events: BoundedQueue[Event],
+    ) -> None:
+        """Bulk items, put together into requests of the size that the limiter wants."""
+        renderer = DocumentRenderer(
+            self._context.encoder.vocabulary,
+            self._context.meta.field,
+            self._context.meta.feature_naming,
+        )
+        waiting: list[BulkItem] = []
+        size, since = 0, time.monotonic()
+        while True:
+            try:
+                found = encoded.get(timeout=0.5)
+            except StopIteration:
+                break
+            for item in self._items(found, renderer, events) if found is not None else ():
+                full = size + len(item.lines) > self._context.limiter.max_bytes
+                if waiting and (full or len(waiting) >= self._context.options.max_documents):
+                    out.put(BulkRequest(waiting, size))
+                    waiting, size = [], 0
+                if not waiting:
+                    since = time.monotonic()
+                waiting.append(item)
+                size += len(item.lines)
+            if waiting and time.monotonic() - since > self._context.options.flush_seconds:
+                out.put(BulkRequest(waiting, size))
+                waiting, size = [], 0
+        if waiting:
+            out.put(BulkRequest(waiting, size))
+        out.close()
+
+    def _items(
+        self, encoded: Encoded, renderer: DocumentRenderer, events: BoundedQueue[Event]
+    ) -> Iterator[BulkItem]:
+        documents = [
+            (d.record.id, {**d.record.source, HASH_FIELD: str(d.stamp)}) for d in encoded.drafts
+        ]
+        rendered = renderer.render_many(documents, encoded.batch, operation="create")
+        terms = encoded.batch.active_dims().tolist()
+        for draft, lines, count in zip(encoded.drafts, rendered, terms, strict=True):
+            if isinstance(lines, SpladeError):
+                events.put(Failed(draft.record, lines.message))
+                continue
+            tokens = None
+            if draft.record.text and draft.ids is not None and self._context.options.count_terms:
+                tokens = self._plain(draft.ids)
+            item = BulkItem(draft.record, lines, tokens, draft.stamp, draft.replaces, count)
+            if draft.exists:
+                item.update()
+            yield item

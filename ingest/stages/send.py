@@ -1,0 +1,177 @@
+"""Bulk requests → outcomes. Only what the cluster refused for now is sent again; nothing is
+written twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from splade_os.engines import HASH_FIELD, Outcome
+from splade_os.errors import EngineError, EngineUnavailableError, IngestError
+from splade_os.ingest.documents.records import stored_text
+from splade_os.ingest.documents.stamps import stored_stamp
+from splade_os.ingest.runtime.queues import BoundedQueue
+from splade_os.ingest.runtime.retry_policy import RETRYABLE, RetryLaterError
+from splade_os.ingest.stages.context import StageContext
+from splade_os.ingest.stages.items import BulkItem, BulkRequest, BulkResult, Event
+from splade_os.vectors import Ids
+
+_BLOCKS = ("cluster_block_exception", "index_closed_exception", "index_not_found_exception")
+_CONFLICT = 409
+_TOO_LARGE = 413
+_MALFORMED = 400
+
+Tokens = Callable[[Sequence[str]], list[Ids | None]]
+
+
+class SendStage:
+    """Sends bulk requests, several at a time.
+
+    A document that the run believes to be new is sent as ``create``. If the engine says that
+    it exists, the stored mark (`splade_os.ingest.documents.stamps`) tells why: it is our own
+    write whose answer was lost, or an id that occurs twice in the source (the later one wins),
+    or somebody else's; only then it is overwritten.
+
+    Args:
+        context: of the stages.
+        tokens: texts → token ids, for the term statistics of what is overwritten.
+    """
+
+    def __init__(self, context: StageContext, tokens: Tokens) -> None:
+        self._engine, self._index = context.engine, context.index
+        self._limiter, self._retry_policy = context.limiter, context.retry_policy
+        self._run, self._text_fields = context.stamper.run, context.meta.text_fields
+        self._tokens = tokens
+
+    def run(self, requests: BoundedQueue[BulkRequest], events: BoundedQueue[Event]) -> None:
+        """Send until no more requests come."""
+        for request in requests:
+            events.put(self.send(request.items))
+
+    def send(self, items: list[BulkItem]) -> BulkResult:
+        """Send until every item has its final outcome.
+
+        Raises:
+            IngestError: the cluster did not take it for too long, or takes no writes at all.
+            EngineError: it refused the whole request.
+        """
+        start = time.monotonic()
+        result = BulkResult(items, [Outcome(p.record.id, 0) for p in items])
+        remaining = list(range(len(items)))
+        while remaining:
+            self._deliver(remaining, result)
+            conflicts = [
+                i
+                for i in remaining
+                if result.outcomes[i].status == _CONFLICT
+                and items[i].lines.startswith(b'{"create"')
+            ]
+            remaining = self._resolve(conflicts, result) if conflicts else []
+        result.seconds = time.monotonic() - start
+        return result
+
+    def _deliver(self, wanted: list[int], result: BulkResult) -> None:
+        """Every item of ``wanted`` gets an outcome that is not "later"."""
+        open_ = wanted
+        first = True
+
+        def attempt() -> bool:
+            """Whether the request has to be split."""
+            nonlocal open_, first
+            result.retries += not first
+            first = False
+            body = b"".join([result.items[i].lines for i in open_])
+            with self._limiter.slot():
+                sent = time.monotonic()
+                try:
+                    answers = self._engine.bulk(self._index, body, attempts=1)
+                except EngineUnavailableError as error:
+                    self._limiter.pushed_back(sent)
+                    raise RetryLaterError(error.message) from error
+                except EngineError as error:
+                    return self._refused(error, open_, len(body), sent, result)
+            if len(answers) != len(open_):
+                raise EngineError(
+                    f"{self._engine.url} answered {len(answers)} of {len(open_)} actions of a "
+                    "bulk request."
+                )
+            for i, outcome in zip(open_, answers, strict=True):
+                result.outcomes[i] = outcome
+            blocked = next((o for o in answers if _is_block(o)), None)
+            if blocked is not None:
+                raise IngestError(
+                    f"{self._index} takes no documents: {blocked.reason}",
+                    hint="Often the disk is full. What was acknowledged is saved: when it is "
+                    "mended, run the same command with --resume.",
+                )
+            open_ = [i for i in open_ if result.outcomes[i].status in RETRYABLE]
+            if open_:
+                self._limiter.pushed_back(sent)
+                raise RetryLaterError(
+                    f"{result.outcomes[open_[0]].reason} ({len(open_):,} documents)"
+                )
+            self._limiter.answered(time.monotonic() - sent)
+            return False
+
+        if self._retry_policy.until_done(attempt):
+            middle = len(open_) // 2
+            for half in (open_[:middle], open_[middle:]):
+                self._deliver(half, result)
+
+    def _refused(
+        self, error: EngineError, open_: Sequence[int], size: int, sent: float, result: BulkResult
+    ) -> bool:
+        """The whole request was refused: what now? ``True`` = send it in halves."""
+        if error.status in RETRYABLE:
+            self._limiter.pushed_back(sent)
+            raise RetryLaterError(error.message) from error
+        if error.status not in (_TOO_LARGE, _MALFORMED) or _names_block(error.message):
+            raise error
+        if error.status == _TOO_LARGE:
+            self._limiter.too_large(size)
+        if len(open_) > 1:
+            return True
+        (culprit,) = open_
+        identifier = result.items[culprit].record.id
+        result.outcomes[culprit] = Outcome(identifier, error.status, None, error.message)
+        return False
+
+    def _resolve(self, conflicts: list[int], result: BulkResult) -> list[int]:
+        """Documents that exist although they were thought new; returns those to send again."""
+        items, outcomes = result.items, result.outcomes
+        ids = [items[i].record.id for i in conflicts]
+        stored = self._retry_policy.call(
+            lambda: self._engine.documents(self._index, ids, [HASH_FIELD, *self._text_fields])
+        )
+        again: list[int] = []
+        for i in conflicts:
+            item, identifier = items[i], items[i].record.id
+            found = stored.get(identifier)
+            if found is None:  # deleted in between
+                again.append(i)
+                continue
+            mark = stored_stamp(found)
+            if mark is not None and mark.run == self._run:
+                if mark.position == item.stamp.position:  # our own write; its answer was lost
+                    outcomes[i], item.stamp = Outcome(identifier, 201, "created"), mark
+                    if mark.update:  # what it replaced is not known any more
+                        item.tokens = None
+                        outcomes[i] = Outcome(identifier, 200, "updated")
+                    continue
+                result.duplicates.add(i)
+                if mark.position > item.stamp.position:  # a later record of this id is there
+                    item.tokens = None
+                    outcomes[i] = Outcome(identifier, 200, "updated")
+                    continue
+            (item.replaces,) = self._tokens([stored_text(found, self._text_fields)])
+            item.update()
+            again.append(i)
+        return again
+
+
+def _is_block(outcome: Outcome) -> bool:
+    return not outcome.ok and _names_block(outcome.reason or "")
+
+
+def _names_block(reason: str) -> bool:
+    return any(name in reason for name in _BLOCKS)

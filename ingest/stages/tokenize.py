@@ -1,0 +1,179 @@
+"""Records → token ids: what the index holds already is left out or reused on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+
+import numpy as np
+
+from splade_os.engines import HASH_FIELD
+from splade_os.errors import EncodingError, InputError
+from splade_os.ingest.documents.given_vectors import Row, vector_of, vectors_of
+from splade_os.ingest.documents.records import Record, stored_text
+from splade_os.ingest.documents.stamps import stored_stamp
+from splade_os.ingest.runtime.queues import BoundedQueue
+from splade_os.ingest.stages.context import StageContext
+from splade_os.ingest.stages.items import Draft, Event, Failed, Superseded, Unchanged
+from splade_os.vectors import Ids
+
+
+class TokenizeStage:
+    """Looks records up in the index, where it may hold some, and tokenizes their texts."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+        vocabulary = context.encoder.vocabulary
+        self._special = np.zeros(len(vocabulary), bool)
+        self._special[list(vocabulary.special_ids)] = True
+        self._ids = {token: i for i, token in enumerate(vocabulary.tokens)}
+        self._features: dict[str, int] = {}  # ids of feature names
+
+    def run(
+        self,
+        windows: BoundedQueue[list[Record]],
+        out: BoundedQueue[list[Draft]],
+        events: BoundedQueue[Event],
+    ) -> None:
+        for window in windows:
+            if self._context.cancellation.halted.is_set():
+                continue  # not begun: it is read again when the ingest is resumed
+            self._admit(window, out, events)
+        while not self._context.cancellation.halted.is_set() and self._context.in_flight.wait():
+            self._admit([], out, events)
+        out.close()
+
+    def _admit(
+        self, window: list[Record], out: BoundedQueue[list[Draft]], events: BoundedQueue[Event]
+    ) -> None:
+        admitted = self._context.in_flight.admit(window)
+        for each in admitted:
+            if each.superseded:
+                events.put(Superseded(each.superseded, each.record.position))
+        drafts = self._drafts([each.record for each in admitted], events)
+        if drafts:
+            out.put(drafts)
+
+    def _drafts(self, records: list[Record], events: BoundedQueue[Event]) -> list[Draft]:
+        rows = self._rows([record.vector for record in records if record.vector is not None])
+        drafts = []
+        for record in records:
+            row = next(rows) if record.vector is not None else None
+            try:
+                draft = Draft(record, self._context.stamper.of(record))
+                if record.vector is not None:
+                    draft.vector = vector_of(record.vector, self._ids) if row is None else row
+            except InputError as error:
+                events.put(Failed(record, error.message))
+            else:
+                drafts.append(draft)
+        if self._context.look_up and drafts:
+            drafts = self._unknown(drafts, events)
+        wanted = [
+            d
+            for d in drafts
+            if d.vector is None or (d.record.text and self._context.options.count_terms)
+        ]
+        texts = [draft.record.text for draft in wanted]
+        damaged = set()
+        for draft, ids in zip(wanted, self._tokenised(texts), strict=True):
+            if isinstance(ids, EncodingError):
+                events.put(Failed(draft.record, ids.message))
+                damaged.add(draft.record.position)
+            else:
+                draft.ids = ids
+        if damaged:
+            drafts = [draft for draft in drafts if draft.record.position not in damaged]
+        return drafts
+
+    def _rows(self, vectors: list[Mapping[str, float]]) -> Iterator[Row | None]:
+        """`vector_of` of many at once, which costs a third; ``None`` where one of them has to
+        be looked at more closely."""
+        try:
+            return iter(vectors_of(vectors, self._ids))
+        except (InputError, KeyError, TypeError, ValueError):
+            return repeat(None, len(vectors))
+
+    def _tokenised(self, texts: Sequence[str]) -> list[Ids | EncodingError]:
+        try:
+            return [*self._context.encoder.tokenize(texts)]
+        except EncodingError as error:
+            if len(texts) == 1:
+                return [error]
+            return [ids for text in texts for ids in self._tokenised([text])]
+
+    def _unknown(self, drafts: list[Draft], events: BoundedQueue[Event]) -> list[Draft]:
+        """Mark what exists, and leave out what is the same."""
+        ids = [draft.record.id for draft in drafts]
+        fields = [
+            HASH_FIELD,
+            *(self._context.meta.text_fields if self._context.options.count_terms else ()),
+        ]
+        stored = self._context.retry_policy.call(
+            lambda: self._context.engine.documents(self._context.index, ids, fields)
+        )
+        if not stored:
+            return drafts
+        kept, same, old = [], [], []
+        for draft in drafts:
+            found = stored.get(draft.record.id)
+            mark = None if found is None else stored_stamp(found)
+            # our own write, of a run that was killed, or of an earlier record of this id: the
+            # sender finds out which of the two is right
+            if found is None or (mark is not None and mark.run == self._context.stamper.run):
+                kept.append(draft)
+            elif self._context.options.skip_unchanged and mark and mark.same_document(draft.stamp):
+                same.append(draft.record)
+            else:
+                draft.exists = True
+                old.append(draft)
+                kept.append(draft)
+        if same:
+            events.put(Unchanged(same))
+        if self._context.options.count_terms:
+            texts = [
+                stored_text(stored[draft.record.id], self._context.meta.text_fields)
+                for draft in old
+            ]
+            for draft, replaced in zip(old, self.plain_tokens(texts), strict=True):
+                draft.replaces = replaced
+        if self._context.options.skip_unchanged:
+            self._reuse(
+                [
+                    draft
+                    for draft in old
+                    if draft.vector is None
+                    and (mark := stored_stamp(stored[draft.record.id])) is not None
+                    and mark.text == draft.stamp.text
+                ]
+            )
+        return kept
+
+    def _reuse(self, drafts: list[Draft]) -> None:
+        """The same text in a changed document: its stored vector is still right."""
+        if not drafts:
+            return
+        ids = [draft.record.id for draft in drafts]
+        name = self._context.meta.field
+        stored = self._context.retry_policy.call(
+            lambda: self._context.engine.documents(self._context.index, ids, [name])
+        )
+        if not self._features:
+            names = self._context.encoder.vocabulary.named(self._context.meta.feature_naming)
+            self._features.update((name, i) for i, name in enumerate(names))
+        for draft in drafts:
+            vector = stored.get(draft.record.id, {}).get(name)
+            if isinstance(vector, dict):
+                draft.vector = vector_of(vector, self._features)
+
+    def plain_tokens(self, texts: Sequence[str]) -> list[Ids | None]:
+        """Token ids without special ones; ``None`` for a text that is empty or damaged."""
+        found = self._tokenised(texts) if texts else []
+        return [
+            None if not text or isinstance(ids, EncodingError) else self.plain(ids)
+            for text, ids in zip(texts, found, strict=True)
+        ]
+
+    def plain(self, ids: Ids) -> Ids:
+        """Without special tokens."""
+        return ids[~self._special[ids]]

@@ -1,0 +1,1 @@
+"""What an ingest keeps: checkpoint, dead letters, results, term statistics."""
