@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
-import urllib.error
 import urllib.request
 from typing import Any
 
@@ -14,7 +14,7 @@ def ask(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:
             value = json.load(answer)
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError, http.client.HTTPException):  # or something that is no HTTP
         return None
     return value if isinstance(value, dict) else None
 
