@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from splade_os.errors import MissingExtraError, SettingsError
+from splade_os.training.allocator import return_freed_memory
 from splade_os.training.recipe import Recipe
 
 _log = logging.getLogger(__name__)
@@ -149,6 +150,8 @@ def build_trainer(recipe: Recipe) -> Any:
 
     recipe = in_folder(recipe)
     arguments = training_arguments(recipe)
+    if arguments.device.type == "cpu":
+        return_freed_memory()
     rows, held_out = load_rows(recipe.data)
     teachers = recipe.distillation.teachers
     batch = arguments.per_device_train_batch_size * arguments.world_size
