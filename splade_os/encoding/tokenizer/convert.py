@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from tokenizers import Tokenizer
 
 from splade_os.encoding.tokenizer.build import BuiltTokenizer, reading
-from splade_os.encoding.tokenizer.classes import SLOW, Json
-from splade_os.encoding.tokenizer.files import SENTENCEPIECE, SETTINGS, SOURCES, TokenizerFiles
+from splade_os.encoding.tokenizer.classes import RULES, SLOW, Json
+from splade_os.encoding.tokenizer.files import (
+    CONFIG,
+    GENERIC,
+    SENTENCEPIECE,
+    SETTINGS,
+    SOURCES,
+    TokenizerFiles,
+)
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.settings import cache_dir
 
@@ -88,9 +96,6 @@ class SlowTokenizer:
 
 def needs_transformers(files: TokenizerFiles) -> bool:
     """Whether neither a rule nor ``tokenizer.json`` alone is the tokenizer."""
-    from splade_os.encoding.tokenizer.classes import RULES
-    from splade_os.encoding.tokenizer.files import GENERIC
-
     name = files.class_name
     if name != GENERIC and name not in RULES:
         return True
@@ -128,6 +133,13 @@ def make(files: TokenizerFiles) -> Any:
         ModelError, MissingExtraError: see `through_transformers`.
     """
     name = files.class_name
+    options = files.config.get("mecab_kwargs")
+    if isinstance(options, dict) and options.get("mecab_option"):
+        raise ModelError(
+            f"{files.folder / CONFIG}: mecab_option is {options['mecab_option']!r}: options of "
+            "MeCab can read and write files of this machine, so a model does not choose them.",
+            hint="Leave it out, if the model was trained without.",
+        )
     if find_spec("transformers") is None:
         extra = "japanese" if name in SLOW else "torch"
         raise MissingExtraError(f"The tokenizer of {files.folder} ({name})", extra)
@@ -197,8 +209,6 @@ def _keep(made: Any, folder: Path) -> None:
 
 
 def _cached(files: TokenizerFiles, folder: Path) -> BuiltTokenizer:
-    from tokenizers import Tokenizer
-
     file = folder / "tokenizer.json"
     facts = orjson.loads((folder / _RESULT).read_bytes())
     with reading(file):
@@ -216,8 +226,6 @@ def _cached(files: TokenizerFiles, folder: Path) -> BuiltTokenizer:
 
 def _same(file: Path, made: Any) -> bool:
     """Whether a tokenizer.json is what transformers makes of it."""
-    from tokenizers import Tokenizer
-
     with reading(file):
         own = orjson.loads(Tokenizer.from_file(str(file)).to_str())
     theirs = orjson.loads(made.to_str())

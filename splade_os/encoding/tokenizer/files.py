@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from splade_os.encoding.tokenizer.classes import ALIASES, RULES, SLOW
+from splade_os.encoding.tokenizer.classes import ALIASES
 from splade_os.errors import ModelError
 
 GENERIC = "TokenizersBackend"
@@ -152,6 +152,11 @@ class TokenizerFiles:
             return GENERIC
         return name
 
+    @property
+    def stated_class(self) -> str:
+        """`class_name` as tokenizer_config.json states it, for every version of transformers."""
+        return "PreTrainedTokenizerFast" if self.class_name == GENERIC else self.class_name
+
     def _unstated(self, model_type: str) -> str:
         if model_type in _OF_MODEL_TYPE:
             return _OF_MODEL_TYPE[model_type]
@@ -164,11 +169,6 @@ def canonical(name: str) -> str:
     """A class by the name that transformers 5 gives it."""
     bare = name.removesuffix("Fast")
     return ALIASES.get(bare, bare)
-
-
-def is_known(name: str) -> bool:
-    """Whether splade-os knows what a class builds, without transformers."""
-    return name == GENERIC or name in RULES or name in SLOW
 
 
 def read_object(file: Path) -> dict[str, Any]:
