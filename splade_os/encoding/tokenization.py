@@ -63,8 +63,12 @@ class TextTokenizer:
     ) -> None:
         loaded = load(folder)
         self._folder, self._class = folder, loaded.class_name
-        kind = _InPython if isinstance(loaded, SlowTokenizer) else _InRust
-        self._backend: TokenizerBackend = kind(loaded, max_length, lowercase, special_tokens)
+        options = (max_length, lowercase, special_tokens)
+        self._backend: TokenizerBackend = (
+            _InPython(loaded, *options)
+            if isinstance(loaded, SlowTokenizer)
+            else _InRust(loaded, *options)
+        )
         ids = self._backend.ids()
         self.pad_id = ids.get(loaded.pad_token) if loaded.pad_token else None
         self._dropped = None if special_tokens else self.pad_id
@@ -83,7 +87,7 @@ class TextTokenizer:
         except BaseException as error:  # a panic is no Exception
             if not is_of_tokenizers(error) and not isinstance(error, UnicodeError):
                 raise
-            raise _name_culprit(texts, error) from None
+            raise self._name_culprit(texts, error) from None
         if self._dropped is not None:
             rows = [row[row != self._dropped] for row in rows]
         if self._limit is not None:
@@ -108,6 +112,29 @@ class TextTokenizer:
                     hint="Leave the text out, or take a model whose tokenizer and head belong "
                     "together.",
                 )
+
+    def _name_culprit(self, texts: Sequence[object], error: BaseException) -> EncodingError:
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                return EncodingError(f"Text {i} of the batch is a {kind}, not a string.")
+            try:
+                text.encode()
+                self._backend.encode([text])
+            except UnicodeEncodeError as bad:
+                return EncodingError(
+                    f"Text {i} of the batch is no valid Unicode: {bad.reason} at character "
+                    f"{bad.start}."
+                )
+            except BaseException as bad:
+                if not is_of_tokenizers(bad):
+                    raise
+                return EncodingError(
+                    f"Text {i} of the batch cannot be cut by the tokenizer of {self._folder}: "
+                    f"{bad}.",
+                    hint="Download or save the model again, if it is so with other texts.",
+                )
+        return EncodingError(f"The tokenizer of {self._folder} failed: {error}.")
 
     def special_affixes(self) -> tuple[int, int]:
         """How many special tokens stand before and after a text."""
@@ -236,16 +263,3 @@ def refuse_one_text(texts: object) -> None:
             f"The texts are one {type(texts).__name__}, not a list of strings.",
             hint="Pass a list, of one text as well: encode([text]).",
         )
-
-
-def _name_culprit(texts: Sequence[object], error: BaseException) -> EncodingError:
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            return EncodingError(f"Text {i} of the batch is a {type(text).__name__}, not a string.")
-        try:
-            text.encode()
-        except UnicodeEncodeError as bad:
-            return EncodingError(
-                f"Text {i} of the batch is no valid Unicode: {bad.reason} at character {bad.start}."
-            )
-    return EncodingError(f"The tokenizer failed: {error}")

@@ -176,6 +176,12 @@ def _word_pieces(files: TokenizerFiles) -> Json:
     file = files.folder / "vocab.txt"
     with reading(file):
         vocabulary = WordPiece.read_file(str(file))
+        unknown = SpecialTokens(files, RULES[files.class_name], []).contents()["unk_token"]
+        if unknown not in vocabulary:
+            raise ModelError(
+                f"{file} has no {unknown}, so it is no vocabulary of a {files.class_name}.",
+                hint="Download or save the model again.",
+            )
         if not {"[CLS]", "[SEP]"} <= vocabulary.keys():
             plain = Tokenizer(WordPiece(vocabulary))
         else:
@@ -217,15 +223,24 @@ def _by_rule(
         tokenizer = _parse(made, source)
     _add(tokenizer, special, source)
     if rule.affixes:
-        (before, first), (behind, last) = (
-            (names[name], tokenizer.token_to_id(names[name])) for name in rule.affixes
-        )
+        before, behind = (names[name] for name in rule.affixes)
+        first, last = (_id_of(tokenizer, name, source) for name in (before, behind))
         if after == ([first], [last]):
             tokenizer.post_processor = _stub(source, post_processor=content["post_processor"])[0]
         else:
             changes["special_tokens"] = [before, behind]
             tokenizer.post_processor = processors.BertProcessing((behind, last), (before, first))
     return tokenizer
+
+
+def _id_of(tokenizer: Tokenizer, token: str, source: Path) -> int:
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise ModelError(
+            f"{source} has no token {token!r}, which {CONFIG} puts around every text.",
+            hint="Download or save the model again.",
+        )
+    return number
 
 
 def _unigram(made: Json, source: Path) -> Tokenizer:
@@ -309,11 +324,12 @@ def _has_every_byte(wanted: Pieces, model: Json) -> bool:
 def _stub(source: Path, **parts: Any) -> tuple[Any, Json]:
     """Parts of a tokenizer.json with a model of nothing: the post-processor, and all as
     ``tokenizers`` spells them."""
-    empty = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": []}
+    empty: Json = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": []}
     names = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
     content = {**empty, **dict.fromkeys(names), **parts, "model": _NO_WORDS}
     tokenizer = _parse(content, source)
-    return tokenizer.post_processor, orjson.loads(tokenizer.to_str())
+    spelt: Json = orjson.loads(tokenizer.to_str())
+    return tokenizer.post_processor, spelt
 
 
 def _plain_parts(normalizer: Any, pre_tokenizer: Any, source: Path) -> Json:
@@ -327,7 +343,7 @@ def _plain(part: Any) -> Any:
         return part
     kind = part.get("type")
     if kind == "Sequence":
-        parts = part.get("normalizers", part.get("pretokenizers", []))
+        parts = part.get("normalizers") or part.get("pretokenizers") or []
         plain = [_plain(each) for each in parts]
         return plain[0] if len(plain) == 1 else plain
     if kind == "ByteLevel":
@@ -356,8 +372,11 @@ def _affixes_of(spelt: Json) -> tuple[list[int], list[int]] | None:
         for piece in part["single"]:
             if "Sequence" in piece:
                 side = after
-            else:
-                side += part["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+                continue
+            token = part["special_tokens"].get(piece["SpecialToken"]["id"])
+            if token is None:
+                return None
+            side += token["ids"]
         return before, after
     if kind == "Sequence":
         all_parts = [_affixes_of(each) for each in part["processors"]]

@@ -243,7 +243,7 @@ def _dictionary(files: TokenizerFiles) -> Json:
     if files.config.get("word_tokenizer_type") != "mecab":
         return {}
     options = files.config.get("mecab_kwargs") or {}
-    name = options.get("mecab_dic", "ipadic") if isinstance(options, dict) else None
+    name = options.get("mecab_dic", "unidic_lite") if isinstance(options, dict) else None
     package = _DICTIONARIES.get(str(name))
     return {"dictionary": f"{package} {metadata.version(package)}"} if package else {}
 

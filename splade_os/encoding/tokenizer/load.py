@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import orjson
 
 from splade_os.encoding.tokenizer.build import BuiltTokenizer, build
+from splade_os.encoding.tokenizer.classes import Json
 from splade_os.encoding.tokenizer.convert import (
     SlowTokenizer,
     needs_transformers,
@@ -18,6 +18,9 @@ from splade_os.encoding.tokenizer.files import SETTINGS, SOURCES, TokenizerFiles
 _Stamp = tuple[tuple[str, int, int], ...]
 
 
+_CHANGES: dict[tuple[Path, _Stamp], bytes] = {}
+
+
 def load(folder: Path) -> BuiltTokenizer | SlowTokenizer:
     """The tokenizer of a model folder, as transformers would build it.
 
@@ -25,8 +28,10 @@ def load(folder: Path) -> BuiltTokenizer | SlowTokenizer:
         ModelError: it is missing, damaged, or of a class that nobody knows.
         MissingExtraError: only transformers can read it, and that is not installed.
     """
-    files = TokenizerFiles(folder)
-    return through_transformers(files) if needs_transformers(files) else build(files)
+    stamp, files = stamp_of(folder), TokenizerFiles(folder)
+    loaded = through_transformers(files) if needs_transformers(files) else build(files)
+    _CHANGES[folder, stamp] = _canonical(loaded.changes)
+    return loaded
 
 
 def changes_of(folder: Path) -> bytes:
@@ -36,7 +41,12 @@ def changes_of(folder: Path) -> bytes:
     Raises:
         ModelError, MissingExtraError: see `load`.
     """
-    return _changes(folder, stamp_of(folder))
+    known = _CHANGES.get((folder, stamp_of(folder)))
+    return _canonical(load(folder).changes) if known is None else known
+
+
+def _canonical(changes: Json) -> bytes:
+    return orjson.dumps(changes, option=orjson.OPT_SORT_KEYS) if changes else b""
 
 
 def stamp_of(folder: Path) -> _Stamp:
@@ -45,10 +55,3 @@ def stamp_of(folder: Path) -> _Stamp:
     files = [folder / name for name in (*SOURCES, *SETTINGS, "config.json")]
     stats = [(file.name, file.stat()) for file in files if file.is_file()]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
-
-
-@lru_cache(256)
-def _changes(folder: Path, stamp: _Stamp) -> bytes:
-    del stamp  # part of the key
-    changes = load(folder).changes
-    return orjson.dumps(changes, option=orjson.OPT_SORT_KEYS) if changes else b""
