@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from tokenizers import Tokenizer, normalizers
 
-from splade_os.encoding.tokenizer.build import BuiltTokenizer, is_of_tokenizers
+from splade_os.encoding.tokenizer.build import BuiltTokenizer, is_of_tokenizers, reading
 from splade_os.encoding.tokenizer.convert import SlowTokenizer
 from splade_os.encoding.tokenizer.load import load
 from splade_os.errors import EncodingError, ModelError
@@ -137,8 +137,13 @@ class TextTokenizer:
         return EncodingError(f"The tokenizer of {self._folder} failed: {error}.")
 
     def special_affixes(self) -> tuple[int, int]:
-        """How many special tokens stand before and after a text."""
-        return self._backend.affixes()
+        """How many special tokens stand before and after a text.
+
+        Raises:
+            ModelError: the tokenizer leaves nothing of a text.
+        """
+        with reading(f"The tokenizer of {self._folder}"):
+            return self._backend.affixes()
 
     @property
     def convertible(self) -> bool:
@@ -208,6 +213,11 @@ class _InRust:
     def affixes(self) -> tuple[int, int]:
         encoding = self._tokenizer.encode("a", add_special_tokens=self._special_tokens)
         own = [i for i, added in enumerate(encoding.special_tokens_mask) if not added]
+        if not own:
+            raise ModelError(
+                "The tokenizer leaves nothing of a text but special tokens: it is damaged.",
+                hint="Download or save the model again.",
+            )
         return own[0], len(encoding.ids) - own[-1] - 1
 
     def ids(self) -> dict[str, int]:
