@@ -22,6 +22,7 @@ from splade_os.encoding.resolve import content_hash, query_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers, scale
 from splade_os.encoding.start import exact_backend, start_backend
 from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
+from splade_os.encoding.tokenizer.check import check_tokenizer
 from splade_os.encoding.windows import split
 from splade_os.errors import EncodingError, ModelError, SettingsError
 from splade_os.identity import EncodingOptions, ModelIdentity
@@ -50,6 +51,7 @@ class DocumentEncoder:
     ) -> None:
         self._backend = backend
         self._tokenizer = tokenizer
+        tokenizer.limit(backend.vocabulary_size)
         self.identity = identity
         self.vocabulary: Vocabulary = tokenizer.vocabulary(backend.vocabulary_size)
         self.device, self.precision = backend.device, backend.precision
@@ -132,6 +134,9 @@ class DocumentEncoder:
         length = min(chosen.max_length or part.max_length, part.max_length)
         running, choice = start_backend(part, device, dtype, backend)
         length = min(length, running.max_length or length)
+        if choice.backend == "torch":  # a graph's tokenizer was compared when it was exported
+            for folder in {part.folder, layout.query.folder}:
+                check_tokenizer(folder)
         chunk = chosen.long_texts == "chunk"
         tokenizer = TextTokenizer(
             part.folder,

@@ -8,20 +8,16 @@ from functools import cache
 from pathlib import Path
 
 from splade_os.encoding.layout import SpladePart, StaticPart, read_layout
+from splade_os.encoding.tokenizer.files import SENTENCEPIECE, TokenizerFiles
+from splade_os.encoding.tokenizer.load import changes_of
 from splade_os.errors import ModelError
 from splade_os.identity import ModelIdentity, short_hash
 
 STARTER = "starter"
 # What a model needs; never pickled weights, code, or another framework's copy.
-_PATTERNS = ["*.json", "*.safetensors", "vocab.txt"]
-_QUERY_PATTERNS = ["*.json", "query_*/*.safetensors", "vocab.txt"]  # the table of an IDF query
-_TOKENIZERS = (
-    "tokenizer.json",
-    "vocab.txt",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "spm.model",
-)
+_VOCABULARIES = ["vocab.txt", "merges.txt", *SENTENCEPIECE]
+_PATTERNS = ["*.json", "*.safetensors", *_VOCABULARIES]
+_QUERY_PATTERNS = ["*.json", "query_*/*.safetensors", *_VOCABULARIES]  # the table of an IDF query
 _IGNORED = ["onnx/*", "openvino/*", "checkpoint-*"]
 
 
@@ -130,10 +126,11 @@ def content_hash(folder: Path) -> str:
     """SHA-256 over the weights and the tokenizer of one transformer folder.
 
     Configuration files are left out: saving a model again changes their version stamps, and
-    what they say that matters stands in `ModelIdentity`.
+    what they say that matters stands in `ModelIdentity`. What they say of token ids, and the
+    vocabulary does not, is part of the hash.
 
     Raises:
-        ModelError: no weights.
+        ModelError: no weights, or no tokenizer that can be read.
     """
     require_safetensors(folder)
     return _hash([*sorted(folder.glob("*.safetensors")), *_tokenizer(folder)])
@@ -156,14 +153,22 @@ def same_queries(found: FoundModel, recorded: ModelIdentity) -> bool:
 
 
 def _tokenizer(folder: Path) -> list[Path]:
-    return [folder / name for name in _TOKENIZERS if (folder / name).is_file()][:1]
+    """The files of a vocabulary."""
+    return TokenizerFiles(folder).vocabulary
 
 
 def _hash(files: list[Path]) -> str:
+    """SHA-256 over files, and over what else decides token ids where a vocabulary is among them.
+    Where that is nothing, as in most folders, the hash is that of the files alone."""
     whole = hashlib.sha256()
     for file in files:
         stat = file.stat()
         whole.update(f"{file.name} {_file_hash(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
+    folders = {file.parent for file in files if file in _tokenizer(file.parent)}
+    for folder in sorted(folders):
+        changes = changes_of(folder)
+        if changes:
+            whole.update(b"tokenizer " + changes + b"\n")
     return whole.hexdigest()
 
 

@@ -1,96 +1,265 @@
-"""Text → token ids, with the `tokenizers` library alone (no transformers)."""
+"""Text → token ids, as transformers would give them, in most cases without it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
-from tokenizers import BertWordPieceTokenizer, Tokenizer, normalizers
+from tokenizers import Tokenizer, normalizers
 
+from splade_os.encoding.tokenizer.build import BuiltTokenizer, is_of_tokenizers, reading
+from splade_os.encoding.tokenizer.convert import SlowTokenizer
+from splade_os.encoding.tokenizer.load import load
 from splade_os.errors import EncodingError, ModelError
 from splade_os.vectors import Ids
 from splade_os.vocabulary import Vocabulary
 
-_SPECIAL_KEYS = ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
+_MOST_GAPS = 1_000_000  # ids that no token has: a head is padded by some hundred at most
+
+
+class TokenizerBackend(Protocol):
+    """What runs behind a `TextTokenizer`: ``tokenizers``, or a tokenizer of transformers."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, cut, and with special tokens where they are wanted."""
+
+    def affixes(self) -> tuple[int, int]:
+        """How many special tokens stand before and after a text."""
+
+    def ids(self) -> dict[str, int]:
+        """Id of every token, added ones included."""
+
+    def special_ids(self) -> set[int]:
+        """Ids of special and unknown tokens."""
+
+    def to_json(self) -> dict[str, Any] | None:
+        """A ``tokenizer.json``, or ``None`` where none can hold it."""
 
 
 class TextTokenizer:
     """The tokenizer of a model folder.
 
+    Attributes:
+        pad_id: id of padding, or ``None``.
+
     Args:
-        folder: holds ``tokenizer.json``, or ``vocab.txt`` of a BERT model.
+        folder: holds ``tokenizer.json`` or another vocabulary, and what transformers reads beside
+            it (`splade_os.encoding.tokenizer`).
         max_length: tokens after which a text is cut, special ones included; ``None`` = never.
         lowercase: lower-case the text first.
-        special_tokens: add [CLS] and [SEP] (or what the model has).
+        special_tokens: add [CLS] and [SEP] (or what the model has). Without, it is the tokenizer
+            of queries by table, where padding counts for nothing, as in sentence-transformers.
 
     Raises:
-        ModelError: no tokenizer, or a damaged one.
+        ModelError: no tokenizer, a damaged one, or one that nobody knows.
+        MissingExtraError: only transformers can read it, and that is not installed.
     """
 
     def __init__(
         self, folder: Path, *, max_length: int | None, lowercase: bool, special_tokens: bool
     ) -> None:
-        self._tokenizer = _load(folder)
-        self._special_tokens = special_tokens
-        self._tokenizer.no_padding()
-        if max_length is None:
-            self._tokenizer.no_truncation()
-        else:
-            self._tokenizer.enable_truncation(max_length)
-        if lowercase:
-            own = self._tokenizer.normalizer
-            steps = [normalizers.Lowercase(), own] if own else [normalizers.Lowercase()]
-            self._tokenizer.normalizer = normalizers.Sequence(steps)
+        loaded = load(folder)
+        self._folder, self._class = folder, loaded.class_name
+        options = (max_length, lowercase, special_tokens)
+        self._backend: TokenizerBackend = (
+            _InPython(loaded, *options)
+            if isinstance(loaded, SlowTokenizer)
+            else _InRust(loaded, *options)
+        )
+        ids = self._backend.ids()
+        self.pad_id = ids.get(loaded.pad_token) if loaded.pad_token else None
+        self._dropped = None if special_tokens else self.pad_id
+        self._limit: int | None = None
 
     def __call__(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, int32 ``(L,)``.
 
         Raises:
-            EncodingError: naming the position of a text that is no valid Unicode string; or one
-                string instead of a list of them.
+            EncodingError: naming the position of a text that is no valid Unicode string, or holds
+                a token that the model has not (`limit`); or one string instead of a list of them.
         """
         refuse_one_text(texts)
         try:
-            encodings = self._tokenizer.encode_batch_fast(
-                list(texts), add_special_tokens=self._special_tokens
-            )
-        except (TypeError, UnicodeEncodeError, ValueError) as error:
-            raise _name_culprit(texts, error) from None
-        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+            rows = [np.array(ids, np.int32) for ids in self._backend.encode(list(texts))]
+        except BaseException as error:  # a panic is no Exception
+            if not is_of_tokenizers(error) and not isinstance(error, UnicodeError):
+                raise
+            raise self._name_culprit(texts, error) from None
+        if self._dropped is not None:
+            rows = [row[row != self._dropped] for row in rows]
+        if self._limit is not None:
+            self._refuse_beyond(rows, self._limit)
+        return rows
+
+    def limit(self, size: int) -> None:
+        """Refuse texts with a token that a head of ``size`` tokens has not, instead of the whole
+        model: most texts have none."""
+        if max(self._backend.ids().values(), default=0) >= size:
+            self._limit = size
+
+    def _refuse_beyond(self, rows: Sequence[Ids], size: int) -> None:
+        for i, row in enumerate(rows):
+            beyond = row[row >= size]
+            if len(beyond):
+                token = next((t for t, n in self._backend.ids().items() if n == beyond[0]), "?")
+                raise EncodingError(
+                    f"Text {i} of the batch holds the token {token!r} (id {beyond[0]:,}), which "
+                    f"the tokenizer of {self._folder} knows, but not the model: its head has "
+                    f"{size:,} tokens.",
+                    hint="Leave the text out, or take a model whose tokenizer and head belong "
+                    "together.",
+                )
+
+    def _name_culprit(self, texts: Sequence[object], error: BaseException) -> EncodingError:
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                return EncodingError(f"Text {i} of the batch is a {kind}, not a string.")
+            try:
+                text.encode()
+                self._backend.encode([text])
+            except UnicodeEncodeError as bad:
+                return EncodingError(
+                    f"Text {i} of the batch is no valid Unicode: {bad.reason} at character "
+                    f"{bad.start}."
+                )
+            except BaseException as bad:
+                if not is_of_tokenizers(bad):
+                    raise
+                return EncodingError(
+                    f"Text {i} of the batch cannot be cut by the tokenizer of {self._folder}: "
+                    f"{bad}.",
+                    hint="Download or save the model again, if it is so with other texts.",
+                )
+        return EncodingError(f"The tokenizer of {self._folder} failed: {error}.")
 
     def special_affixes(self) -> tuple[int, int]:
-        """How many special tokens stand before and after a text."""
-        encoding = self._tokenizer.encode("a", add_special_tokens=self._special_tokens)
-        own = [i for i, added in enumerate(encoding.special_tokens_mask) if not added]
-        return own[0], len(encoding.ids) - own[-1] - 1
+        """How many special tokens stand before and after a text.
+
+        Raises:
+            ModelError: the tokenizer leaves nothing of a text.
+        """
+        with reading(f"The tokenizer of {self._folder}"):
+            return self._backend.affixes()
+
+    @property
+    def convertible(self) -> bool:
+        """Whether a ``tokenizer.json`` can hold it."""
+        return isinstance(self._backend, _InRust)
 
     def to_json(self) -> dict[str, Any]:
-        """What runs here, as a ``tokenizer.json``: lower-casing and truncation are part of it."""
-        content: dict[str, Any] = orjson.loads(self._tokenizer.to_str())
+        """What runs here, as a ``tokenizer.json``: lower-casing and truncation are part of it.
+
+        Raises:
+            ModelError: it is one in Python, which no ``tokenizer.json`` can hold.
+        """
+        content = self._backend.to_json()
+        if content is None:
+            raise ModelError(
+                f"The tokenizer of {self._folder} is a {self._class}: it runs in Python, and no "
+                "tokenizer.json can hold it.",
+                hint="Encode queries with splade-os; a search engine cannot cut such texts itself.",
+            )
         return content
 
     def vocabulary(self, size: int | None = None) -> Vocabulary:
         """All tokens by id; ``size`` pads with names for ids that no token has.
 
         Raises:
-            ModelError: the tokenizer has more tokens than ``size``.
+            ModelError: the tokenizer has more tokens than ``size`` (and no `limit` was set), none
+                at all, or ids without end.
         """
-        by_id = {i: token for token, i in self._tokenizer.get_vocab(True).items()}
-        count = max(by_id) + 1
-        if size is not None and count > size:
+        by_id = {i: token for token, i in self._backend.ids().items()}
+        count = max(by_id, default=-1) + 1
+        if not count or count > len(by_id) + _MOST_GAPS:
+            raise ModelError(
+                f"The tokenizer of {self._folder} has {len(by_id):,} tokens with ids up to "
+                f"{count - 1:,}: it is damaged.",
+                hint="Download or save the model again.",
+            )
+        if size is not None and count > size and self._limit is None:
             raise ModelError(
                 f"The tokenizer knows {count:,} tokens, the model's head only {size:,}: "
                 "they do not belong together."
             )
         tokens = [by_id.get(i, f"[unnamed{i}]") for i in range(size or count)]
-        special = {i for i, t in self._tokenizer.get_added_tokens_decoder().items() if t.special}
+        return Vocabulary(tokens, {i for i in self._backend.special_ids() if i < len(tokens)})
+
+
+class _InRust:
+    """`TokenizerBackend` of the ``tokenizers`` library."""
+
+    def __init__(
+        self, loaded: BuiltTokenizer, max_length: int | None, lowercase: bool, special_tokens: bool
+    ) -> None:
+        self._tokenizer: Tokenizer = loaded.tokenizer
+        self._special_tokens = special_tokens
+        if max_length is not None:
+            self._tokenizer.enable_truncation(max_length, direction=loaded.truncation_side)
+        if lowercase:
+            own = self._tokenizer.normalizer
+            steps = [normalizers.Lowercase(), own] if own else [normalizers.Lowercase()]
+            self._tokenizer.normalizer = normalizers.Sequence(steps)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch_fast(
+            list(texts), add_special_tokens=self._special_tokens
+        )
+        return [encoding.ids for encoding in encodings]
+
+    def affixes(self) -> tuple[int, int]:
+        encoding = self._tokenizer.encode("a", add_special_tokens=self._special_tokens)
+        own = [i for i, added in enumerate(encoding.special_tokens_mask) if not added]
+        if not own:
+            raise ModelError(
+                "The tokenizer leaves nothing of a text but special tokens: it is damaged.",
+                hint="Download or save the model again.",
+            )
+        return own[0], len(encoding.ids) - own[-1] - 1
+
+    def ids(self) -> dict[str, int]:
+        return dict(self._tokenizer.get_vocab(True))
+
+    def special_ids(self) -> set[int]:
+        added = self._tokenizer.get_added_tokens_decoder()
+        special = {i for i, token in added.items() if token.special}
         unknown = getattr(self._tokenizer.model, "unk_token", None)
-        if unknown is not None:
-            special |= {i for i, token in by_id.items() if token == unknown}
-        return Vocabulary(tokens, special)
+        return special | {i for token, i in self.ids().items() if token == unknown}
+
+    def to_json(self) -> dict[str, Any] | None:
+        content: dict[str, Any] = orjson.loads(self._tokenizer.to_str())
+        return content
+
+
+class _InPython:
+    """`TokenizerBackend` of a tokenizer that transformers runs."""
+
+    def __init__(
+        self, loaded: SlowTokenizer, max_length: int | None, lowercase: bool, special_tokens: bool
+    ) -> None:
+        self._loaded, self._length = loaded, max_length
+        self._lowercase, self._special_tokens = lowercase, special_tokens
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._loaded.encode(texts, self._length, self._special_tokens, self._lowercase)
+
+    def affixes(self) -> tuple[int, int]:
+        bare = self._loaded.encode(["a"], None, False, False)[0]
+        whole = self._loaded.encode(["a"], None, self._special_tokens, False)[0]
+        before = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        return before, len(whole) - before - len(bare)
+
+    def ids(self) -> dict[str, int]:
+        return {str(token): int(i) for token, i in self._loaded.tokenizer.get_vocab().items()}
+
+    def special_ids(self) -> set[int]:
+        return set(self._loaded.tokenizer.all_special_ids)
+
+    def to_json(self) -> dict[str, Any] | None:
+        return None
 
 
 def refuse_one_text(texts: object) -> None:
@@ -104,38 +273,3 @@ def refuse_one_text(texts: object) -> None:
             f"The texts are one {type(texts).__name__}, not a list of strings.",
             hint="Pass a list, of one text as well: encode([text]).",
         )
-
-
-def _load(folder: Path) -> Tokenizer:
-    file = folder / "tokenizer.json"
-    if file.is_file():
-        try:
-            return Tokenizer.from_file(str(file))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise ModelError(
-                f"{file} cannot be read: {error}", hint="Download or save the model again."
-            ) from None
-    vocabulary = folder / "vocab.txt"
-    if not vocabulary.is_file():
-        raise ModelError(f"{folder} has no tokenizer.json and no vocab.txt.")
-    config_file = folder / "tokenizer_config.json"
-    config = orjson.loads(config_file.read_bytes()) if config_file.is_file() else {}
-    tokenizer: Tokenizer = BertWordPieceTokenizer(  # its wrapped Tokenizer
-        str(vocabulary), lowercase=bool(config.get("do_lower_case", True))
-    )._tokenizer
-    names = [config.get(key) for key in _SPECIAL_KEYS]
-    tokenizer.add_special_tokens([name for name in names if isinstance(name, str)])
-    return tokenizer
-
-
-def _name_culprit(texts: Sequence[object], error: Exception) -> EncodingError:
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            return EncodingError(f"Text {i} of the batch is a {type(text).__name__}, not a string.")
-        try:
-            text.encode()
-        except UnicodeEncodeError as bad:
-            return EncodingError(
-                f"Text {i} of the batch is no valid Unicode: {bad.reason} at character {bad.start}."
-            )
-    return EncodingError(f"The tokenizer failed: {error}")

@@ -46,6 +46,8 @@ class WordTokens(dict[str, tuple[int, ...]]):
 
 def word_tokens(tokenizer: TextTokenizer) -> WordTokens | None:
     """`WordTokens` of a tokenizer without special tokens, or ``None`` where it is another kind."""
+    if not tokenizer.convertible:
+        return None
     parts = tokenizer.to_json()
     normalizers = _parts(parts.get("normalizer"), "normalizers")
     known = {"BertNormalizer", "Lowercase"}

@@ -20,6 +20,7 @@ from splade_os.encoding.layout import OPTIONS_FILE, read_layout
 from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
+from splade_os.encoding.tokenizer.check import check_tokenizer
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.export.copying import copy_model
 from splade_os.export.int8 import quantise
@@ -77,6 +78,8 @@ def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck
     chosen = EncodingOptions(**options).over(layout.options)
     part = layout.document.stated(chosen)
     transformer = SpladeTransformer(part, torch.device("cpu"), torch.float32)
+    for each in {part.folder, layout.query.folder}:
+        check_tokenizer(each)
     unfinished = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     inside = part.folder.relative_to(source)

@@ -16,6 +16,8 @@ from splade_os.encoding.layout import SpladePart, StaticPart, read_layout
 from splade_os.encoding.lexical import mean_weight
 from splade_os.encoding.resolve import STARTER, resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
+from splade_os.encoding.tokenizer.check import check_tokenizer
+from splade_os.encoding.tokenizer.files import CONFIG, SETTINGS, SOURCES, TokenizerFiles
 from splade_os.encoding.transformer import SpladeTransformer
 from splade_os.errors import MissingExtraError, ModelError, SettingsError
 from splade_os.training.model import DocumentSide, SideFiles, SpladeModel
@@ -25,7 +27,6 @@ from splade_os.training.recipe import LexicalPart, ModelPart
 from splade_os.vectors import Weights
 from splade_os.vocabulary import Vocabulary
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _NO_LIMIT = 1_000_000
 
 CorpusIdf = Callable[[TextTokenizer, Vocabulary], Weights]
@@ -97,6 +98,8 @@ def _splade(part: ModelPart) -> _Start:
     source = layout.document
     device = torch.device("cpu")
     running = SpladeTransformer(source, device, torch.float32)
+    for folder in {source.folder, layout.query.folder}:
+        check_tokenizer(folder)
     options = layout.options.model_dump(exclude_none=True)
     dims = options.pop("max_active_dims", None)
     length = min(part.max_length or source.max_length, source.max_length)
@@ -271,17 +274,13 @@ _HOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # removed when the proces
 
 def _stage(source: Path, length: int) -> Path:
     """Tokenizer files of a side, with its own maximum length, in a folder of their own."""
-    from transformers import AutoTokenizer
-
     folder = _temporary()
-    if (source / "tokenizer.json").is_file():
-        for name in _TOKENIZER_FILES:
-            if (source / name).is_file():
-                (folder / name).write_bytes((source / name).read_bytes())
-    else:
-        AutoTokenizer.from_pretrained(source, use_fast=True).save_pretrained(folder)
-    file = folder / "tokenizer_config.json"
-    config = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    config["model_max_length"] = length
-    file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    files = TokenizerFiles(source)
+    for name in (*SOURCES, *SETTINGS):
+        if files.has(name):
+            (folder / name).write_bytes((source / name).read_bytes())
+    # without config.json beside it, the class must be stated
+    config = {**files.config, "tokenizer_class": files.stated_class, "model_max_length": length}
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    (folder / CONFIG).write_text(text, "utf-8")
     return folder

@@ -123,7 +123,8 @@ def test_damaged_json(model: Path) -> None:
         load(model)
 
 
-def test_tokenizer_of_another_model(model: Path) -> None:
+def test_tokenizer_larger_than_the_head(model: Path) -> None:
+    """It runs, as in sentence-transformers, until a text holds a token that the head lacks."""
     import json
 
     file = model / "tokenizer.json"
@@ -132,8 +133,10 @@ def test_tokenizer_of_another_model(model: Path) -> None:
     for i in range(50):
         vocabulary[f"extra{i}"] = len(vocabulary)
     file.write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="do not belong together"):
-        load(model)
+    encoder = load(model)
+    assert len(encoder.encode(["the search engine"]).row(0)[0])
+    with pytest.raises(EncodingError, match=r"Text 1 of the batch holds the token 'extra7'"):
+        encoder.encode(["the search engine", "an extra7 word"])
 
 
 def test_query_table_of_another_model(tiny: Path, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def test_memory_is_bounded(encoder: IdfQueryEncoder, monkeypatch: pytest.MonkeyP
 
 def test_other_tokenizers_are_left_alone(encoder: IdfQueryEncoder) -> None:
     class Other:
+        convertible = True
+
         def __init__(self, **parts: object) -> None:
             self._parts = encoder.tokenizer.to_json() | parts
 
