@@ -1,4 +1,4 @@
-"""A masked-LM transformer of a model folder, loaded from safetensors only."""
+"""A masked-LM transformer of a model folder, as it runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from splade_os.encoding.architecture import Architecture, Passthrough, probe
 from splade_os.encoding.backend import NonFiniteError
 from splade_os.encoding.batching import pad
+from splade_os.encoding.checkpoint import load_checkpoint
 from splade_os.encoding.layout import SpladePart
 from splade_os.encoding.pooling import pool
-from splade_os.encoding.resolve import require_safetensors
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.vectors import Ids, SparseBatch
 
@@ -35,7 +35,7 @@ class SpladeTransformer:
         dtype: dtype of weights and activations.
 
     Raises:
-        ModelError: weights are missing, damaged, not finite or not in safetensors.
+        ModelError: weights are missing, damaged or not finite.
     """
 
     batch_tokens = 1024
@@ -153,30 +153,9 @@ def load_masked_lm(part: SpladePart) -> Any:
     """
     try:
         from transformers import AutoModelForMaskedLM
-        from transformers.utils import logging
     except ImportError:
         raise MissingExtraError("Running a transformer", "torch") from None
-    require_safetensors(part.folder)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its report of unused tensors is for people who fine-tune
-    logging.disable_progress_bar()
-    try:
-        model, report = AutoModelForMaskedLM.from_pretrained(
-            part.folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # whatever transformers or safetensors met
-        raise ModelError(
-            f"{part.folder} cannot be loaded: {type(error).__name__}: {error}",
-            hint="Download or save the model again.",
-        ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-    missing = sorted(report["missing_keys"])
+    model, missing = load_checkpoint(AutoModelForMaskedLM, part.folder)
     if missing:
         raise ModelError(
             f"{part.folder} lacks {len(missing)} tensors of a {part.family} masked-LM model, "

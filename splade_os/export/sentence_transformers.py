@@ -21,6 +21,7 @@ from splade_os.encoding.layout import OPTIONS_FILE, SpladePart, StaticPart, read
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
+from splade_os.export.copying import copy_transformer
 from splade_os.export.tensors import save_file
 from splade_os.identity import EncodingOptions
 
@@ -172,8 +173,7 @@ def export_sentence_transformers(model: str, out: str | Path, **options: Any) ->
             max_active_dims=kept.pop("max_active_dims", None),
             options=kept,
         )
-        for file in (*part.folder.glob("*.safetensors*"), part.folder / "config.json"):
-            shutil.copyfile(file, parts.body / file.name)
+        copy_transformer(part.folder, parts.body)
         tokenizer = AutoTokenizer.from_pretrained(part.folder, use_fast=True)
         tokenizer.model_max_length = part.max_length
         tokenizer.save_pretrained(parts.body)
