@@ -90,7 +90,7 @@ def read_config(folder: Path, kind: Any) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     file = folder / "config.json"
-    content = as_native_gte(_read(file), file)
+    content = native_config(folder)
     family = content.get("model_type")
     if not isinstance(family, str) or family not in CONFIG_MAPPING:
         remote = " (its own code lies in the folder, and is never run)"
@@ -110,7 +110,7 @@ def read_config(folder: Path, kind: Any) -> Any:
         ) from error
     if type(config) not in kind._model_mapping:
         raise ModelError(
-            f"{folder}: transformers has no {kind.__name__.removeprefix('AutoModel')} model of "
+            f"{folder}: transformers has no {kind.__name__.removeprefix('AutoModelFor')} model of "
             f"the family {family}, which is what is needed here.",
             hint="SPLADE models are masked-LM ones (BERT and its like): docs/encode.md lists "
             "families.",
@@ -118,14 +118,20 @@ def read_config(folder: Path, kind: Any) -> Any:
     return config
 
 
-def _read(file: Path) -> dict[str, Any]:
+def native_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a folder, or of an adapter's base, as transformers' own classes read it.
+
+    Raises:
+        ModelError: it is damaged, or asks for what they do not compute.
+    """
+    file = base_folder(folder, weights=False) / "config.json"
     try:
         content = orjson.loads(file.read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from None
     if not isinstance(content, Mapping):
         raise ModelError(f"{file} is not a JSON object.")
-    return dict(content)
+    return as_native_gte(dict(content), file)
 
 
 @contextmanager

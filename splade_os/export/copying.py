@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from splade_os.encoding.adapters import base_folder
+import orjson
+
+from splade_os.encoding.checkpoint import native_config
 from splade_os.encoding.layout import StaticPart, read_layout
 from splade_os.encoding.weights import ADAPTER, ADAPTER_WEIGHTS, weights_folder
 
@@ -49,7 +51,9 @@ def copy_transformer(source: Path, target: Path) -> None:
     made = weights_folder(source)
     for file in target.glob("model*.safetensors*"):
         file.unlink()
-    for file in (*made.glob("model*.safetensors*"), base_folder(source) / "config.json"):
+    for file in made.glob("model*.safetensors*"):
         shutil.copyfile(file, target / file.name)
+    config = orjson.dumps(native_config(source), option=orjson.OPT_INDENT_2)
+    (target / "config.json").write_bytes(config + b"\n")
     for name in (ADAPTER, ADAPTER_WEIGHTS):
         (target / name).unlink(missing_ok=True)

@@ -48,7 +48,9 @@ def load_pretrained(kind: Any, name: str, what: str) -> Pretrained:
         message = f"{what} {name} cannot be loaded: {error.message}"
         raise ModelError(message, hint=error.hint) from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, config=model.config, use_fast=True, trust_remote_code=False
+        )
     except Exception as error:  # transformers and tokenizers raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
