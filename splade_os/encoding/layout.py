@@ -272,7 +272,9 @@ def _read_router(folder: Path) -> tuple[SpladePart | StaticPart, SpladePart | St
     refuse_unknown(config, file, {"types", "structure", "parameters"})
     types, structure = config.get("types"), config.get("structure")
     parameters = config.get("parameters") or {}
-    if not all(isinstance(part, dict) for part in (types, structure, parameters)):
+    if not (
+        isinstance(types, dict) and isinstance(structure, dict) and isinstance(parameters, dict)
+    ):
         raise ModelError(f"{file} has no types and structure of a Router.")
     refuse_unknown(parameters, file, {"default_route", "allow_empty_key", "route_mappings"})
     sides: list[tuple[SpladePart | StaticPart, SpladePart | StaticPart]] = []
