@@ -140,6 +140,7 @@ def test_what_has_no_effect_is_said(tiny: Path, tmp_path: Path, layout: str) -> 
 
 REFUSED: dict[str, tuple[Maker, str]] = {
     "normalised": (folders.normalised, r"SpladePooling \+ Normalize"),
+    "lexical queries": (folders.lexical, r"SpladePooling \+ SparseStaticEmbedding"),
     "causal": (folders.causal, "no MaskedLM model of the family qwen3"),
     "hidden states": (folders.hidden_states, "transformer_task is 'feature-extraction'"),
     "another task": (bert(SBERT, transformer_task="text-generation"), "transformer_task"),
