@@ -23,6 +23,7 @@ def show(name: str, as_json: bool) -> None:
     from splade_os.encoding.onnx_backend import GRAPHS, graph_file
     from splade_os.encoding.resolve import content_hash, resolve_model
     from splade_os.encoding.tokenization import TextTokenizer
+    from splade_os.encoding.weights import hashed_files
 
     found = resolve_model(name)
     layout = read_layout(found.folder)
@@ -30,8 +31,10 @@ def show(name: str, as_json: bool) -> None:
     tokenizer = TextTokenizer(
         part.folder, max_length=None, lowercase=part.lowercase, special_tokens=False
     )
-    weights = sum(file.stat().st_size for file in part.folder.glob("*.safetensors"))
-    query = "the same transformer" if layout.query is part else "another transformer"
+    weights = sum(file.stat().st_size for file in hashed_files(part.folder))
+    query = "the same transformer"
+    if layout.query.folder != part.folder:
+        query = "another transformer"
     if isinstance(layout.query, StaticPart):
         query = f"inference-free, table {layout.query.weights.name}"
     facts: dict[str, Any] = {

@@ -3,8 +3,9 @@
 Families differ in what stands in front of the decoder, in how attention takes a mask, in where
 positions begin and in what pads a text. All of that shows in the loaded model itself, so that a
 family that is not listed anywhere needs no code. What the pooling head relies on is tried on two
-short texts: a padded batch must equal each text alone, and the decoder's weights must give the
-model's own logits. A family where that does not hold is refused.
+short texts: a padded batch must equal each text alone, else the family is refused; and the
+decoder's weights must give the model's own logits, else its head is run whole, which takes more
+time and memory.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Architecture:
         max_length: tokens for which the model has positions; ``None`` = no table of positions.
         pad_id: what fills up short texts.
         input_size: rows of the input embeddings.
-        vocabulary_size: V, rows of the decoder.
+        vocabulary_size: V, logits of a token.
+        decoder: whether the head ends in one decoder that gives the model's own logits when it is
+            run tile by tile.
     """
 
     transform: tuple[str, ...]
@@ -50,6 +53,7 @@ class Architecture:
     pad_id: int
     input_size: int
     vocabulary_size: int
+    decoder: bool = True
 
 
 def probe(model: Any, name: str) -> Architecture:
@@ -60,12 +64,8 @@ def probe(model: Any, name: str) -> Architecture:
         name: of the model, for messages.
 
     Raises:
-        ModelError: it does not run, has no decoder over its vocabulary, or gives a text other
-            logits when another stands beside it.
+        ModelError: it does not run, or gives a text other logits when another stands beside it.
     """
-    decoder = model.get_output_embeddings()
-    if decoder is None or getattr(decoder, "weight", None) is None or decoder.weight.dim() != 2:
-        raise _no_decoder(model, name)
     input_size = int(model.get_input_embeddings().weight.shape[0])
     pad_id = _pad_id(model, input_size)
     training = model.training
@@ -73,18 +73,38 @@ def probe(model: Any, name: str) -> Architecture:
     try:
         with torch.no_grad(), _positions(model) as found:
             naive = _logits(model, _texts(model, pad_id, input_size), name)
-        _check(model, decoder, naive, pad_id, input_size, name)
+        _check_padding(model, naive, pad_id, input_size, name)
+        decoder = model.get_output_embeddings()
+        apart = _comes_apart(model, decoder, naive, pad_id, input_size)
     finally:
         model.train(training)
     configured = getattr(model.config, "max_position_embeddings", None)
     known = [*found, *([configured] if isinstance(configured, int) and configured > 0 else [])]
     return Architecture(
-        transform=tuple(_transform(model, decoder)),
+        transform=tuple(_transform(model, decoder)) if apart else (),
         max_length=min(known) if known else None,
         pad_id=pad_id,
         input_size=input_size,
-        vocabulary_size=int(decoder.weight.shape[0]),
+        vocabulary_size=int(naive[0].shape[1]),
+        decoder=apart,
     )
+
+
+def require_decoder(architecture: Architecture, family: str, what: str) -> None:
+    """Refuse a head that is only run whole.
+
+    Args:
+        what: what needs to take it apart, for the message.
+
+    Raises:
+        ModelError: naming the family.
+    """
+    if not architecture.decoder:
+        raise ModelError(
+            f"{what} needs a head that ends in one decoder over the vocabulary, and that of this "
+            f"{family} model does not: it is encoded with, and nothing else.",
+            hint="docs/encode.md lists the families that are tested.",
+        )
 
 
 def takes_square_mask(model: Any, architecture: Architecture) -> bool:
@@ -194,25 +214,16 @@ def _logits(model: Any, texts: Sequence[Tensor], name: str) -> list[Tensor]:
         ) from error
 
 
+def _bound(naive: list[Tensor]) -> float:
+    return _TOLERANCE * max(1.0, *(_largest(logits) for logits in naive))
+
+
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def _check(
-    model: Any, decoder: Any, naive: list[Tensor], pad_id: int, size: int, name: str
-) -> None:
+def _check_padding(model: Any, naive: list[Tensor], pad_id: int, size: int, name: str) -> None:
+    """The model as it was loaded: a text in a padded batch against the same text alone."""
     ids, mask = _padded(_texts(model, pad_id, size), pad_id, model.device)
-    model.set_output_embeddings(Passthrough())
-    try:
-        hidden = model(input_ids=ids, attention_mask=mask.long()).logits  # (B, L, H)
-    except (RuntimeError, AttributeError, TypeError):  # it does more with its decoder than call it
-        raise _no_decoder(model, name) from None
-    finally:
-        model.set_output_embeddings(decoder)
-    if hidden.shape[-1] != decoder.weight.shape[1] or naive[0].shape[1] != len(decoder.weight):
-        raise _no_decoder(model, name)
-    bound = _TOLERANCE * max(1.0, *(_largest(logits) for logits in naive))
-    logits = F.linear(hidden, decoder.weight, decoder.bias)
-    if _largest(logits[0] - naive[0]) > bound:  # the longest text has no padding
-        raise _no_decoder(model, name)
-    if _largest(logits[1, : len(naive[1])] - naive[1]) > bound:
+    logits = model(input_ids=ids, attention_mask=mask.long()).logits
+    if _largest(logits[1, : len(naive[1])] - naive[1]) > _bound(naive):
         raise ModelError(
             f"{name}: a {model.config.model_type} model gives a text other vectors when it is "
             "padded, so that they depend on what is encoded beside it. splade-os does not run such "
@@ -221,12 +232,38 @@ def _check(
         )
 
 
-def _no_decoder(model: Any, name: str) -> ModelError:
-    return ModelError(
-        f"{name}: the head of a {model.config.model_type} model does not end in one decoder over "
-        "its vocabulary, which splade-os pools piece by piece. This family is not supported.",
-        hint="README lists the families that are tested.",
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _comes_apart(model: Any, decoder: Any, naive: list[Tensor], pad_id: int, size: int) -> bool:
+    """Whether the states that the decoder gets, times its weights, are the model's own logits."""
+    if not isinstance(decoder, nn.Module) or getattr(decoder, "weight", None) is None:
+        return False
+    ids, mask = _padded(_texts(model, pad_id, size), pad_id, model.device)
+    with _put_back(model):
+        try:
+            model.set_output_embeddings(Passthrough())
+            hidden = model(input_ids=ids, attention_mask=mask.long()).logits  # (B, L, H)
+        except (RuntimeError, AttributeError, TypeError):  # it does not only call its decoder
+            return False
+    weight, bias = decoder.weight, getattr(decoder, "bias", None)
+    if weight.dim() != 2 or weight.shape != (naive[0].shape[1], hidden.shape[-1]):
+        return False
+    logits = F.linear(hidden, weight, bias)
+    return all(
+        _largest(logits[i, : len(own)] - own) <= _bound(naive) for i, own in enumerate(naive)
     )
+
+
+@contextmanager
+def _put_back(model: Any) -> Iterator[None]:
+    """What is set in the model is undone, whatever its own setters do."""
+    before = [(m, dict(m._modules), dict(m._parameters)) for m in model.modules()]
+    try:
+        yield
+    finally:
+        for module, modules, parameters in before:
+            for now, then in ((module._modules, modules), (module._parameters, parameters)):
+                now.clear()
+                now.update(then)
 
 
 def _largest(values: Tensor) -> float:

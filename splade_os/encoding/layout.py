@@ -15,15 +15,29 @@ No code of the folder is ever run: a type outside ``sentence_transformers`` is r
 
 from __future__ import annotations
 
+import ast
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
 
-from splade_os.errors import ModelError, SettingsError
+from splade_os.encoding.adapters import base_folder
+from splade_os.encoding.module_config import (
+    count,
+    read_json,
+    read_object,
+    read_optional,
+    read_prompts,
+    read_static_length,
+    read_text_settings,
+    refuse_unknown,
+    warn_unknown,
+)
+from splade_os.encoding.weights import PICKLED, SAFETENSORS, is_adapter, weights_folder
+from splade_os.errors import ModelError, SettingsError, SpladeWarning
 from splade_os.identity import EncodingOptions
 
 _ALIASES = {"IDF": "SparseStaticEmbedding", "Asym": "Router", "MLMTransformer": "Transformer"}
@@ -33,7 +47,15 @@ OPTIONS_FILE = "splade_os.json"
 """Encoding options that belong to a model; sentence-transformers does not read it."""
 TABLES = ("idf.json", "query_token_weights.txt")
 """Where OpenSearch's ``doc-v*`` models keep the weights of query tokens."""
-_NO_LIMIT = 1_000_000  # tokenizers without a limit say 1e30
+_MODULE = {"idx", "name", "path", "type", "kwargs"}
+_MODEL = {
+    "__version__", "default_prompt_name", "max_active_dims", "model_type", "prompts",
+    "similarity_fn_name",
+}  # fmt: skip
+_POOLING = {
+    "activation_function", "chunk_size", "embedding_dimension", "pooling_strategy",
+    "word_embedding_dimension",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,191 +160,216 @@ def read_layout(folder: str | Path) -> ModelLayout:
     modules_file = root / "modules.json"
     if not modules_file.is_file():
         return _read_checkpoint(root)
-    modules = _read_json(modules_file)
+    modules = read_json(modules_file)
     if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
         raise ModelError(f"{modules_file} is not a list of modules.")
-    chain = [
-        (_kind(str(m.get("type", "")), modules_file), root / str(m.get("path", "")))
-        for m in modules
-    ]
+    chain = []
+    for module in modules:
+        warn_unknown(module, modules_file, _MODULE)
+        name = _kind(module.get("type"), modules_file)
+        chain.append((name, _inside(root, module.get("path", ""), modules_file)))
+    document: SpladePart | StaticPart
+    query: SpladePart | StaticPart
     if len(chain) == 1 and chain[0][0] == "Router":
         query, document = _read_router(chain[0][1])
     else:
-        document = query = _read_splade(chain, modules_file)
+        document, query = _read_splade(chain, modules_file)
     if not isinstance(document, SpladePart):
         raise ModelError(f"{root}: the document side is no masked-LM transformer with pooling.")
-    config = _read_optional(root / "config_sentence_transformers.json")
-    prompts = config.get("prompts") or {}
-    default = prompts.get(config.get("default_prompt_name") or "", "")
+    file = root / "config_sentence_transformers.json"
+    config = read_optional(file)
+    _check_model(config, file)
+    query_prompt, document_prompt = read_prompts(config, file)
     return ModelLayout(
         folder=root,
         document=document,
         query=query,
-        document_prompt=_first(prompts, ("document", "passage", "corpus"), default),
-        query_prompt=_first(prompts, ("query",), default),
-        options=_read_options(root, config),
+        document_prompt=document_prompt,
+        query_prompt=query_prompt,
+        options=_read_options(root, config, file),
     )
 
 
-def _read_options(root: Path, config: Mapping[str, Any]) -> EncodingOptions:
-    file = root / OPTIONS_FILE
-    own = _read_optional(file)
-    try:
-        return EncodingOptions(**{"max_active_dims": config.get("max_active_dims"), **own})
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        raise ModelError(f"{file}: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}.") from None
+def _check_model(config: Mapping[str, Any], file: Path) -> None:
+    warn_unknown(config, file, _MODEL)
+    kind = config.get("model_type", "SparseEncoder")
+    if kind not in ("SparseEncoder", "SentenceTransformer"):  # the second before 5.0
+        raise ModelError(f"{file}: model_type is {kind!r}: this is no SparseEncoder.")
+    similarity = config.get("similarity_fn_name")
+    if similarity not in (None, "dot"):
+        warnings.warn(
+            f"{file}: similarity_fn_name is {similarity!r}. A search engine's score is the dot "
+            "product of the same vectors, so that hits may come in another order.",
+            SpladeWarning,
+            stacklevel=2,
+        )
+
+
+def _read_options(root: Path, config: Mapping[str, Any], file: Path) -> EncodingOptions:
+    own = {key: config[key] for key in ("max_active_dims",) if key in config}
+    options = EncodingOptions()
+    for source, values in ((file, own), (root / OPTIONS_FILE, read_optional(root / OPTIONS_FILE))):
+        try:
+            options = EncodingOptions(**values).over(options)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            name = ".".join(map(str, wrong["loc"]))
+            raise ModelError(f"{source}: {name}: {wrong['msg']}.") from None
+    return options
+
+
+def _inside(root: Path, path: Any, where: Path) -> Path:
+    """A folder below ``root``."""
+    if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ModelError(f"{where} names {path!r}, no folder inside of the model's.")
+    return root / path
 
 
 def _read_checkpoint(root: Path) -> ModelLayout:
     """A plain ``*ForMaskedLM`` checkpoint, with an inference-free query side if there is a
     table beside it, as in OpenSearch's ``doc-v*`` models."""
-    architectures = _read_optional(root / "config.json").get("architectures") or ["none"]
-    if not str(architectures[0]).endswith("ForMaskedLM"):
+    if not root.joinpath("config.json").is_file() and not is_adapter(root):
+        raise ModelError(
+            f"{root} has no modules.json and no config.json: no model lies there.",
+            hint="Name the folder with the model's own files.",
+        )
+    architectures = read_object(base_folder(root, weights=False) / "config.json").get(
+        "architectures"
+    )
+    names = architectures if isinstance(architectures, list) and architectures else ["none"]
+    if not any(str(name).endswith("ForMaskedLM") for name in names):
         raise ModelError(
             f"{root} has no modules.json, and its config.json names no *ForMaskedLM "
-            f"architecture but {architectures[0]}: no SPLADE model.",
+            f"architecture but {names[0]}: no SPLADE model that can be told from its files.",
+            hint="If it is one under a name of its own, save it with transformers as "
+            "…ForMaskedLM, or as a SparseEncoder with sentence-transformers.",
         )
-    document = _read_transformer(root, activation=None, pooling=None)
+    document, symmetric = _read_transformer(root, activation=None, pooling=None)
     tables = [root / name for name in TABLES if (root / name).is_file()]
-    query: SpladePart | StaticPart = document
+    query: SpladePart | StaticPart = symmetric
     if tables:
         query = StaticPart(root, tables[0], document.max_length, document.lowercase)
-    return ModelLayout(root, document, query, "", "", _read_options(root, {}))
+    return ModelLayout(root, document, query, "", "", _read_options(root, {}, root))
 
 
-def _kind(type_string: str, where: Path) -> str:
-    if not type_string.startswith("sentence_transformers."):
+def _kind(type_string: Any, where: Path) -> str:
+    """The last part of a module's type; names of today for those of earlier days."""
+    if not isinstance(type_string, str) or not type_string.startswith("sentence_transformers."):
         raise ModelError(
             f"{where} names a module of type {type_string!r}, which would run code of the model "
             "folder. splade-os never does that.",
         )
     name = type_string.rsplit(".", 1)[-1]
-    return _ALIASES.get(name, name)
+    return name if name == "MLMTransformer" else _ALIASES.get(name, name)
 
 
 def _read_router(folder: Path) -> tuple[SpladePart | StaticPart, SpladePart | StaticPart]:
+    """Query and document side."""
     file = folder / "router_config.json"
     if not file.is_file():
         file = folder / "config.json"  # Asym, before it was called Router
-    config = _read_json(file)
+    config = read_object(file)
+    refuse_unknown(config, file, {"types", "structure", "parameters"})
     types, structure = config.get("types"), config.get("structure")
-    if not isinstance(types, dict) or not isinstance(structure, dict):
+    parameters = config.get("parameters") or {}
+    if not (
+        isinstance(types, dict) and isinstance(structure, dict) and isinstance(parameters, dict)
+    ):
         raise ModelError(f"{file} has no types and structure of a Router.")
-    sides: list[SpladePart | StaticPart] = []
-    for route in ("query", "document"):
-        ids = structure.get(route)
-        if not ids or not all(module in types for module in ids):
-            raise ModelError(f"{file} has no complete route {route!r}.")
-        chain = [(_kind(types[module], file), folder / module) for module in ids]
+    refuse_unknown(parameters, file, {"default_route", "allow_empty_key", "route_mappings"})
+    sides: list[tuple[SpladePart | StaticPart, SpladePart | StaticPart]] = []
+    for task in ("query", "document"):
+        ids = structure.get(_route(task, parameters.get("route_mappings"), file))
+        if not isinstance(ids, list) or not ids or not all(str(module) in types for module in ids):
+            raise ModelError(f"{file} has no complete route {task!r}.")
+        chain = [
+            (_kind(types[str(module)], file), _inside(folder, str(module), file)) for module in ids
+        ]
         if len(chain) == 1 and chain[0][0] == "SparseStaticEmbedding":
-            sides.append(_read_static(chain[0][1]))
+            static = _read_static(chain[0][1])
+            sides.append((static, static))
         else:
             sides.append(_read_splade(chain, file))
-    return sides[0], sides[1]
+    return sides[0][1], sides[1][0]
 
 
-def _read_splade(chain: Sequence[tuple[str, Path]], where: Path) -> SpladePart:
+def _route(task: str, mappings: Any, file: Path) -> str:
+    """The route that a Router takes for a task with texts."""
+    if not mappings:
+        return task
+    try:
+        routes = {ast.literal_eval(key): str(route) for key, route in mappings.items()}
+    except (AttributeError, TypeError, ValueError, SyntaxError):
+        raise ModelError(f"{file}: route_mappings {mappings!r} is not understood.") from None
+    asked = ((task, "text"), (task, None), (None, "text"), (None, None))
+    return next((routes[key] for key in asked if key in routes), task)
+
+
+def _read_splade(chain: Sequence[tuple[str, Path]], where: Path) -> tuple[SpladePart, SpladePart]:
     kinds = [kind for kind, _ in chain]
-    if kinds != ["Transformer", "SpladePooling"]:
+    if [_ALIASES.get(kind, kind) for kind in kinds] != ["Transformer", "SpladePooling"]:
         raise ModelError(
             f"{where} describes {' + '.join(kinds) or 'nothing'}; splade-os runs "
             "Transformer + SpladePooling, alone or behind a Router with a "
             "SparseStaticEmbedding query side.",
         )
     folder, pooling_file = chain[0][1], chain[1][1] / "config.json"
-    pooling = _read_json(pooling_file)
+    pooling = read_object(pooling_file)
+    refuse_unknown(pooling, pooling_file, _POOLING)
     return _read_transformer(
         folder,
         activation=_one_of(pooling, "activation_function", "relu", ACTIVATIONS, pooling_file),
         pooling=_one_of(pooling, "pooling_strategy", "max", POOLINGS, pooling_file),
+        fill_mask=kinds[0] == "MLMTransformer",
     )
 
 
-def _read_transformer(folder: Path, activation: str | None, pooling: str | None) -> SpladePart:
-    file = folder / "config.json"
-    config = _read_json(file)
-    positions = _count(config, "max_position_embeddings", file)
-    length, lowercase = _length(folder, limit=positions)
-    return SpladePart(
+def _read_transformer(
+    folder: Path, activation: str | None, pooling: str | None, *, fill_mask: bool = True
+) -> tuple[SpladePart, SpladePart]:
+    """Document and query side that one transformer makes; the same object where both cut texts at
+    the same length."""
+    file = base_folder(folder, weights=False) / "config.json"
+    config = read_object(file)
+    positions = count(config, "max_position_embeddings", file)
+    text = read_text_settings(folder, fill_mask=fill_mask, limit=positions)
+    document = SpladePart(
         folder=folder,
         family=str(config.get("model_type", "unknown")),
-        max_length=length or positions or 512,
-        lowercase=lowercase,
+        max_length=text.document_length or positions or 512,
+        lowercase=text.lowercase,
         activation=activation,
         pooling=pooling,
     )
+    if text.query_length == text.document_length:
+        return document, document
+    return document, replace(document, max_length=text.query_length or positions or 512)
 
 
 def _read_static(folder: Path) -> StaticPart:
-    config = _read_optional(folder / "config.json")
-    if config.get("path"):
+    file = folder / "config.json"
+    config = read_optional(file)
+    if "model_type" not in config:  # not that of a transformer in the same folder
+        refuse_unknown(config, file, {"frozen", "path"})
+    name = config.get("path")
+    weights = folder / SAFETENSORS
+    if name is not None and not isinstance(name, str):
+        raise ModelError(f"{file}: path is {name!r}, no name of a file.")
+    if name:
         # a JSON table; the path may also be the model's own name on the hub, whose root has it
-        name = str(config["path"])
         candidates = [folder / name, folder.parent / name, folder.parent / "idf.json"]
-    else:
-        candidates = [folder / "model.safetensors"]
-    for file in candidates:
-        if file.is_file():
-            length, lowercase = _length(folder, limit=None)
-            return StaticPart(folder, file, length, lowercase)
-    raise ModelError(f"{candidates[0]} is missing: the weights of the query side.")
-
-
-def _length(folder: Path, limit: int | None) -> tuple[int | None, bool]:
-    """Maximum length (sentence_bert_config, else tokenizer_config; never above the positions
-    that the model has) and whether to lower-case first."""
-    file = folder / "sentence_bert_config.json"
-    sbert = _read_optional(file)
-    length = _count(sbert, "max_seq_length", file)
-    if length is None:
-        file = folder / "tokenizer_config.json"
-        length = _count(_read_optional(file), "model_max_length", file)
-    known = [n for n in (length, limit) if n is not None and n < _NO_LIMIT]
-    return (min(known) if known else None), bool(sbert.get("do_lower_case"))
-
-
-def _count(config: Mapping[str, Any], key: str, file: Path) -> int | None:
-    """A number of at least 1, or ``None``."""
-    value = config.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
-        raise ModelError(
-            f"{file}: {key} is {value!r}, not a number of at least 1.",
-            hint="Download or save the model again.",
-        )
-    return int(min(value, _NO_LIMIT))
+        weights = next((file for file in candidates if file.is_file()), candidates[0])
+    elif not weights.is_file() and (folder / PICKLED).is_file():
+        weights = weights_folder(folder) / SAFETENSORS
+    if not weights.is_file():
+        raise ModelError(f"{weights} is missing: the weights of the query side.")
+    return StaticPart(folder, weights, read_static_length(folder), lowercase=False)
 
 
 def _one_of(
     config: Mapping[str, Any], key: str, default: str, allowed: Sequence[str], file: Path
 ) -> str:
-    value = str(config.get(key, default))
+    value = config.get(key, default)
     if value not in allowed:
         raise ModelError(f"{file}: {key} {value!r} is not one of {', '.join(allowed)}.")
-    return value
-
-
-def _first(prompts: Mapping[str, str], names: Sequence[str], default: str) -> str:
-    return next((prompts[name] for name in names if name in prompts), default)
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return orjson.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{file} is missing.") from None
-    except (orjson.JSONDecodeError, OSError) as error:
-        raise ModelError(
-            f"{file} cannot be read: {error}", hint="Download or save the model again."
-        ) from None
-
-
-def _read_optional(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    content = _read_json(file)
-    if not isinstance(content, dict):
-        raise ModelError(f"{file} is not a JSON object.")
-    return content
+    return str(value)

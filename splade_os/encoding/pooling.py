@@ -66,6 +66,14 @@ def pool(
     return finish(out, bias, apply, pooling)
 
 
+def pool_logits(logits: Tensor, mask: Tensor, *, activation_name: str, pooling: str) -> Tensor:
+    """As `pool`, of a head that cannot be taken apart: from its logits ``(B, L, V)``."""
+    apply = activation(activation_name)
+    if pooling == "max":
+        return apply(repeat_first(logits, mask).amax(1).float())
+    return (apply(logits.float()) * mask[:, :, None]).sum(1)
+
+
 def pooled_tiles(
     hidden: Tensor,
     mask: Tensor,

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
+from splade_os.encoding.file_hash import file_hash
+from splade_os.encoding.hub import download, is_hub_name
 from splade_os.encoding.layout import SpladePart, StaticPart, read_layout
 from splade_os.encoding.tokenizer.files import SENTENCEPIECE, TokenizerFiles
 from splade_os.encoding.tokenizer.load import changes_of
+from splade_os.encoding.weights import has_weights, hashed_files
 from splade_os.errors import ModelError
 from splade_os.identity import ModelIdentity, short_hash
 
 STARTER = "starter"
-# What a model needs; never pickled weights, code, or another framework's copy.
-_VOCABULARIES = ["vocab.txt", "merges.txt", *SENTENCEPIECE]
-_PATTERNS = ["*.json", "*.safetensors", *_VOCABULARIES]
-_QUERY_PATTERNS = ["*.json", "query_*/*.safetensors", *_VOCABULARIES]  # the table of an IDF query
-_IGNORED = ["onnx/*", "openvino/*", "checkpoint-*"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,13 @@ def resolve_model(model: str, *, weights: bool = True) -> FoundModel:
         return FoundModel(path, str(path.resolve()))
     if model == STARTER:
         return FoundModel(starter_folder(), STARTER)
-    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+    if not is_hub_name(model):
         raise ModelError(
             f"There is no model folder {model}.",
             hint="Name a folder, a hub name like org/model, or 'starter'.",
         )
-    return _from_hub(model, _PATTERNS if weights else _QUERY_PATTERNS)
+    folder = download(model, weights=weights)
+    return FoundModel(folder, model, revision=folder.name)
 
 
 def resolve_recorded(recorded: ModelIdentity, index: str, *, weights: bool = True) -> FoundModel:
@@ -85,43 +83,6 @@ def starter_folder() -> Path:
     return Path(__file__).parents[1] / "models" / STARTER
 
 
-def _from_hub(name: str, patterns: list[str]) -> FoundModel:
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=_IGNORED))
-    except Exception as error:  # the hub's client raises its own, httpx's and OS errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"The model {name} is neither a folder nor to be had from the Hugging Face hub: "
-            f"{reason}",
-            hint="Check the name and the network, or copy the model folder here and name it.",
-        ) from error
-    return FoundModel(folder, name, revision=folder.name)
-
-
-def has_weights(folder: Path) -> bool:
-    """Whether a transformer's folder holds its weights, in the format that is read."""
-    return any(folder.glob("*.safetensors"))
-
-
-def require_safetensors(folder: Path, kind: str = "AutoModelForMaskedLM") -> None:
-    """Refuse a folder whose weights are pickled, before anything reads them.
-
-    Args:
-        kind: transformers class that loads it, for the command in the message.
-
-    Raises:
-        ModelError: there is no ``*.safetensors`` file; the hint converts a pickled one.
-    """
-    if not has_weights(folder):
-        raise ModelError(
-            f"{folder} has no *.safetensors file. Pickled weights are never loaded.",
-            hint="Convert them once with transformers, which reads no code of them: "
-            f"{kind}.from_pretrained('{folder}').save_pretrained('{folder}').",
-        )
-
-
 def content_hash(folder: Path) -> str:
     """SHA-256 over the weights and the tokenizer of one transformer folder.
 
@@ -130,10 +91,11 @@ def content_hash(folder: Path) -> str:
     vocabulary does not, is part of the hash.
 
     Raises:
-        ModelError: no weights, or no tokenizer that can be read.
+        ModelError: no weights, or damaged ones; no tokenizer that can be read.
+        MissingExtraError: what they are made from is pickled or an adapter, and torch or peft is
+            not installed.
     """
-    require_safetensors(folder)
-    return _hash([*sorted(folder.glob("*.safetensors")), *_tokenizer(folder)])
+    return _hash([*hashed_files(folder), *_tokenizer(folder)])
 
 
 def query_hash(part: SpladePart | StaticPart) -> str:
@@ -162,18 +124,10 @@ def _hash(files: list[Path]) -> str:
     Where that is nothing, as in most folders, the hash is that of the files alone."""
     whole = hashlib.sha256()
     for file in files:
-        stat = file.stat()
-        whole.update(f"{file.name} {_file_hash(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
+        whole.update(f"{file.name} {file_hash(file)}\n".encode())
     folders = {file.parent for file in files if file in _tokenizer(file.parent)}
     for folder in sorted(folders):
         changes = changes_of(folder)
         if changes:
             whole.update(b"tokenizer " + changes + b"\n")
     return whole.hexdigest()
-
-
-@cache
-def _file_hash(file: Path, size: int, mtime_ns: int) -> str:
-    del size, mtime_ns  # part of the cache key: a file that changed is read again
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

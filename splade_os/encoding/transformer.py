@@ -1,4 +1,4 @@
-"""A masked-LM transformer of a model folder, loaded from safetensors only."""
+"""A masked-LM transformer of a model folder, as it runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from splade_os.encoding.architecture import Architecture, Passthrough, probe
 from splade_os.encoding.backend import NonFiniteError
 from splade_os.encoding.batching import pad
+from splade_os.encoding.checkpoint import load_checkpoint
 from splade_os.encoding.layout import SpladePart
-from splade_os.encoding.pooling import pool
-from splade_os.encoding.resolve import require_safetensors
+from splade_os.encoding.pooling import pool, pool_logits
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.vectors import Ids, SparseBatch
+
+_WHOLE_TOKENS = 1024  # of a batch whose logits (B, L, V) exist, as those of most heads never do
 
 
 class SpladeTransformer:
@@ -35,7 +37,7 @@ class SpladeTransformer:
         dtype: dtype of weights and activations.
 
     Raises:
-        ModelError: weights are missing, damaged, not finite or not in safetensors.
+        ModelError: weights are missing, damaged or not finite.
     """
 
     batch_tokens = 1024
@@ -52,12 +54,18 @@ class SpladeTransformer:
         model = load_masked_lm(part)
         self.architecture = self._look_at(model)
         model = model.to(device)
-        decoder = model.get_output_embeddings()
-        self.bias: Tensor | None = None if decoder.bias is None else decoder.bias.detach()
+        self.bias: Tensor | None = None
+        self.weight = torch.empty(0)
+        if self.architecture.decoder:
+            decoder = model.get_output_embeddings()
+            self.bias = None if decoder.bias is None else decoder.bias.detach()
         if dtype != torch.float32:
             _lower(model, dtype, self.architecture.transform)
-        self.weight: Tensor = decoder.weight.detach()  # (V, H)
-        model.set_output_embeddings(Passthrough())
+        if self.architecture.decoder:
+            self.weight = decoder.weight.detach()  # (V, H)
+            model.set_output_embeddings(Passthrough())
+        else:
+            self.batch_tokens = _WHOLE_TOKENS
         self.model = model
         self.vocabulary_size = self.architecture.vocabulary_size
         self.max_length = self.architecture.max_length
@@ -87,6 +95,10 @@ class SpladeTransformer:
     def _weights(self, ids: Tensor, real: Tensor, attention_mask: Tensor) -> Tensor:
         """Weights ``(B, V)`` of ids and real places ``(B, L)``, without a wait for the device."""
         hidden = self.model(input_ids=ids, attention_mask=attention_mask).logits  # (B, L, H)
+        if not self.architecture.decoder:
+            return pool_logits(
+                hidden, real, activation_name=self._activation, pooling=self._pooling
+            )
         return pool(
             hidden.to(self.weight.dtype),
             real,
@@ -153,30 +165,9 @@ def load_masked_lm(part: SpladePart) -> Any:
     """
     try:
         from transformers import AutoModelForMaskedLM
-        from transformers.utils import logging
     except ImportError:
         raise MissingExtraError("Running a transformer", "torch") from None
-    require_safetensors(part.folder)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its report of unused tensors is for people who fine-tune
-    logging.disable_progress_bar()
-    try:
-        model, report = AutoModelForMaskedLM.from_pretrained(
-            part.folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # whatever transformers or safetensors met
-        raise ModelError(
-            f"{part.folder} cannot be loaded: {type(error).__name__}: {error}",
-            hint="Download or save the model again.",
-        ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-    missing = sorted(report["missing_keys"])
+    model, missing = load_checkpoint(AutoModelForMaskedLM, part.folder)
     if missing:
         raise ModelError(
             f"{part.folder} lacks {len(missing)} tensors of a {part.family} masked-LM model, "

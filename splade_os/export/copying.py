@@ -5,6 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import orjson
+
+from splade_os.encoding.checkpoint import native_config
+from splade_os.encoding.layout import StaticPart, read_layout
+from splade_os.encoding.weights import ADAPTER, ADAPTER_WEIGHTS, weights_folder
+
 NO_PART = (
     # weights of other frameworks, and graphs that are made anew
     "*.bin", "*.h5", "*.msgpack", "*.onnx", "*.ot", "openvino",
@@ -17,9 +23,37 @@ NO_PART = (
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """Copy a model folder to a new one; weights are those in safetensors.
+    """Copy a model folder to a new one; its weights become safetensors, whole and merged.
 
     The files get the mode that the umask gives, whatever the mode of the source.
+
+    Raises:
+        ModelError, MissingExtraError: the weights cannot be read.
     """
+    layout = read_layout(source)
     ignored = shutil.ignore_patterns(*NO_PART)
     shutil.copytree(source, target, ignore=ignored, copy_function=shutil.copyfile)
+    for part in (layout.document, layout.query):
+        folder = target / part.folder.relative_to(source)
+        if isinstance(part, StaticPart):
+            if not part.weights.is_relative_to(source):  # converted
+                shutil.copyfile(part.weights, folder / part.weights.name)
+        elif weights_folder(part.folder) != part.folder:
+            copy_transformer(part.folder, folder)
+
+
+def copy_transformer(source: Path, target: Path) -> None:
+    """Configuration and weights of a transformer into a folder that may have its tokenizer.
+
+    Raises:
+        ModelError, MissingExtraError: the weights cannot be read.
+    """
+    made = weights_folder(source)
+    for file in target.glob("model*.safetensors*"):
+        file.unlink()
+    for file in made.glob("model*.safetensors*"):
+        shutil.copyfile(file, target / file.name)
+    config = orjson.dumps(native_config(source), option=orjson.OPT_INDENT_2)
+    (target / "config.json").write_bytes(config + b"\n")
+    for name in (ADAPTER, ADAPTER_WEIGHTS):
+        (target / name).unlink(missing_ok=True)

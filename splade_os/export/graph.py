@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from splade_os.encoding.architecture import require_decoder
 from splade_os.encoding.pooling import activation, finish, pooled_tiles
 from splade_os.encoding.transformer import SpladeTransformer
 
@@ -13,7 +14,13 @@ TILE = 4096
 
 def graph_of(transformer: SpladeTransformer) -> nn.Module:
     """``(input_ids, attention_mask)`` ``(B, L)`` → weights ``(B, V)``; the maximum is taken tile by
-    tile of the vocabulary."""
+    tile of the vocabulary.
+
+    Raises:
+        ModelError: the head cannot be taken apart.
+    """
+    family = transformer.part.family
+    require_decoder(transformer.architecture, family, "An exported graph")
     return _Graph(transformer).eval()
 
 

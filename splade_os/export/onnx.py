@@ -95,7 +95,7 @@ def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck
         quantise(folder / GRAPHS["float32"], folder / GRAPHS["int8"], transform)
         shares = share_weights(folder, TILE)
         manifest = {
-            "content_hash": content_hash(part.folder),
+            "content_hash": content_hash(unfinished / inside),
             "splade_os": __version__,
             "opset": _OPSET,
             "max_length": transformer.max_length,

@@ -21,6 +21,7 @@ from splade_os.encoding.layout import OPTIONS_FILE, SpladePart, StaticPart, read
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
+from splade_os.export.copying import copy_transformer
 from splade_os.export.tensors import save_file
 from splade_os.identity import EncodingOptions
 
@@ -54,6 +55,7 @@ def write_frame(
     lowercase: bool,
     inference_free: bool,
     prompts: tuple[str, str] = ("", ""),
+    query_length: int | None = None,
     max_active_dims: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Parts:
@@ -64,6 +66,7 @@ def write_frame(
         width: size of the vocabulary.
         lowercase: lower-case before the tokenizer.
         prompts: of queries and of documents.
+        query_length: tokens after which a query is cut, where it is not the tokenizer's length.
         options: for ``splade_os.json``, which sentence-transformers does not read.
 
     Returns:
@@ -80,6 +83,7 @@ def write_frame(
             "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
             "module_output_name": "token_embeddings",
             **({"do_lower_case": True} if lowercase else {}),
+            **({"query_length": query_length} if query_length else {}),
         },
     )
     _json(
@@ -147,7 +151,7 @@ def export_sentence_transformers(model: str, out: str | Path, **options: Any) ->
         raise ModelError(f"{target} exists already.", hint="Name a new folder with --out.")
     try:
         import torch  # noqa: F401
-        from transformers import AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer
     except ImportError:
         raise MissingExtraError("Exporting to sentence-transformers", "torch") from None
     found = resolve_model(model)
@@ -159,6 +163,9 @@ def export_sentence_transformers(model: str, out: str | Path, **options: Any) ->
     source = DocumentEncoder.load(model, device="cpu", dtype="float32", backend="torch", **options)
     unfinished = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
+    query_length = None
+    if isinstance(layout.query, SpladePart) and layout.query.max_length != part.max_length:
+        query_length = layout.query.max_length
     kept = chosen.model_dump(exclude_none=True, exclude={"activation", "pooling"})
     try:
         parts = write_frame(
@@ -169,12 +176,13 @@ def export_sentence_transformers(model: str, out: str | Path, **options: Any) ->
             lowercase=part.lowercase,
             inference_free=isinstance(layout.query, StaticPart),
             prompts=(layout.query_prompt, layout.document_prompt),
+            query_length=query_length,
             max_active_dims=kept.pop("max_active_dims", None),
             options=kept,
         )
-        for file in (*part.folder.glob("*.safetensors*"), part.folder / "config.json"):
-            shutil.copyfile(file, parts.body / file.name)
-        tokenizer = AutoTokenizer.from_pretrained(part.folder, use_fast=True)
+        copy_transformer(part.folder, parts.body)
+        config = AutoConfig.from_pretrained(parts.body)
+        tokenizer = AutoTokenizer.from_pretrained(part.folder, use_fast=True, config=config)
         tokenizer.model_max_length = part.max_length
         tokenizer.save_pretrained(parts.body)
         if parts.query is not None and isinstance(layout.query, StaticPart):

@@ -19,11 +19,11 @@ from splade_os.encoding.layout import read_layout
 from splade_os.encoding.query import IdfQueryEncoder, QueryEncoder, load_query_encoder
 from splade_os.encoding.resolve import (
     content_hash,
-    has_weights,
     resolve_model,
     resolve_recorded,
     same_queries,
 )
+from splade_os.encoding.weights import has_weights
 from splade_os.engines import IndexMeta, QueryPipeline, SearchRequest, SearchResponse
 from splade_os.engines.ml_commons import hinted
 from splade_os.errors import (

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from splade_os.encoding.architecture import require_decoder
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.layout import SpladePart, StaticPart, read_layout
 from splade_os.encoding.lexical import mean_weight
@@ -155,6 +156,7 @@ def _splade(part: ModelPart) -> _Start:
 def _with_decoder(running: SpladeTransformer) -> Any:
     """The transformers model of the encoder, with its decoder back in place."""
     model = running.model
+    require_decoder(running.architecture, running.part.family, "Training")
     decoder = torch.nn.Linear(
         running.weight.shape[1], running.weight.shape[0], bias=running.bias is not None
     )

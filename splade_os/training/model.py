@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splade_os.encoding.architecture import Passthrough, probe
+from splade_os.encoding.architecture import Passthrough, probe, require_decoder
 from splade_os.encoding.lexical import LexicalPrior
 from splade_os.encoding.pooling_grad import pool_with_gradient
 from splade_os.encoding.tokenization import TextTokenizer
@@ -53,7 +53,9 @@ class DocumentSide(nn.Module):  # type: ignore[misc]
 
     def __init__(self, mlm: Any, activation: str, pooling: str) -> None:
         super().__init__()
-        self.architecture = probe(mlm, str(mlm.config.name_or_path or mlm.config.model_type))
+        family = str(mlm.config.model_type)
+        self.architecture = probe(mlm, str(mlm.config.name_or_path or family))
+        require_decoder(self.architecture, family, "Training")
         self.decoder = mlm.get_output_embeddings()
         mlm.set_output_embeddings(Passthrough())
         self.mlm = mlm

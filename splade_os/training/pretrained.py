@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from splade_os.encoding.resolve import require_safetensors
+from splade_os.encoding.checkpoint import load_checkpoint
+from splade_os.encoding.hub import download, is_hub_name
 from splade_os.errors import ModelError
 
 
@@ -26,36 +25,36 @@ class Pretrained(NamedTuple):
 
 
 def load_pretrained(kind: Any, name: str, what: str) -> Pretrained:
-    """Load a checkpoint without running anything of it: safetensors, never a pickle.
+    """Load a checkpoint without running anything of it.
 
     Args:
         kind: a transformers class, ``AutoModelForMaskedLM`` ...
-        name: a folder, or a name on the hub (for which transformers finds the hub's own
-            conversion where a repository has pickled weights only).
+        name: a folder, or a name on the hub.
         what: what messages call it.
 
     Raises:
-        ModelError: it cannot be found or read, or its weights are pickled.
+        ModelError: it cannot be found or read.
     """
     from transformers import AutoTokenizer
 
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        require_safetensors(folder, kind.__name__)
-        name = str(folder)
     try:
-        model, report = kind.from_pretrained(
-            name,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
+        if not folder.is_dir():
+            if name.count("/") and not is_hub_name(name):  # those of the first models have no slash
+                raise ModelError(f"There is no folder {name}.", hint="Name a folder or a hub name.")
+            folder = download(name)
+        model, missing = load_checkpoint(kind, folder)
+    except ModelError as error:
+        message = f"{what} {name} cannot be loaded: {error.message}"
+        raise ModelError(message, hint=error.hint) from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, config=model.config, use_fast=True, trust_remote_code=False
         )
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
-    except Exception as error:  # the hub's client, transformers and safetensors raise their own
+    except Exception as error:  # transformers and tokenizers raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{what} {name} cannot be loaded: {reason}",
-            hint=f"Name a folder that {kind.__name__} loads, or a hub name that can be reached.",
+            f"The tokenizer of {what[0].lower()}{what[1:]} {name} cannot be loaded: {reason}",
+            hint="Download or save the model again.",
         ) from error
-    return Pretrained(model, tokenizer, sorted(report["missing_keys"]))
+    return Pretrained(model, tokenizer, missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -41,22 +42,72 @@ def test_no_tokenizer(model: Path) -> None:
         load(model)
 
 
-def test_pickled_weights_are_never_loaded(model: Path, tmp_path: Path) -> None:
-    class Bomb:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return Path.touch, (tmp_path / "exploded",)  # type: ignore[return-value]
-
-    (model / "model.safetensors").unlink()
-    torch.save(Bomb(), model / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="Pickled weights are never loaded"):
+def test_no_weights(model: Path) -> None:
+    (model / "model.safetensors").rename(model / "other.safetensors")
+    with pytest.raises(ModelError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
         load(model)
-    assert not (tmp_path / "exploded").exists()
 
 
-def test_truncated_weights(model: Path) -> None:
+@pytest.mark.parametrize("size", [0, 7, 300, 5000])
+def test_truncated_weights(model: Path, size: int) -> None:
     file = model / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged or cut short.*\n.*hf do"):
+        load(model)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_pointer_of_git_lfs(model: Path, name: str) -> None:
+    (model / "model.safetensors").unlink()
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (model / name).write_text(pointer)
+    with pytest.raises(ModelError, match=f"{name} is a pointer of git LFS.*\n.*git lfs pull"):
+        load(model)
+
+
+def shard(model: Path) -> dict[str, str]:
+    """Two files and an index, as transformers saves a large model; tensor → file."""
+    file = model / "model.safetensors"
+    tensors, places = load_file(file), {}
+    for i, names in enumerate((sorted(tensors)[::2], sorted(tensors)[1::2])):
+        name = f"model-{i + 1:05d}-of-00002.safetensors"
+        save_file({n: tensors[n] for n in names}, model / name, metadata={"format": "pt"})
+        places |= dict.fromkeys(names, name)
+    file.unlink()
+    index = {"metadata": {"total_size": 1}, "weight_map": places}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    return places
+
+
+def test_shards(tiny: Path, model: Path) -> None:
+    shard(model)
+    texts = ["learned sparse retrieval", "cat"]
+    expected = load(tiny / "bert").encode(texts).to_dense()
+    assert (load(model).encode(texts).to_dense() == expected).all()
+
+
+def test_shard_that_is_missing(model: Path) -> None:
+    places = shard(model)
+    (model / next(iter(places.values()))).unlink()
+    with pytest.raises(ModelError, match=r"names model-0000.-of-00002\.safetensors, which is miss"):
+        load(model)
+
+
+def test_shard_that_is_cut_short(model: Path) -> None:
+    file = model / next(iter(shard(model).values()))
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ModelError, match=f"{file.name} is damaged or cut short"):
+        load(model)
+
+
+@pytest.mark.parametrize(
+    "index", ["[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {}}',
+              '{"weight_map": {"a": "../model.safetensors"}}', "{"],
+)  # fmt: skip
+def test_damaged_index(model: Path, index: str) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json"):
         load(model)
 
 
@@ -79,8 +130,6 @@ def test_nan_weights(model: Path) -> None:
 
 def test_remote_code(model: Path) -> None:
     modules = [{"idx": 0, "name": "0", "path": "", "type": "custom_code.MyTransformer"}]
-    import json
-
     (model / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(ModelError, match="would run code"):
         load(model)
@@ -125,8 +174,6 @@ def test_damaged_json(model: Path) -> None:
 
 def test_tokenizer_larger_than_the_head(model: Path) -> None:
     """It runs, as in sentence-transformers, until a text holds a token that the head lacks."""
-    import json
-
     file = model / "tokenizer.json"
     content = json.loads(file.read_text())
     vocabulary = content["model"]["vocab"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,8 +17,10 @@ from splade_os.encoding.cuda import CudaTransformer
 from splade_os.encoding.onnx_backend import OnnxBackend
 from splade_os.encoding.transformer import SpladeTransformer
 from splade_os.errors import ModelError
+from splade_os.export.graph import graph_of
 from splade_os.export.int8 import quantise
 from splade_os.export.onnx import _write_graph
+from splade_os.training.model import DocumentSide
 from tests.encoding.families import FAMILIES, POSITIONS, VOCABULARY, make, naive, part, texts
 
 # mean error of weights, relative to their mean; the rest of fp32 is 1e-5 in every weight
@@ -135,17 +138,33 @@ def test_padding_that_takes_part_is_refused(
         SpladeTransformer(part(folder, family), torch.device("cpu"), torch.float32)
 
 
-@pytest.mark.parametrize(
-    ("family", "own"),
-    [
-        ("esm", {"pad_token_id": 1, "mask_token_id": 4}),
-        ("mobilebert", {"embedding_size": 16, "intra_bottleneck_size": 32}),
-        ("deberta-v2", {"legacy": False}),
-    ],
-)
-def test_heads_that_are_no_decoder_are_refused(
-    tmp_path: Path, family: str, own: dict[str, int]
+WHOLE: dict[str, dict[str, Any]] = {
+    "esm": {"pad_token_id": 1, "mask_token_id": 4},
+    "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 32, "true_hidden_size": 32},
+    "deberta-v2": {"legacy": False},
+}
+"""Families whose head is no decoder that can be taken out."""
+
+
+@pytest.mark.parametrize("family", WHOLE)
+@pytest.mark.parametrize("pooling", ["max", "sum"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_heads_that_are_no_decoder_run_whole(
+    tmp_path: Path, family: str, pooling: str, dtype: torch.dtype
 ) -> None:
-    folder = make(family, tmp_path, own)
-    with pytest.raises(ModelError, match=r"does not end in one decoder|lacks \d+ tensors"):
-        SpladeTransformer(part(folder, family), torch.device("cpu"), torch.float32)
+    folder = make(family, tmp_path, WHOLE[family])
+    model = SpladeTransformer(part(folder, family, pooling), torch.device("cpu"), dtype)
+    assert not model.architecture.decoder
+    tokens = texts(model.architecture.pad_id)
+    expected = naive(folder, tokens, pooling)
+    batch = model.encode(tokens, None).to_dense()
+    if dtype == torch.float32:
+        np.testing.assert_allclose(batch, expected, rtol=1e-5, atol=1e-5)
+    else:
+        active = expected > 0
+        assert np.abs(batch - expected)[active].mean() < 0.08 * expected[active].mean()
+    with pytest.raises(ModelError, match=f"ends in one decoder over the vocabulary.*{family}"):
+        graph_of(model)
+    mlm = AutoModelForMaskedLM.from_pretrained(folder)
+    with pytest.raises(ModelError, match="Training needs a head that ends in one decoder"):
+        DocumentSide(mlm, "relu", pooling)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from splade_os import DocumentEncoder, SearchClient, connect, ingest_documents
 from splade_os.cli import cli
-from splade_os.encoding import resolve
+from splade_os.encoding import file_hash, resolve
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.engines import Engine
 from splade_os.errors import ModelError, ModelMismatchError
@@ -68,13 +68,13 @@ def test_no_hash_over_weights(
     """Of the model that the index names; not even where they are."""
     fill(engine, tiny / "router")
     read: list[Path] = []
-    real = resolve._file_hash.__wrapped__
+    real = file_hash._hash.__wrapped__
 
     def noted(file: Path, *stamp: int) -> str:
         read.append(file)
         return real(file, *stamp)
 
-    monkeypatch.setattr(resolve, "_file_hash", noted)
+    monkeypatch.setattr(file_hash, "_hash", noted)
     assert SearchClient(engine=engine, index="docs").search(QUERY)
     assert {file.parent.name for file in read} == {"query_0_SparseStaticEmbedding"}
 

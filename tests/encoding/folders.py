@@ -1,0 +1,233 @@
+"""Model folders of every layout, made on the spot from tiny models; one function each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SparseEncoder
+from sentence_transformers.base.modules import Normalize, Router
+from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+from tests import tiny_models
+from tests.tiny_models import change, tokenizer, vocabulary
+
+Maker = Callable[[Path, Path], Path]
+"""Folder of the tiny models, new folder → the folder of a model."""
+
+SBERT = "sentence_bert_config.json"
+MODEL = "config_sentence_transformers.json"
+_COMMON: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 66,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+}
+
+
+def bert(file: str = MODEL, **values: Any) -> Maker:
+    """The symmetric model with keys of one file changed."""
+
+    def make(tiny: Path, folder: Path) -> Path:
+        shutil.copytree(tiny / "bert", folder)
+        change(folder / file, **values)
+        return folder
+
+    return make
+
+
+def router(file: str = MODEL, **values: Any) -> Maker:
+    """The inference-free model with keys of one file changed."""
+
+    def make(tiny: Path, folder: Path) -> Path:
+        shutil.copytree(tiny / "router", folder)
+        change(folder / file, **values)
+        return folder
+
+    return make
+
+
+def checkpoint(family: str, folder: Path, **own: Any) -> Path:
+    """A masked-LM checkpoint with the tiny tokenizer."""
+    torch.manual_seed(5)
+    config = AutoConfig.for_model(family, **{**_COMMON, "vocab_size": len(vocabulary()), **own})
+    model = AutoModelForMaskedLM.from_config(config).eval()
+    bias = getattr(model.get_output_embeddings(), "bias", None)
+    if bias is not None:
+        torch.nn.init.normal_(bias, -1.0, 1.0)
+    model.save_pretrained(folder)
+    tokenizer(folder).save_pretrained(folder)
+    return folder
+
+
+def family(name: str, **own: Any) -> Maker:
+    """A symmetric model of a family, as sentence-transformers saves it."""
+
+    def make(tiny: Path, folder: Path) -> Path:
+        plain = checkpoint(name, folder.with_name(folder.name + "-mlm"), **own)
+        SparseEncoder(str(plain), device="cpu").save_pretrained(str(folder))
+        return folder
+
+    return make
+
+
+def new_gte(**config: Any) -> Maker:
+    """transformers' GTE under the names of new-impl, with all of its switches and its code."""
+
+    def make(tiny: Path, folder: Path) -> Path:
+        family("gte", tie_word_embeddings=True)(tiny, folder)
+        file = folder / "model.safetensors"
+        tensors = load_file(file)
+        save_file({_new_name(k): v for k, v in tensors.items()}, file, metadata={"format": "pt"})
+        content = json.loads((folder / "config.json").read_text())
+        positions = content.pop("rope_parameters")
+        content.update(
+            model_type="new",
+            architectures=["NewForMaskedLM"],
+            auto_map={"AutoModelForMaskedLM": "org/new-impl--modeling.NewForMaskedLM"},
+            layer_norm_type="layer_norm",
+            position_embedding_type="rope",
+            rope_theta=positions["rope_theta"],
+            rope_scaling=None,
+            pack_qkv=True,
+            unpad_inputs=False,
+            use_memory_efficient_attention=False,
+            logn_attention_scale=False,
+            logn_attention_clip1=False,
+        )
+        (folder / "config.json").write_text(json.dumps({**content, **config}))
+        (folder / "modeling.py").write_text("raise SystemExit('code of the folder ran')")
+        return folder
+
+    return make
+
+
+def _new_name(name: str) -> str:
+    return name if name.startswith("lm_head.") else f"new.{name.removeprefix('model.')}"
+
+
+def adapter(tiny: Path, folder: Path) -> Path:
+    """As sentence-transformers saves a model with a LoRA adapter."""
+    base = tiny_models.masked_lm("bert", folder.with_name(folder.name + "-base"))
+    model = SparseEncoder(str(base), device="cpu")
+    torch.manual_seed(1)
+    model.add_adapter(LoraConfig(r=4, lora_alpha=16, target_modules=["query", "value"]))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.3)
+    model.save_pretrained(str(folder))
+    return folder
+
+
+def adapter_beside(tiny: Path, folder: Path) -> Path:
+    """An adapter in the folder of the whole model that it belongs to."""
+    adapter(tiny, folder)
+    base = folder.with_name(folder.name + "-base")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(base / name, folder / name)
+    return folder
+
+
+def modernised_adapter(tiny: Path, folder: Path) -> Path:
+    """Rank-stabilised, with weights decomposed, and a module that is saved whole."""
+    base = tiny_models.masked_lm("bert", folder.with_name(folder.name + "-base"))
+    config = LoraConfig(
+        r=4, lora_alpha=16, target_modules=["query", "dense"], use_rslora=True, use_dora=True
+    )
+    torch.manual_seed(1)
+    model = get_peft_model(AutoModelForMaskedLM.from_pretrained(base), config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.3)
+    SparseEncoder(str(base), device="cpu").save_pretrained(str(folder))
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").unlink()
+    model.save_pretrained(folder)
+    change(folder / "adapter_config.json", base_model_name_or_path=str(base))
+    return folder
+
+
+def two_transformers(tiny: Path, folder: Path) -> Path:
+    """A Router with a transformer for each side, which cut texts at other lengths."""
+    sides = [tiny_models.masked_lm("bert", folder.with_name(f"{folder.name}-{n}"), n)
+             for n in (1, 2)]  # fmt: skip
+    chains = [list(SparseEncoder(str(side), device="cpu").children()) for side in sides]
+    modules = Router.for_query_document(query_modules=chains[0], document_modules=chains[1])
+    SparseEncoder(modules=[modules], device="cpu").save_pretrained(str(folder))
+    change(folder / "query_0_Transformer" / SBERT, max_seq_length=9)
+    return folder
+
+
+def mapped_routes(tiny: Path, folder: Path) -> Path:
+    """A Router whose routes have other names."""
+    shutil.copytree(tiny / "router", folder)
+    file = folder / "router_config.json"
+    config = json.loads(file.read_text())
+    routes = config["structure"]
+    config["structure"] = {"light": routes["query"], "heavy": routes["document"]}
+    config["parameters"] |= {
+        "default_route": "heavy",
+        "route_mappings": {"('query', 'text')": "light", "(None, None)": "heavy"},
+    }
+    file.write_text(json.dumps(config))
+    return folder
+
+
+def lexical(tiny: Path, folder: Path) -> Path:
+    """A query side that weighs the terms of a query itself, and no others."""
+    body = SparseEncoder(str(tiny / "bert"), device="cpu")
+    torch.manual_seed(3)
+    static = SparseStaticEmbedding(
+        tokenizer=body.tokenizer, weight=torch.rand(len(vocabulary())) * 2
+    )
+    modules = Router.for_query_document(
+        query_modules=[*body.children(), static], document_modules=list(body.children())
+    )
+    SparseEncoder(modules=[modules], device="cpu").save_pretrained(str(folder))
+    return folder
+
+
+def normalised(tiny: Path, folder: Path) -> Path:
+    """Vectors of length 1."""
+    body = SparseEncoder(str(tiny / "bert"), device="cpu")
+    SparseEncoder(modules=[*body.children(), Normalize()], device="cpu").save_pretrained(
+        str(folder)
+    )
+    return folder
+
+
+def causal(tiny: Path, folder: Path) -> Path:
+    """A decoder's body in a SPLADE layout."""
+    shutil.copytree(tiny / "bert", folder)
+    config = AutoConfig.for_model("qwen3", **_COMMON, vocab_size=len(vocabulary()), head_dim=16,
+                                  num_key_value_heads=2)  # fmt: skip
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).unlink()
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def hidden_states(tiny: Path, folder: Path) -> Path:
+    """Pooling over hidden states, as a Transformer without a task gives them."""
+    shutil.copytree(tiny / "bert", folder)
+    (folder / SBERT).write_text(json.dumps({"max_seq_length": 48}))
+    return folder
+
+
+def no_length(tiny: Path, folder: Path) -> Path:
+    """RoBERTa, whose positions begin behind padding, and nothing says how long a text may be."""
+    family("roberta", type_vocab_size=1)(tiny, folder)
+    change(folder / "tokenizer_config.json", model_max_length=None)
+    return folder
