@@ -97,7 +97,8 @@ def with_secrets(flags: dict[str, Any]) -> dict[str, Any]:
 
 def _asked(settings: Settings) -> dict[str, Any]:
     """Secrets that are missing, asked for on a terminal; elsewhere the engine says what lacks."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()) or settings.url.startswith("sqlite:"):
+    terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    if not terminal or settings.url.startswith("sqlite:"):
         return {}
     from pydantic import SecretStr
 
