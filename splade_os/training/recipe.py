@@ -6,7 +6,7 @@ below are that text. `splade_os.training.recipe_file` reads and prints it.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -138,13 +138,21 @@ class DataPart(_Part):
     shuffle_seed: int | None = Field(
         None, description="Shuffle the rows before limit and held_out. Null: file order."
     )
-    held_out: int = Field(
-        0, ge=0, description="So many of the last rows are kept for evaluation (`held-out`)."
+    held_out: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        0,
+        description="So many of the last rows, or (below 1) this share of all, are kept for "
+        "evaluation (`held-out`).",
     )
     sampler: Literal["no-duplicates", "random", "sequential"] = Field(
         "no-duplicates",
         description="no-duplicates: no text twice in a batch, in whatever column.",
     )
+
+    def held_out_of(self, rows: int) -> int:
+        """How many of so many rows are held out."""
+        if isinstance(self.held_out, int):
+            return self.held_out
+        return max(1, round(rows * self.held_out))
 
 
 class LossPart(_Part):
