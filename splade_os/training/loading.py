@@ -224,7 +224,11 @@ def _start_table(
         )
         return corpus_idf(tokenizer, vocabulary)
     file = Path(table)
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError:  # a folder that may not be entered: `from_file` says so
+        there = True
+    if not there:
         raise SettingsError(
             f"model.query.table: there is no file {table}.",
             hint="Take corpus, ones, model, or a file idf.json.",

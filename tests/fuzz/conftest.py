@@ -1,7 +1,7 @@
 """How long the loaders are tried, and the table of what came out.
 
-``SPLADE_OS_FUZZ`` inputs of each kind (default 300), in at most ``SPLADE_OS_FUZZ_SECONDS`` a test
-(default 5). The inputs of a number are always the same ones.
+``SPLADE_OS_FUZZ`` inputs of each kind (default 100), in at most ``SPLADE_OS_FUZZ_SECONDS`` a test
+(default 2). The inputs of a number are always the same ones.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import pytest
 
 from splade_os.errors import SpladeError, SpladeWarning
 
-INPUTS = int(os.environ.get("SPLADE_OS_FUZZ", "300"))
-SECONDS = float(os.environ.get("SPLADE_OS_FUZZ_SECONDS", "5"))
+INPUTS = int(os.environ.get("SPLADE_OS_FUZZ", "100"))
+SECONDS = float(os.environ.get("SPLADE_OS_FUZZ_SECONDS", "2"))
 _SHOWN = 5
 
 

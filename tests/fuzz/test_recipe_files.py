@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+import typing
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from splade_os.training.recipe import Recipe
 from splade_os.training.recipe_file import describe, load_recipe, parse_yaml, recipe_names
 from tests.fuzz.conftest import Fuzz
 from tests.fuzz.mutations import HOSTILE, change, damage
+from tests.fuzz.mutations import VALUES as VALUES_OF_ANY_TYPE
 
 FOLDER = resources.files("splade_os.training") / "recipes"
 TEXTS = [(FOLDER / f"{name}.yaml").read_bytes() for name in recipe_names()]
@@ -98,3 +101,31 @@ def test_the_name_of_no_file() -> None:
     for name in ("x" * 300, "\0", "/", ".", "", "~", "a/b"):
         with pytest.raises(SettingsError, match="recipe"):
             load_recipe(name)
+
+
+def test_training_arguments(tmp_path: Path, fuzz: Fuzz) -> None:
+    """Every key of TrainingArguments with values of any type: what passes has its own type."""
+    from transformers import TrainingArguments
+
+    from splade_os.training.arguments import training_arguments
+
+    kinds = typing.get_type_hints(TrainingArguments)
+    names = sorted(f.name for f in dataclasses.fields(TrainingArguments) if f.init)
+    # what they stand for is not here, or changes the whole process
+    names = [name for name in names if name not in {"deepspeed", "debug", "log_level", "fsdp"}]
+
+    def make(chance: random.Random) -> tuple[str, Any]:
+        value = chance.choice(VALUES_OF_ANY_TYPE)
+        return chance.choice(names), value
+
+    def load(pair: tuple[str, Any]) -> None:
+        name, value = pair
+        recipe = Recipe.model_validate(
+            {"model": {"base": "x"}, "data": {"train": "x"}, "output": str(tmp_path / "m"),
+             "training": {name: value}}
+        )  # fmt: skip
+        made = training_arguments(recipe)
+        if kinds[name] in (int, float) and not name.endswith("_steps"):
+            assert isinstance(getattr(made, name), int | float)
+
+    fuzz("recipe (training.*)", make, load)
