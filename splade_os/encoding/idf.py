@@ -138,7 +138,7 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 def _parse_safetensors(data: bytes, file: Path) -> Weights:
     try:
-        tensors = dict(deserialize(data))
+        tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise ModelError(
             f"{file} holds no readable tensor 'weight': {error}",

@@ -380,7 +380,8 @@ def _one_text(table: Any, name: str) -> bool:
     import pyarrow as pa
 
     kind = table.data.column(name).type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_primitive(kind)
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_primitive)
+    return any(check(kind) for check in checks)
 
 
 def _all_text(table: Any, name: str) -> bool:
@@ -394,6 +395,6 @@ def _all_text(table: Any, name: str) -> bool:
         if values.null_count:
             return False
         values = pc.list_flatten(values)
-    return values.null_count == 0 and (
-        pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-    )
+    if values.null_count:
+        return False
+    return any(check(values.type) for check in (pa.types.is_string, pa.types.is_large_string))

@@ -105,10 +105,11 @@ def _reason(error: Exception) -> str:
     """The first line of what is wrong, which `datasets` wraps in an error of its own."""
     from datasets.exceptions import DatasetGenerationError
 
+    cause: BaseException = error
     if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
-        error = error.__cause__  # type: ignore[assignment]
-    text = getattr(error, "strerror", None) or str(error).strip()
-    return str(text).splitlines()[0] if text else type(error).__name__
+        cause = error.__cause__
+    text = getattr(cause, "strerror", None) or str(cause).strip()
+    return str(text).splitlines()[0] if text else type(cause).__name__
 
 
 def _check_json(path: Path) -> None:
@@ -159,8 +160,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             decoder = zstandard.ZstdDecompressor()
             yield io.BufferedReader(decoder.stream_reader(packed, read_across_frames=True))
     elif path.suffix == ".gz":
-        with gzip.open(path) as file:
-            yield file
+        with gzip.open(path) as unpacked:
+            yield io.BufferedReader(unpacked)
     else:
         with path.open("rb") as file:
             yield file
