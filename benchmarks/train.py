@@ -126,7 +126,7 @@ def ours(
     checkpointing: bool = False,
     grad_cache: int | None = None,
 ) -> dict[str, Any]:
-    from splade_os.training.recipe import load_recipe
+    from splade_os.training.recipe_file import load_recipe
     from splade_os.training.run import build_trainer
 
     training = arguments_of(out, steps, device, precision) | {

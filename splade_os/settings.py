@@ -9,21 +9,34 @@ it comes from, ``@FILE`` stands for the content of a file (``@@`` for a secret's
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
+import tomllib
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
-from splade_os.errors import SettingsError
+from splade_os.errors import SettingsError, SpladeWarning
 
+_PREFIX = "SPLADE_OS_"
+# Variables with the prefix that are no settings: folders, the compose file's, those of tests and
+# benchmarks, and what Kubernetes sets for a service whose name begins with splade-os.
+_NOT_SETTINGS = re.compile(
+    r"(CACHE|STATE|VERSION|HEAP|PORT)$|(TEST|FUZZ|BENCH)(_|$)"
+    r"|(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)$"
+)
 DEFAULT_URL = "http://localhost:9200"
 DEFAULT_MODEL = "starter"
 _PLACES = "Settings come from flags, SPLADE_OS_* variables, .env and splade-os.toml."
@@ -68,8 +81,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="SPLADE_OS_",
-        env_file=".env",
+        env_prefix=_PREFIX,
         toml_file="splade-os.toml",
         extra="ignore",
     )
@@ -90,7 +102,7 @@ class Settings(BaseSettings):
     client_cert: Path | None = None
     client_key: Path | None = None
     client_key_password: SecretStr | None = None
-    timeout: float = 60.0
+    timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     compress: bool = False
 
     @field_validator("password", "api_key", "bearer_token", "client_key_password", mode="before")
@@ -109,6 +121,8 @@ class Settings(BaseSettings):
             ) from None
         except UnicodeDecodeError:
             raise ValueError("the file that it names with @ holds no text") from None
+        except (ValueError, RuntimeError):  # a NUL in the name; ~ of a user who is not there
+            raise ValueError("what it names with @ is no file name") from None
 
     @model_validator(mode="after")
     def _of_cloud(self) -> Self:
@@ -135,8 +149,68 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        toml = TomlConfigSettingsSource(settings_cls)
-        return init_settings, env_settings, dotenv_settings, file_secret_settings, toml
+        dotenv, toml = _DotEnv(settings_cls, env_file=".env"), _Toml(settings_cls)
+        return init_settings, env_settings, dotenv, file_secret_settings, toml
+
+
+class _DotEnv(DotEnvSettingsSource):
+    """``.env``: it may hold the variables of other programs, so a name is doubted, not refused."""
+
+    def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
+        try:
+            found: Mapping[str, str | None] = super()._read_env_file(file_path)
+        except (OSError, ValueError) as error:
+            raise _unreadable(file_path, error) from None
+        _doubt_variables(found, f"in {file_path} ")
+        return found
+
+
+class _Toml(TomlConfigSettingsSource):
+    """``splade-os.toml``: it is ours alone, so a name that is none is refused."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        try:
+            found = tomllib.loads(file_path.read_bytes().decode("utf-8-sig"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise _unreadable(file_path, error) from None
+        unknown = [name for name in found if name not in Settings.model_fields]
+        if unknown:
+            known = sorted(Settings.model_fields)
+            raise SettingsError(
+                f"{file_path} holds {unknown[0]!r}, which is no setting.",
+                hint=_nearest(unknown[0], known) or f"Settings are: {', '.join(known)}.",
+            )
+        return found
+
+
+def _unreadable(file: Path, error: Exception) -> SettingsError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return SettingsError(f"The settings file {file} cannot be read: {reason}", hint=_PLACES)
+
+
+def _doubt_variables(names: Iterable[str], where: str = "") -> None:
+    """Warn of variables that look like settings and are none."""
+    for name in sorted(names):
+        rest = name.upper().removeprefix(_PREFIX)
+        if rest == name.upper() or rest.lower() in Settings.model_fields:
+            continue
+        if _NOT_SETTINGS.match(rest):
+            continue
+        known = [field.upper() for field in sorted(Settings.model_fields)]
+        hint = _nearest(rest, known, _PREFIX) or (
+            f"There are: {', '.join(_PREFIX + field for field in known)}."
+        )
+        # the variable's value may be a secret: it is not repeated
+        warnings.warn(
+            f"The variable {name.upper()} {where}is no setting and does nothing. {hint}",
+            SpladeWarning,
+            stacklevel=2,
+        )
+
+
+def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str | None:
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"Is {prefix}{found[0]} meant?" if found else None
 
 
 def cloud_url(cloud_id: str) -> str:
@@ -171,6 +245,7 @@ def load_settings(**flags: Any) -> Settings:
     if unknown:
         raise TypeError(f"There is no setting {', '.join(sorted(unknown))}.")
     given = {name: value for name, value in flags.items() if value is not None}
+    _doubt_variables(os.environ)
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -182,5 +257,3 @@ def load_settings(**flags: Any) -> Settings:
             f"Wrong setting: {wrong}.",
             hint=_PLACES,
         ) from None
-    except ValueError as error:  # a settings file that is not TOML
-        raise SettingsError(f"The settings file splade-os.toml cannot be read: {error}") from None

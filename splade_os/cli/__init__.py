@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 from splade_os import __version__
-from splade_os.errors import SpladeError
+from splade_os.cli.failures import run
 
 # command → (file, one line for the list)
 _COMMANDS = {
@@ -65,16 +65,4 @@ def cli() -> None:
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 wrong use, 3 done with dead letters,
     130 interrupted."""
-    try:
-        cli(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        sys.exit(130)
-    except SpladeError as error:
-        click.secho(f"Error: {error.message}", fg="red", err=True)
-        if error.hint:
-            click.echo(error.hint, err=True)
-        sys.exit(1)
+    sys.exit(run(cli))

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from splade_os.cli.encoding import encoding_options, split_options
+from splade_os.cli.options import check_output
 from splade_os.cli.steps import busy
 
 
@@ -35,6 +36,7 @@ def encode(
     from splade_os.ingest.sources import find_source, read_source
 
     running, options, _ = split_options(flags)
+    check_output(out)
     found = find_source(source)
     with busy(f"Loading the model {model}"):
         encoder = DocumentEncoder.load(model, **running, **options.model_dump())

@@ -224,6 +224,7 @@ def _in_memory(
     }
     reports = []
     for collection in collections:
+        notes: list[str] = []
         with counting(collection.name) as progress:
             found = evaluate_in_memory(
                 collection,
@@ -234,6 +235,7 @@ def _in_memory(
                 changes={"": lambda batch: batch, **_changes(sweep)},
                 device=running["device"],
                 progress=progress,
+                note=notes.append,
             )
         evaluations = [e for (_, change), e in found.items() if not change]
         points = [
@@ -251,6 +253,7 @@ def _in_memory(
                 setting,
                 evaluations,
                 comparisons,
+                notes=notes,
                 curve=points,
                 texts=collection.judged.queries,
             )

@@ -51,9 +51,10 @@ def explain(text: str, model: str, terms: int, as_json: bool, **flags: Any) -> N
         click.echo("The vector is empty: no term of this text has a weight.", err=True)
         return
     console = Console(highlight=False)
+    block = "█" if console.encoding.startswith("utf") else "#"
     for i in order[:terms]:
         style = OWN_STYLE if int(ids[i]) in own else EXPANSION_STYLE
-        bar = "█" * max(1, round(_BAR * float(weights[i] / weights[order[0]])))
+        bar = block * max(1, round(_BAR * float(weights[i] / weights[order[0]])))
         console.print(Text(f"{names[ids[i]]:>16} {weights[i]:6.3f} ").append(bar, style=style))
     legend = Text("in the text", style=OWN_STYLE).append(", ", style="default")
     legend.append("added by the model", style=EXPANSION_STYLE)

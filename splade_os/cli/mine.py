@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from splade_os.cli.options import connection_options, index_option, with_secrets
+from splade_os.cli.options import check_output, connection_options, index_option, with_secrets
 from splade_os.cli.steps import busy
 
 _KINDS = ["cross-encoder", "dense", "sparse"]
@@ -68,6 +68,7 @@ def mine(
         raise click.UsageError("--margin goes by a --teacher.")
     if out.exists():
         raise click.UsageError(f"{out} exists already.")
+    check_output(out)
     window = Window(int(first), int(last), count, margin, tuple(text.split(",")))
     rows, _ = load_rows(DataPart(train=pairs, query=query, documents=[positive], corpus=corpus))
     score = None

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from splade_os.engines import Engine
     from splade_os.settings import Settings
 
@@ -97,7 +99,8 @@ def with_secrets(flags: dict[str, Any]) -> dict[str, Any]:
 
 def _asked(settings: Settings) -> dict[str, Any]:
     """Secrets that are missing, asked for on a terminal; elsewhere the engine says what lacks."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()) or settings.url.startswith("sqlite:"):
+    terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    if not terminal or settings.url.startswith("sqlite:"):
         return {}
     from pydantic import SecretStr
 
@@ -122,6 +125,18 @@ def need_index(settings: Settings) -> str:
     if settings.index is None:
         raise click.UsageError("Which index? Give --index NAME, or set SPLADE_OS_INDEX.")
     return settings.index
+
+
+def check_output(file: Path) -> None:
+    """A file can be written there: said before a model is loaded, not after."""
+    if str(file) == "-":
+        if sys.stdout is None:
+            raise click.UsageError("Standard output is closed: give -o FILE.")
+        return
+    if not file.parent.is_dir():
+        raise click.UsageError(f"There is no folder {file.parent} for {file.name}: make it first.")
+    if file.is_dir():
+        raise click.UsageError(f"{file} is a folder: name a file in it.")
 
 
 def print_json(value: Any) -> None:

@@ -49,7 +49,7 @@ def train(
     sentence-transformers and every command here load, with idf.json for the engine where queries
     need no model.
     """
-    from splade_os.training.recipe import describe, load_recipe, recipe_names
+    from splade_os.training.recipe_file import describe, load_recipe, recipe_names
 
     if list_:
         for name in recipe_names():
@@ -94,6 +94,6 @@ def _pair(change: str) -> tuple[str, Any]:
     key, equals, value = change.partition("=")
     if not equals or not key:
         raise click.UsageError(f"--set takes KEY=VALUE, not {change!r}.")
-    import yaml
+    from splade_os.training.recipe_file import parse_yaml
 
-    return key, yaml.safe_load(value)
+    return key, parse_yaml(value, f"--set {key}")

@@ -6,16 +6,18 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, deserialize
 
 from splade_os.errors import ModelError
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import Weights
 from splade_os.vocabulary import Vocabulary
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +53,25 @@ class IdfTable:
     ) -> IdfTable:
         """A table token → weight (``idf.json``); tokens that it lacks get no weight."""
         weights = np.zeros(len(vocabulary), np.float32)
+        known = 0
         for token, weight in table.items():
             i = vocabulary.id(token)
             if i is None:
                 continue
+            known += 1
             if isinstance(weight, bool) or not isinstance(weight, int | float):
-                raise ModelError(f"{origin}: the weight of token {token!r} is {weight!r}.")
+                found = f"{type(weight).__name__}, not a number"
+                raise ModelError(f"{origin}: the weight of token {token!r} is {found}.")
+            if not abs(weight) <= _LARGEST:
+                found = str(weight) if isinstance(weight, float) else "too large"
+                raise ModelError(f"{origin}: the weight of token {token!r} is {found}.")
             weights[i] = weight
-        return cls(_checked(weights, origin), origin)
+        if not known:
+            raise ModelError(
+                f"{origin}: none of its {len(table):,} tokens is one of the model's "
+                f"{len(vocabulary):,}: table and tokenizer do not belong together."
+            )
+        return cls(weights, origin)
 
     @classmethod
     def from_file(cls, file: Path, vocabulary: Vocabulary, origin: str = "model") -> IdfTable:
@@ -66,22 +79,18 @@ class IdfTable:
         token, tab and weight (``query_token_weights.txt``).
 
         Raises:
-            ModelError: the file is damaged or does not fit the vocabulary.
+            ModelError: the file is missing, damaged, or does not fit the vocabulary.
         """
-        if file.suffix == ".json":
-            try:
-                table = orjson.loads(file.read_bytes())
-            except (orjson.JSONDecodeError, OSError) as error:
-                raise ModelError(f"{file} cannot be read: {error}") from None
-            if not isinstance(table, dict):
-                raise ModelError(f"{file} is not a JSON object of token and weight.")
-            return cls.from_tokens(table, vocabulary, origin)
-        if file.suffix == ".txt":
-            return cls.from_tokens(_read_lines(file), vocabulary, origin)
         try:
-            weights = load_file(file)["weight"].astype(np.float32).reshape(-1)
-        except (SafetensorError, OSError, KeyError) as error:
-            raise ModelError(f"{file} holds no readable tensor 'weight': {error}") from None
+            data = file.read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = getattr(error, "strerror", None) or error
+            raise ModelError(f"The IDF table {file} cannot be read: {reason}.") from None
+        if file.suffix == ".json":
+            return cls.from_tokens(_parse_json(data, file), vocabulary, origin)
+        if file.suffix == ".txt":
+            return cls.from_tokens(_parse_lines(data, file), vocabulary, origin)
+        weights = _parse_safetensors(data, file)
         if len(weights) < len(vocabulary):
             raise ModelError(
                 f"{file} has {len(weights):,} weights for {len(vocabulary):,} tokens: "
@@ -98,18 +107,56 @@ class IdfTable:
         return hashlib.sha256(self.weights.tobytes()).hexdigest()
 
 
-def _read_lines(file: Path) -> dict[str, float]:
+def _parse_json(data: bytes, file: Path) -> dict[str, Any]:
+    try:
+        table = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ModelError(f"{file} is not valid JSON: {error}") from None
+    if not isinstance(table, dict):
+        raise ModelError(f"{file} is not a JSON object of token and weight.")
+    return table
+
+
+def _parse_lines(data: bytes, file: Path) -> dict[str, float]:
     table = {}
     # only \n ends a line: some tokens are what str.splitlines takes for line ends
-    for number, line in enumerate(file.read_bytes().decode("utf-8", "replace").split("\n"), 1):
+    for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            token, weight = line.rstrip("\r").rsplit("\t", 1)
-            table[token] = float(weight)
+            token, weight = line.removesuffix(b"\r").rsplit(b"\t", 1)
+            table[token.decode()] = float(weight)
+        except UnicodeDecodeError:
+            raise ModelError(f"{file}:{number} is not UTF-8.") from None
         except ValueError:
             raise ModelError(f"{file}:{number} is not a token, a tab and a weight.") from None
     return table
+
+
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+def _parse_safetensors(data: bytes, file: Path) -> Weights:
+    try:
+        tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise ModelError(
+            f"{file} holds no readable tensor 'weight': {error}",
+            hint="An IDF table is idf.json, query_token_weights.txt, or a file of safetensors.",
+        ) from None
+    if "weight" not in tensors:
+        raise ModelError(f"{file} holds no tensor 'weight' but {', '.join(tensors) or 'nothing'}.")
+    tensor = tensors["weight"]
+    if tensor["dtype"] not in _DTYPES:
+        raise ModelError(
+            f"{file}: the tensor 'weight' is of type {tensor['dtype']}; it must be one of "
+            f"{', '.join(_DTYPES)}."
+        )
+    raw = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
+    if tensor["dtype"] == "BF16":  # the upper half of a float32
+        return (raw.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore"):  # what float32 lacks becomes infinite, and is refused
+        return raw.astype(np.float32)
 
 
 def _checked(weights: Weights, where: str) -> Weights:

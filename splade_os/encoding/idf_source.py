@@ -56,6 +56,15 @@ def choose_table(
                 "ingest.",
             )
         return IdfTable.from_file(layout.query.weights, vocabulary)
+    try:
+        there = Path(source).exists()
+    except OSError:  # a folder that may not be entered: `from_file` says so
+        there = True
+    if not there:
+        raise ModelError(
+            f"There is no IDF table {source}.",
+            hint="Name index, model, or a file: idf.json, query_token_weights.txt, safetensors.",
+        )
     return IdfTable.from_file(Path(source), vocabulary, str(source))
 
 

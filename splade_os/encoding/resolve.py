@@ -9,7 +9,7 @@ from pathlib import Path
 from splade_os.encoding.file_hash import file_hash
 from splade_os.encoding.hub import download, is_hub_name
 from splade_os.encoding.layout import SpladePart, StaticPart, read_layout
-from splade_os.encoding.tokenizer.files import SENTENCEPIECE, TokenizerFiles
+from splade_os.encoding.tokenizer.files import TokenizerFiles
 from splade_os.encoding.tokenizer.load import changes_of
 from splade_os.encoding.weights import has_weights, hashed_files
 from splade_os.errors import ModelError

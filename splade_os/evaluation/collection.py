@@ -52,7 +52,11 @@ def open_collection(
         InputError: something is missing or damaged.
     """
     reader = reader or RecordReader()
-    folder = Path(spec).expanduser()
+    try:
+        folder = Path(spec).expanduser()
+        folder.is_dir()
+    except (OSError, RuntimeError) as error:  # a name that is too long; ~ of nobody
+        raise InputError(f"There is no folder {spec}: {error}.", hint=_hint("./")) from None
     if spec.startswith(_IR_DATASETS):
         name = spec.removeprefix(_IR_DATASETS).replace("/", "-")
         judged = _judged_by_ir_datasets(spec.removeprefix(_IR_DATASETS), queries, qrels)
@@ -72,16 +76,32 @@ def open_collection(
     return Collection(name, judged, documents)
 
 
+def _hint(spec: str) -> str:
+    """What may be meant: the name of a data set alone is no folder."""
+    what = (
+        "A collection is a folder in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/test.tsv), "
+        "irds:ID, nanobeir, or any source of ingest together with --queries and --qrels."
+    )
+    if not spec.replace("-", "").replace("_", "").isalnum():
+        return what
+    return (
+        f"{what}\nIs BEIR's data set {spec} meant? irds:beir/{spec.lower()}/test downloads it "
+        "(pip install 'splade-os[sources]'; without /test where it has no splits); or name the "
+        "folder into which you unpacked it."
+    )
+
+
 def _judged_by_files(
     spec: str, folder: Path, split: str, queries: Path | None, qrels: Path | None
 ) -> Judged:
     if queries is None and qrels is None:
         if not folder.is_dir():
-            raise InputError(
-                f"{spec} is no BEIR folder.",
-                hint="Give a folder with corpus, queries and qrels; or nanobeir; or irds:ID; or "
-                "any source of ingest together with --queries and --qrels.",
-            )
+            if folder.exists():
+                raise InputError(
+                    f"{spec} is a file: its queries and judgements are not known.",
+                    hint="Name them with --queries FILE and --qrels FILE.",
+                )
+            raise InputError(f"There is no folder {spec}.", hint=_hint(spec))
         return read_judged(folder, split)
     texts = read_queries(queries or folder / "queries.jsonl")
     judgements = read_qrels(qrels or folder / "qrels" / f"{split}.tsv")

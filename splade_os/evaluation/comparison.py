@@ -137,8 +137,8 @@ def randomisation_test(differences: npt.NDArray[np.float64]) -> float:
     Source: Smucker, Allan, Carterette 2007, "A comparison of statistical significance tests for
     information retrieval evaluation".
     """
-    if not np.abs(differences).max(initial=0) > _EQUAL:
-        return 1.0
+    if len(differences) < 2 or not np.abs(differences).max() > _EQUAL:
+        return 1.0  # of one query both signs are as far from zero
     result = stats.permutation_test(
         (differences,),
         np.mean,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from splade_os.encoding import DocumentEncoder
-from splade_os.errors import SettingsError
+from splade_os.errors import InputError, SettingsError, SpladeWarning
 from splade_os.evaluation.collection import Collection
 from splade_os.evaluation.measures import MAIN, depth_for, score
 from splade_os.evaluation.memory import (
@@ -20,6 +21,7 @@ from splade_os.evaluation.memory import (
     retrieve,
 )
 from splade_os.evaluation.report import Evaluation
+from splade_os.ingest.documents.records import Record
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import SparseBatch
 
@@ -57,6 +59,7 @@ def evaluate_in_memory(
     changes: Mapping[str, Change] | None = None,
     device: str | None = None,
     progress: Callable[[str, int], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> dict[tuple[str, str], Evaluation]:
     """Encode a collection and search it exactly, without any engine.
 
@@ -72,9 +75,13 @@ def evaluate_in_memory(
         changes: name → what happens to the document vectors first (`retrieve`).
         device: for the query encoder.
         progress: called with what is done, and the number of documents.
+        note: called with what a reader of the figures must know; default a `SpladeWarning`.
 
     Returns:
         (mode, name of the change) → evaluation.
+
+    Raises:
+        InputError: the collection holds none of the relevant documents.
     """
     settings = settings or Settings()
     for mode in modes:
@@ -94,8 +101,21 @@ def evaluate_in_memory(
     for mode in modes:
         of_queries = load_queries_encoder(model, mode, statistics=statistics, device=device)
         vectors[mode] = of_queries.encode(list(queries.values()))
+    missing = {
+        document: None
+        for judged in collection.judged.qrels.values()
+        for document, relevance in judged.items()
+        if relevance > 0
+    }
+    relevant = len(missing)
+
+    def documents() -> Iterator[Record]:
+        for record in collection.documents():
+            missing.pop(record.id, None)
+            yield record
+
     found = retrieve(
-        encoded_blocks(collection.documents(), encoder),
+        encoded_blocks(documents(), encoder),
         list(queries),
         vectors,
         changes=changes,
@@ -103,6 +123,8 @@ def evaluate_in_memory(
         remove_query_id=settings.remove_query_id,
         progress=report("documents encoded and searched"),
     )
+    if missing:
+        _tell_missing(list(missing), relevant, collection.name, note)
     return {
         (mode, name): Evaluation(
             f"{mode} {name}".strip(),
@@ -113,3 +135,21 @@ def evaluate_in_memory(
         )
         for (mode, name), result in found.items()
     }
+
+
+def _tell_missing(
+    missing: Sequence[str], relevant: int, name: str, note: Callable[[str], None] | None
+) -> None:
+    if len(missing) == relevant:
+        raise InputError(
+            f"{name} holds none of the {relevant:,} relevant documents, e.g. {missing[0]!r}.",
+            hint="Documents and judgements do not belong together, or their ids differ.",
+        )
+    text = (
+        f"{name} lacks {len(missing):,} of {relevant:,} relevant documents, {missing[0]!r} among "
+        "them: every figure is lower than it could be."
+    )
+    if note is not None:
+        note(text)
+    else:
+        warnings.warn(text, SpladeWarning, stacklevel=3)

@@ -17,12 +17,18 @@ def find(file: Path) -> Path:
     """The file, or its gzipped form.
 
     Raises:
-        InputError: neither is there.
+        InputError: neither is there, or may be looked at.
     """
-    packed = file.with_name(file.name + ".gz")
-    for candidate in (file, packed):
-        if candidate.is_file():
-            return candidate
+    packed = file.parent / f"{file.name}.gz"
+    try:
+        for candidate in (file, packed):
+            if candidate.is_file() or candidate.is_fifo():
+                return candidate
+        folder = file.is_dir()
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from None
+    if folder:
+        raise InputError(f"{file} is a folder, not a file.")
     raise InputError(f"{file} is missing (and {packed.name} as well).")
 
 
@@ -43,7 +49,8 @@ def read_lines(file: Path) -> Iterator[tuple[str, str]]:
     except UnicodeDecodeError as error:
         raise InputError(f"{file}:{number} is not UTF-8: {error}") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{file} cannot be read to its end: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{file} cannot be read to its end: {reason}") from None
 
 
 def read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from subprocess import SubprocessError
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,13 @@ CUTOFFS = (1, 3, 5, 10)
 CARD_DEPTH = 100
 """Documents per query that the card measures look at."""
 MAIN = "ndcg@10"
+_DEEPEST = 1_000_000
+"""Largest cutoff: one that a run is never as deep as, and every implementation can count to."""
+_HIGHEST = 2**31 - 1  # relevance, in trec_eval
+_NAMES_HINT = (
+    "Names are like nDCG@10, R@1000, AP, RR@10, P(rel=2)@5: "
+    "https://ir-measur.es/en/latest/measures.html"
+)
 
 
 @dataclass(frozen=True)
@@ -81,15 +89,41 @@ def parse_measures(names: Iterable[str]) -> list[Any]:
     for name in names:
         try:
             measure = ir_measures.parse_measure(name)
+        except (ValueError, NameError, SyntaxError, TypeError, RecursionError) as error:
+            raise _no_measure(name, error) from None
+        _check_parameters(name, measure)
+        try:
             ir_measures.DefaultPipeline.evaluator([measure], {"q": {"d": 1}})
-        except (ValueError, NameError, SyntaxError, RuntimeError, AssertionError) as error:
-            raise SettingsError(
-                f"ir-measures cannot compute {name!r}: {error}",
-                hint="Names are like nDCG@10, R@1000, AP, RR@10, P(rel=2)@5: "
-                "https://ir-measur.es/en/latest/measures.html",
-            ) from None
+        except (*_REFUSALS, SyntaxError) as error:
+            raise _no_measure(name, error) from None
         measures.append(measure)
     return measures
+
+
+_REFUSALS = (
+    ValueError, TypeError, LookupError, NameError, RuntimeError, AssertionError, ArithmeticError,
+    SubprocessError,  # gdeval is a script of Perl
+)  # fmt: skip
+"""What ir-measures and the programs behind it raise where they cannot compute a measure."""
+
+
+def _no_measure(name: str, error: Exception) -> SettingsError:
+    reason = str(error) or type(error).__name__
+    return SettingsError(
+        f"ir-measures cannot compute {name[:80]!r}: {reason.splitlines()[0][:200]}",
+        hint=_NAMES_HINT,
+    )
+
+
+def _check_parameters(name: str, measure: Any) -> None:
+    """trec_eval ends the process at a cutoff of zero, and takes no number beyond its own."""
+    for parameter, highest in (("cutoff", _DEEPEST), ("rel", _HIGHEST)):
+        value = measure.params.get(parameter, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= highest:
+            raise SettingsError(
+                f"{name[:80]!r}: {parameter} is a whole number from 1 to {highest:,}, not {value}.",
+                hint=_NAMES_HINT,
+            )
 
 
 def depth_for(measures: Sequence[Any]) -> int:
@@ -102,17 +136,45 @@ def depth_for(measures: Sequence[Any]) -> int:
 
 
 def ir_scores(measures: Sequence[Any], qrels: Qrels, run: Run) -> Scores:
-    """What ir-measures computes; over all queries of ``qrels``."""
+    """What ir-measures computes; over all queries of ``qrels``.
+
+    Raises:
+        SettingsError: a measure cannot be computed for these judgements: ERR of a relevance in the
+            thousands, Accuracy where every document is relevant ...
+    """
     import ir_measures
 
     if not measures:
         return Scores({}, {})
-    result = ir_measures.calc(measures, qrels, run)
+    try:
+        result = ir_measures.calc(measures, qrels, run)
+    except _REFUSALS as error:
+        raise _not_of_these(measures, qrels, run, error) from error
     per_query: dict[str, dict[str, float]] = {}
     for metric in result.per_query:
         per_query.setdefault(str(metric.measure), {})[metric.query_id] = float(metric.value)
     means = {str(m): float(result.aggregated[m]) for m in measures}
     return Scores(means, per_query)
+
+
+def _not_of_these(
+    measures: Sequence[Any], qrels: Qrels, run: Run, error: Exception
+) -> SettingsError:
+    """Which of the measures it is."""
+    import ir_measures
+
+    for measure in measures:
+        try:
+            ir_measures.calc([measure], qrels, run)
+        except _REFUSALS as found:
+            grades = [relevance for judged in qrels.values() for relevance in judged.values()]
+            return SettingsError(
+                f"{measure} cannot be computed for these judgements, whose relevance is "
+                f"{min(grades, default=0):,} to {max(grades, default=0):,}: "
+                f"{type(found).__name__}: {str(found)[:200]}",
+                hint="Leave it out of --measures, or look at the judgements.",
+            )
+    return SettingsError(f"ir-measures cannot compute these measures together: {error}")
 
 
 def score(qrels: Qrels, run: Run, measures: Sequence[Any] = ()) -> Scores:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from splade_os.errors import InputError
+from splade_os.errors import InputError, SpladeWarning
 from splade_os.evaluation.files import read_json_lines, read_lines
 from splade_os.evaluation.runs import Qrels, Run, ranking
 
 _BEIR_HEADER = ["query-id", "corpus-id", "score"]
+_LARGEST = 2**31 - 1  # relevance, in trec_eval
 
 
 def read_queries(file: Path) -> dict[str, str]:
@@ -44,11 +46,15 @@ def read_qrels(file: Path) -> Qrels:
     """Judgements: TREC's ``query iteration document relevance``, or BEIR's tab-separated
     ``query-id corpus-id score`` with its header line; also ``.gz``.
 
+    Of a pair that is judged more than once the last judgement counts, and a `SpladeWarning` says
+    so.
+
     Raises:
         InputError: naming the line that is neither.
     """
     qrels: Qrels = {}
     beir = False
+    again: list[str] = []
     for number, (where, line) in enumerate(read_lines(file)):
         if number == 0 and line.split("\t") == _BEIR_HEADER:
             beir = True
@@ -60,14 +66,36 @@ def read_qrels(file: Path) -> Qrels:
                 f"{where} has {len(parts)} columns; a judgement is {form}.",
                 hint="" if beir else "BEIR's files start with the line query-id corpus-id score.",
             )
-        query, document, relevance = parts[0], parts[-2], parts[-1]
-        try:
-            qrels.setdefault(query, {})[document] = int(relevance)
-        except ValueError:
-            raise InputError(f"{where}: the relevance {relevance!r} is no whole number.") from None
+        query, document = parts[0], parts[-2]
+        if not (query.strip() and document.strip()):
+            raise InputError(f"{where}: a judgement needs the ids of a query and a document.")
+        relevance = _relevance(where, parts[-1])
+        judged = qrels.setdefault(query, {})
+        if document in judged:
+            again.append(
+                f"{where}: {document} is judged {relevance} for {query}, before {judged[document]}"
+            )
+        judged[document] = relevance
     if not qrels:
         raise InputError(f"{file} holds no judgement.")
+    if again:
+        warnings.warn(
+            f"{len(again):,} judgements are of a pair that was judged before; the last one counts. "
+            f"The first is {again[0]}.",
+            SpladeWarning,
+            stacklevel=2,
+        )
     return qrels
+
+
+def _relevance(where: str, text: str) -> int:
+    try:
+        relevance = int(text)
+    except ValueError:
+        raise InputError(f"{where}: the relevance {text[:80]!r} is no whole number.") from None
+    if abs(relevance) > _LARGEST:
+        raise InputError(f"{where}: the relevance {text[:80]} is beyond {_LARGEST:,}.")
+    return relevance
 
 
 def read_run(file: Path) -> Run:
@@ -92,7 +120,7 @@ def read_run(file: Path) -> Run:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise InputError(f"{where}: the score {parts[4]!r} is no finite number.")
+            raise InputError(f"{where}: the score {parts[4][:80]!r} is no finite number.")
         hits = run.setdefault(query, {})
         if document in hits:
             raise InputError(f"{where}: the document {document} comes twice for {query}.")

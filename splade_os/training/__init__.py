@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from splade_os.training.loading import load_model as load_model
     from splade_os.training.recipe import Recipe as Recipe
-    from splade_os.training.recipe import load_recipe as load_recipe
+    from splade_os.training.recipe_file import load_recipe as load_recipe
     from splade_os.training.run import train as train
     from splade_os.training.saving import save_model as save_model
     from splade_os.training.trainer import SpladeTrainer as SpladeTrainer
@@ -16,7 +16,7 @@ _HOMES = {
     "Recipe": "recipe",
     "SpladeTrainer": "trainer",
     "load_model": "loading",
-    "load_recipe": "recipe",
+    "load_recipe": "recipe_file",
     "save_model": "saving",
     "train": "run",
 }

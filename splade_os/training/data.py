@@ -19,10 +19,9 @@ import numpy.typing as npt
 
 from splade_os.errors import InputError, MissingExtraError, SettingsError
 from splade_os.training.recipe import DataPart
+from splade_os.training.tables import load_table
 
 _log = logging.getLogger(__name__)
-_JSON = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz", ".jsonl.zst")
-_PARQUET = (".parquet",)
 # .../org___name/configuration/version/commit/name-train.arrow; a local file has 64 digits there
 _HUB_FILE = re.compile(r"/([^/]+___[^/]+)/[^/]+/[^/]+/([0-9a-f]{40})/[^/]+$")
 _AT_ONCE = 10_000  # rows in memory
@@ -122,6 +121,32 @@ class Rows:
             counts = counts[counts > wanted]
         self.columns = 1 + wanted
         self.scores_kind = self._kind_of_scores(counts) if scores else None
+        self._check()
+
+    def _check(self) -> None:
+        """Every row, once: not one of them shall stop a run in its midst.
+
+        Raises:
+            InputError: a row without a text, with an id that the corpus lacks, or whose score is
+                no number.
+        """
+        texts = [(self.part.query, self._queries)]
+        texts += [(name, self._corpus) for name in self.part.documents]
+        columns = [(n, t) for n, t in texts if t is not None or not _all_text(self._table, n)]
+        if not columns and not self._scores:
+            return
+        table = self._table.select_columns(
+            list(dict.fromkeys([name for name, _ in columns] + self._scores))
+        )
+        for start in range(0, len(table), _AT_ONCE):
+            batch = table[start : start + _AT_ONCE]
+            for name, of_ids in columns:
+                for position, value in enumerate(batch[name], start):
+                    for one in value if isinstance(value, list) else [value]:
+                        self._text(one, of_ids, position, name)
+            for place in range(len(batch[self._scores[0]]) if self._scores else 0):
+                record = {name: batch[name][place] for name in self._scores}
+                self._row_scores(record, start + place)
 
     def _leave_out(self, short: npt.NDArray[np.bool_], wanted: int) -> None:
         if short.all():
@@ -181,7 +206,7 @@ class Rows:
         elif scores:
             scores = [scores[i] for i in kept]
         documents = [self._text(values[i], self._corpus, position) for i in kept]
-        query = self._text(record[self.part.query], self._queries, position)
+        query = self._text(record[self.part.query], self._queries, position, self.part.query)
         return Row(query, documents, scores, self.scores_kind)
 
     def keys(self) -> npt.NDArray[np.int64]:
@@ -246,12 +271,16 @@ class Rows:
         step = available // wanted
         return [1 + j * step + (self._epoch + position) % step for j in range(wanted)]
 
-    def _text(self, value: Any, texts: Texts | None, position: int) -> str:
+    def _text(
+        self, value: Any, texts: Texts | None, position: int, column: str | None = None
+    ) -> str:
         if texts is not None:
             return texts[value]
         if not isinstance(value, str):
+            found = "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
             raise InputError(
-                f"Row {position} of the training data holds {type(value).__name__}, not text.",
+                f"The training data: {self._named(position)} holds {found}, not text, in "
+                f"{column or ' or '.join(self.part.documents)}.",
                 hint="If it holds ids, name data.corpus (and data.queries).",
             )
         return value
@@ -260,12 +289,14 @@ class Rows:
         """Values of each row in some columns: all of a list, else one."""
         total = np.zeros(len(self._table), np.int64)
         for name in names:
-            feature = self._table.features[name]
-            if hasattr(feature, "feature") or isinstance(feature, list):
+            if not _one_text(self._table, name):
                 column = self._table.select_columns([name])
                 for start in range(0, len(total), _AT_ONCE):
                     rows = column[start : start + _AT_ONCE][name]
-                    total[start : start + len(rows)] += [len(value or []) for value in rows]
+                    total[start : start + len(rows)] += [
+                        len(value) if isinstance(value, list) else value is not None
+                        for value in rows
+                    ]
             else:
                 total += 1
         return total
@@ -304,55 +335,17 @@ def load_rows(part: DataPart) -> tuple[Rows, Rows | None]:
     queries = _texts(part, part.queries)
     if not part.held_out:
         return Rows(part, table, corpus, queries), None
-    if part.held_out >= len(table):
+    held_out = part.held_out_of(len(table))
+    if held_out >= len(table):
         raise SettingsError(
-            f"data.held_out {part.held_out} leaves nothing of {len(table)} rows to train on."
+            f"data.held_out {part.held_out} leaves nothing of {len(table):,} rows to train on.",
+            hint="Hold out fewer, or a share of them: --set data.held_out=0.1",
         )
-    border = len(table) - part.held_out
+    border = len(table) - held_out
     return (
         Rows(part, table.select(range(border)), corpus, queries),
         Rows(part, table.select(range(border, len(table))), corpus, queries),
     )
-
-
-def load_table(name: str, subset: str | None = None, split: str = "train") -> Any:
-    """A ``datasets.Dataset`` from a file, a folder or the hub.
-
-    Raises:
-        InputError: it is not there, or cannot be read.
-    """
-    from datasets import Dataset, load_dataset, load_from_disk
-    from datasets.exceptions import DatasetGenerationError
-
-    path = Path(name).expanduser()
-    try:
-        if path.is_file():
-            kind = next(
-                (k for k, ends in (("json", _JSON), ("parquet", _PARQUET)) if name.endswith(ends)),
-                None,
-            )
-            if kind is None:
-                raise InputError(
-                    f"{path} is none of the formats that can be read: JSONL (.gz, .zst), Parquet."
-                )
-            return load_dataset(kind, data_files=str(path), split="train")
-        if path.is_dir():
-            found = load_from_disk(str(path))
-            return found if isinstance(found, Dataset) else found[split]
-        if name.count("/") > 1 or name.startswith((".", "/", "~")) or name.endswith(_JSON):
-            raise InputError(f"There is no file {name}.")
-        return load_dataset(name, subset, split=split)
-    except InputError:
-        raise
-    except DatasetGenerationError as error:
-        reason = error.__cause__ or error
-        raise InputError(f"{name} cannot be read: {reason}") from None
-    except Exception as error:  # datasets, the hub's client and pyarrow raise their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"{name} is neither a file nor to be had from the Hugging Face hub: {reason}",
-            hint="Check the name and the network.",
-        ) from error
 
 
 def count_idf(rows: Rows) -> Callable[[Any, Any], npt.NDArray[np.float32]]:
@@ -380,3 +373,28 @@ def _texts(part: DataPart, name: str | None) -> Texts | None:
     if name is None:
         return None
     return Texts(load_table(name), part.corpus_id, part.corpus_text, name)
+
+
+def _one_text(table: Any, name: str) -> bool:
+    """Whether a column holds one value, not a list, in every row: known from its type."""
+    import pyarrow as pa
+
+    kind = table.data.column(name).type
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_primitive)
+    return any(check(kind) for check in checks)
+
+
+def _all_text(table: Any, name: str) -> bool:
+    """Whether a column holds a text, or a list of texts, in every row of the file: known from its
+    type and the number of nulls, without a look at the rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = table.data.column(name)
+    while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        if values.null_count:
+            return False
+        values = pc.list_flatten(values)
+    if values.null_count:
+        return False
+    return any(check(values.type) for check in (pa.types.is_string, pa.types.is_large_string))

@@ -84,11 +84,10 @@ def _is_splade(base: str) -> bool:
     if base == STARTER:
         return True
     from huggingface_hub import file_exists
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return bool(file_exists(base, "modules.json"))
-    except (HfHubHTTPError, OSError, ValueError):
+    except Exception:  # the errors of the hub's HTTP client have no base in common
         return False  # whoever loads it says what is wrong
 
 
@@ -229,7 +228,11 @@ def _start_table(
         )
         return corpus_idf(tokenizer, vocabulary)
     file = Path(table)
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError:  # a folder that may not be entered: `from_file` says so
+        there = True
+    if not there:
         raise SettingsError(
             f"model.query.table: there is no file {table}.",
             hint="Take corpus, ones, model, or a file idf.json.",

@@ -42,6 +42,8 @@ def describe_data(part: DataPart, rows: Rows) -> str:
             line += f" ({chosen}), revision `{revisions[name]}`"
         lines.append(line)
     held = f", {part.held_out:,} more held out" if part.held_out else ""
+    if 0 < part.held_out < 1:
+        held = f", {part.held_out:.0%} of all rows held out"
     lines.append(f"- {len(rows):,} rows trained on{held}")
     return "\n".join(lines)
 

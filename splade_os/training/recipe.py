@@ -1,18 +1,14 @@
-"""A recipe: everything that a training run is, as one YAML file, checked before it starts.
+"""A recipe: everything that a training run is, checked before it starts.
 
 ``splade-os train --show NAME`` prints a recipe with what every field means; the descriptions
-below are that text.
+below are that text. `splade_os.training.recipe_file` reads and prints it.
 """
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from splade_os.errors import MissingExtraError, SettingsError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Part(BaseModel):
@@ -142,13 +138,21 @@ class DataPart(_Part):
     shuffle_seed: int | None = Field(
         None, description="Shuffle the rows before limit and held_out. Null: file order."
     )
-    held_out: int = Field(
-        0, ge=0, description="So many of the last rows are kept for evaluation (`held-out`)."
+    held_out: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        0,
+        description="So many of the last rows, or (below 1) this share of all, are kept for "
+        "evaluation (`held-out`).",
     )
     sampler: Literal["no-duplicates", "random", "sequential"] = Field(
         "no-duplicates",
         description="no-duplicates: no text twice in a batch, in whatever column.",
     )
+
+    def held_out_of(self, rows: int) -> int:
+        """How many of so many rows are held out."""
+        if isinstance(self.held_out, int):
+            return self.held_out
+        return max(1, round(rows * self.held_out))
 
 
 class LossPart(_Part):
@@ -312,12 +316,6 @@ class EvaluationPart(_Part):
     )
 
 
-_OF_EVALUATION = (
-    *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"),
-    *("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
-)  # of transformers.TrainingArguments
-
-
 class Recipe(_Part):
     """A training run."""
 
@@ -394,127 +392,3 @@ class Recipe(_Part):
         if self.early_stopping and "metric_for_best_model" not in self.training:
             raise ValueError("early_stopping needs training.metric_for_best_model")
         return self
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("splade_os.training") / "recipes"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith("yaml"))
-
-
-def load_recipe(source: str | Path, changes: dict[str, Any] | None = None) -> Recipe:
-    """A recipe by name or from a YAML file, with single values changed.
-
-    Args:
-        source: name of a recipe of the package, or a file.
-        changes: dotted key → value: ``{"training.max_steps": 100}``.
-
-    Raises:
-        SettingsError: naming the key that is wrong, and what is wrong with it.
-    """
-    try:
-        import yaml
-    except ImportError:
-        raise MissingExtraError("Training", "train") from None
-    name = str(source)
-    if name in recipe_names():
-        text = (resources.files("splade_os.training") / "recipes" / f"{name}.yaml").read_text()
-    elif Path(name).is_file():
-        text = Path(name).read_text("utf-8")
-    else:
-        raise SettingsError(
-            f"There is no recipe {name}.",
-            hint=f"Name a YAML file, or one of: {', '.join(recipe_names())}.",
-        )
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{name} is not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise SettingsError(f"{name} is not a recipe: it holds {type(content).__name__}.")
-    for key, value in (changes or {}).items():
-        _change(content, key, value)
-    if not content.get("evaluation"):
-        _leave_out_evaluation(content)
-    try:
-        return Recipe(**content)
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, wrong['loc'])) or 'recipe'}: {wrong['msg']}"
-            for wrong in error.errors()
-        ]
-        raise SettingsError(
-            f"{name} is no valid recipe: {'; '.join(lines)}.",
-            hint="splade-os train --show NAME prints a recipe with all fields explained.",
-        ) from None
-
-
-def _change(content: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    place: Any = content
-    for step in path:
-        if isinstance(place, list) and step.isdigit() and int(step) < len(place):
-            place = place[int(step)]
-        elif isinstance(place, dict):
-            if not isinstance(place.get(step), dict | list):
-                place[step] = {}
-            place = place[step]
-        else:
-            raise SettingsError(f"--set {key}: there is no {step!r} in the recipe.")
-    if isinstance(place, list):
-        if not (last.isdigit() and int(last) < len(place)):
-            raise SettingsError(f"--set {key}: the recipe has no entry {last!r} there.")
-        place[int(last)] = value
-    else:
-        place[last] = value
-
-
-def _leave_out_evaluation(content: dict[str, Any]) -> None:
-    """Of a recipe whose evaluations were taken away (``--set evaluation=[]``)."""
-    for name in ("early_stopping", "stop_if_below_start"):
-        content.pop(name, None)
-    training = content.get("training")
-    if isinstance(training, dict):
-        for name in _OF_EVALUATION:
-            training.pop(name, None)
-
-
-def describe(recipe: Recipe) -> str:
-    """The recipe as YAML, every field with its meaning, those not given with their defaults."""
-    lines: list[str] = []
-    _describe(recipe, lines, "")
-    return "\n".join(lines) + "\n"
-
-
-def _describe(part: BaseModel, lines: list[str], indent: str) -> None:
-    import textwrap
-
-    import yaml
-
-    for name, field in type(part).model_fields.items():
-        value = getattr(part, name)
-        lines += [
-            f"{indent}# {line}"
-            for line in textwrap.wrap(field.description or "", max(96 - len(indent), 40))
-        ]
-        if isinstance(value, BaseModel):
-            lines.append(f"{indent}{name}:")
-            _describe(value, lines, indent + "  ")
-        elif (
-            isinstance(value, dict) and value and isinstance(next(iter(value.values())), BaseModel)
-        ):
-            lines.append(f"{indent}{name}:")
-            for key, inner in value.items():
-                lines.append(f"{indent}  {key}:")
-                _describe(inner, lines, indent + "    ")
-        elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
-            lines.append(f"{indent}{name}:")
-            for inner in value:
-                block: list[str] = []
-                _describe(inner, block, "")
-                lines += [
-                    f"{indent}  {'- ' if i == 0 else '  '}{line}" for i, line in enumerate(block)
-                ]
-        else:
-            text = yaml.safe_dump({name: value}, sort_keys=False, allow_unicode=True, width=90)
-            lines += [indent + line for line in text.splitlines()]

@@ -10,10 +10,10 @@ from typing import Any
 
 from splade_os.errors import MissingExtraError, SettingsError
 from splade_os.training.allocator import return_freed_memory
+from splade_os.training.arguments import checkpoint_folder, training_arguments
 from splade_os.training.recipe import Recipe
 
 _log = logging.getLogger(__name__)
-_PRECISIONS = ("fp16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -182,61 +182,6 @@ def build_trainer(recipe: Recipe) -> Any:
         stop_on_collapse=recipe.stop_on_collapse,
         callbacks=callbacks,
     )
-
-
-def checkpoint_folder(recipe: Recipe) -> Path:
-    """Where a run keeps what it needs to go on: beside the model's folder, so that whoever copies,
-    exports or uploads the model takes no optimiser state and no pickle along."""
-    output = Path(recipe.output).resolve()
-    return output.with_name(f"{output.name}.checkpoints")
-
-
-def training_arguments(recipe: Recipe) -> Any:
-    """transformers.TrainingArguments of a recipe.
-
-    Without a GPU, fp16 is left out, and so is bf16 unless the CPU has products in bf16 (AVX-512 or
-    AMX), where it is the fastest.
-
-    Raises:
-        SettingsError: naming a key that TrainingArguments does not have, or a wrong value.
-    """
-    import torch
-    from transformers import TrainingArguments
-
-    given = dict(recipe.training)
-    if not torch.cuda.is_available() or given.get("use_cpu"):
-        for name in _PRECISIONS:
-            if given.get(name) and not (name == "bf16" and _cpu_has_bf16()):
-                del given[name]
-                _log.warning("No GPU: training in float32 instead of %s.", name)
-        given["use_cpu"] = True
-    defaults: dict[str, Any] = {
-        "report_to": "none",
-        "logging_steps": 50,
-        "save_total_limit": 2,
-        "restore_callback_states_from_checkpoint": True,
-        "dataloader_drop_last": False,
-    }
-    if recipe.evaluation and "eval_strategy" not in given:
-        defaults["eval_strategy"] = "steps"
-    if given.get("load_best_model_at_end"):
-        defaults["save_strategy"] = given.get("eval_strategy", "steps")
-    try:
-        folder = str(checkpoint_folder(recipe))
-        return TrainingArguments(output_dir=folder, **(defaults | given))
-    except TypeError as error:
-        name = str(error).split("'")[1] if "'" in str(error) else str(error)
-        raise SettingsError(
-            f"training.{name} is no key of transformers.TrainingArguments."
-        ) from None
-    except (ValueError, ImportError) as error:
-        raise SettingsError(f"training: {error}") from None
-
-
-def _cpu_has_bf16() -> bool:
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def in_folder(recipe: Recipe) -> Recipe:

@@ -13,7 +13,7 @@ from splade_os import DocumentEncoder
 from splade_os.encoding.choice import INT8_MEAN_ERROR, choose
 from splade_os.encoding.resolve import starter_folder
 from splade_os.export.starter import build_starter
-from splade_os.training.recipe import load_recipe
+from splade_os.training.recipe_file import load_recipe
 from tests.tiny_models import TEXTS
 
 _LAYERS = 6

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from splade_os.training.recipe import Recipe, load_recipe
+from splade_os.training.recipe import Recipe
+from splade_os.training.recipe_file import load_recipe
 from tests import tiny_models
 
 

@@ -16,9 +16,10 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from splade_os.training.arguments import training_arguments
 from splade_os.training.distributed import torchrun_command
 from splade_os.training.recipe import Recipe
-from splade_os.training.run import build_trainer, training_arguments
+from splade_os.training.run import build_trainer
 from splade_os.training.trainer import SpladeTrainer
 from tests.training import joint
 

@@ -16,7 +16,8 @@ from splade_os.ingest.documents.records import Record
 from splade_os.training import train
 from splade_os.training.data import load_rows
 from splade_os.training.mining import MiningReport, Window, mine
-from splade_os.training.recipe import DataPart, load_recipe
+from splade_os.training.recipe import DataPart
+from splade_os.training.recipe_file import load_recipe
 from tests.training.conftest import make_rows
 
 ROWS = make_rows(30)

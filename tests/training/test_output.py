@@ -19,8 +19,8 @@ from splade_os.errors import SettingsError
 from splade_os.export.onnx import export_onnx
 from splade_os.export.sentence_transformers import export_sentence_transformers
 from splade_os.training import train
+from splade_os.training.arguments import checkpoint_folder
 from splade_os.training.recipe import Recipe
-from splade_os.training.run import checkpoint_folder
 
 MakeRecipe = Callable[..., Recipe]
 NQ = ("nq-inference-free", "distilbert", ["positive"])

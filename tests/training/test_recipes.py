@@ -29,8 +29,9 @@ from splade_os.export.onnx import export_onnx
 from splade_os.features import truncate
 from splade_os.ingest.documents.records import Record
 from splade_os.training import train
-from splade_os.training.recipe import Recipe, describe, load_recipe, recipe_names
-from splade_os.training.run import training_arguments
+from splade_os.training.arguments import training_arguments
+from splade_os.training.recipe import Recipe
+from splade_os.training.recipe_file import describe, load_recipe, recipe_names
 from tests.training.conftest import make_rows
 
 MakeRecipe = Callable[..., Recipe]

@@ -18,9 +18,9 @@ import yaml
 from safetensors.numpy import load_file
 
 from splade_os.training import train
+from splade_os.training.arguments import checkpoint_folder
 from splade_os.training.recipe import Recipe
 from splade_os.training.restoring import last_checkpoint
-from splade_os.training.run import checkpoint_folder
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -11,10 +11,10 @@ import yaml
 
 from splade_os.errors import TrainingError
 from splade_os.training import train
+from splade_os.training.arguments import checkpoint_folder
 from splade_os.training.checking import Collection
 from splade_os.training.recipe import Recipe
 from splade_os.training.restoring import last_checkpoint
-from splade_os.training.run import checkpoint_folder
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -19,8 +19,8 @@ from transformers import AutoModelForMaskedLM
 from splade_os import DocumentEncoder
 from splade_os.errors import SettingsError
 from splade_os.training import token_states, train
+from splade_os.training.arguments import checkpoint_folder
 from splade_os.training.recipe import Recipe
-from splade_os.training.run import checkpoint_folder
 from splade_os.training.token_states import above, body_states
 from tests.training.conftest import make_rows
 
