@@ -56,7 +56,7 @@ def test_dead_letters_are_replayed(
     """Own ids, other fields, damage: what is mended goes where it was meant to go."""
     rows = [
         '{"sku": "a", "name": "red cat", "body": "sun", "x": 1}',
-        '{"sku": "b", "name": "blue dog", "body": 7}',
+        '{"sku": "b", "name": "blue dog", "body": {"x": 7}}',
         "not json",
         '{"sku": "d", "name": "small fish", "body": "river", "splade": 1}',
     ]
