@@ -92,6 +92,12 @@ class PipelineRunner:
         if self._on_progress:
             self._on_progress(self.report())
 
+    @property
+    def indexed_nothing(self) -> bool:
+        """Whether it is known that the index holds no record of this ingest."""
+        unanswered = self._send.begun > self.results.requests
+        return not (self.results.progress.indexed or unanswered)
+
     def _stage(self, work: Callable[[], None]) -> None:
         work()
         self._events.put(StageEnded())
@@ -109,6 +115,7 @@ class PipelineRunner:
         counters["read"] = self._known + self._read.read
         counters["encoded"] = self._known + self._encode.encoded
         counters["tokens"] = self._encode.tokens
+        reasons = results.progress.reasons
         file = results.dead_letters.file
         return IngestReport(
             index=context.index,
@@ -122,5 +129,9 @@ class PipelineRunner:
             },
             requests=context.limiter.under_way,
             dead_letters=file if counters["dead"] else None,
+            reasons=reasons.counts(),
+            first_dead=reasons.first,
+            hashed=self._read.hashed,
+            text_fields=self._read.fields(),
             **counters,
         )

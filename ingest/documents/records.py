@@ -50,6 +50,7 @@ class Record:
         vector: token → weight of a document that was encoded before, else ``None``.
         item, reader: what it was made from and how, for a dead letter.
         present: bit i is set where the i-th text field held text; ``None`` = not known.
+        hashed: it has no id of its own: the id is a hash of it.
     """
 
     position: int
@@ -61,6 +62,7 @@ class Record:
     item: Item | None = None
     reader: RecordReader | None = None
     present: int | None = None
+    hashed: bool = False
 
     def original(self) -> Any:
         """What stood in the source; made from the record where nothing did."""
@@ -164,10 +166,18 @@ class RecordReader:
             source = self._stored(value)
         except ValueError as error:
             return Rejected(position, item.where, str(error), item, identifier, self)
-        if identifier is None:
-            identifier = hash_of(value)
-        text = self.join.join(texts)
-        return Record(position, item.where, identifier, text, source, vector, item, self, present)
+        return Record(
+            position=position,
+            where=item.where,
+            id=hash_of(value) if identifier is None else identifier,
+            text=self.join.join(texts),
+            source=source,
+            vector=vector,
+            item=item,
+            reader=self,
+            present=present,
+            hashed=identifier is None,
+        )
 
     def _id_of(self, value: dict[str, Any]) -> str | None:
         """The id that the record has."""

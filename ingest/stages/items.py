@@ -80,13 +80,15 @@ class BulkResult:
     """A request whose documents have all got their answer.
 
     Attributes:
-        duplicates: ids (of items) that this run had written before.
+        duplicates: numbers of the items whose id this run had written before.
+        conflicts: those of them that were another document then.
         retries: requests and documents that were sent again.
     """
 
     items: list[BulkItem]
     outcomes: list[Outcome]
     duplicates: set[int] = field(default_factory=set)
+    conflicts: set[int] = field(default_factory=set)
     retries: int = 0
     seconds: float = 0.0
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from splade_os.errors import IngestError
 from splade_os.identity import ModelIdentity
 from splade_os.ingest.state.progress import OffsetTracker, Progress
+from splade_os.ingest.state.reasons import Reasons
 from splade_os.settings import state_dir
 from splade_os.statistics import TermStatistics
 
@@ -79,6 +80,7 @@ class Checkpoint:
         run: name of the run, in the mark of every document that it writes.
         index: that is written to: behind the alias, if the target is one.
         count_before: documents in it before the run.
+        resumed: it was begun by an earlier process.
 
     Raises:
         IngestError: another process has it open, or it is damaged.
@@ -118,6 +120,7 @@ class Checkpoint:
         self.index = str(self._get("index") or "")
         self.count_before = int(self._get("count_before") or 0)
         self.dead_letters = self._get("dead_letters")
+        self.resumed = self.job is not None
 
     @property
     def begun(self) -> bool:
@@ -139,6 +142,7 @@ class Checkpoint:
         self.job, self.index, self.dead_letters = job, index, str(dead_letters)
         self.run = secrets.token_hex(4)
         self.count_before = 0
+        self.resumed = False
         self._db.execute("BEGIN")
         self._db.execute("DELETE FROM state")
         self._db.execute("DELETE FROM seen")
@@ -147,7 +151,9 @@ class Checkpoint:
         self._set("run", self.run)
         self._set("index", index)
         self._set("dead_letters", self.dead_letters)
-        self._set("letters", dead_letters.stat().st_size if dead_letters.is_file() else 0)
+        size = dead_letters.stat().st_size if dead_letters.is_file() else 0
+        self._set("letters", size)
+        self._set("letters_before", size)
         self._set("begun", datetime.now(UTC).isoformat(timespec="seconds"))
         self._db.execute("COMMIT")
 
@@ -176,6 +182,26 @@ class Checkpoint:
             self.count_before = count
 
     @property
+    def made_index(self) -> bool:
+        """Whether the index was not there when the ingest began."""
+        return bool(self._get("made_index"))
+
+    def set_made_index(self) -> None:
+        """The index was not there."""
+        self._set("made_index", 1)
+
+    @property
+    def letters_before(self) -> int:
+        """Length of the file of dead letters when the ingest began, bytes."""
+        return int(self._get("letters_before") or 0)
+
+    @property
+    def indexed(self) -> int:
+        """Records that are known to be in the index."""
+        counters = orjson.loads(self._get("counters") or b"{}")
+        return sum(counters.get(name, 0) for name in ("created", "updated", "unchanged"))
+
+    @property
     def fresh(self) -> bool:
         """Whether nothing is known of the index yet."""
         return self._get("count_before") is None
@@ -192,6 +218,7 @@ class Checkpoint:
         progress.statistics = TermStatistics(documents, tokens, frequencies)
         progress.ticket = int(self._get("ticket"))
         progress.nameless = int(self._get("nameless"))
+        progress.reasons = Reasons.unpacked(self._get("reasons"))
         return progress
 
     def save(self, progress: Progress, seen: Iterable[int] = ()) -> None:
@@ -207,6 +234,7 @@ class Checkpoint:
             self._set("ticket", progress.ticket)
             self._set("letters", progress.letters)
             self._set("nameless", progress.nameless)
+            self._set("reasons", progress.reasons.packed())
             self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((i,) for i in seen))
             self._db.execute("COMMIT")
         except sqlite3.Error as error:

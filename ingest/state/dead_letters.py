@@ -47,8 +47,7 @@ class DeadLetters:
     def forget_after(self, length: int) -> None:
         """Cut the file to its first ``length`` bytes: what a killed run wrote after them is
         written again."""
-        if self.file.is_file() and self.file.stat().st_size > length:
-            os.truncate(self.file, length)
+        cut(self.file, length, remove=False)
 
     def reject(self, rejected: Rejected) -> None:
         """Something that was no document."""
@@ -102,3 +101,17 @@ class DeadLetters:
             f"The dead {what} cannot be written to {self.file}: {error}",
             hint="Free some space, or name another file with --dead-letters; then --resume.",
         )
+
+
+def cut(file: Path, length: int, *, remove: bool = True) -> None:
+    """Cut a file to its first ``length`` bytes; remove it if that is all.
+
+    Args:
+        remove: else an empty file stays.
+    """
+    if not file.is_file() or file.stat().st_size < length:
+        return
+    if remove and not length:
+        file.unlink()
+    else:
+        os.truncate(file, length)

@@ -23,6 +23,21 @@ _EVERY = 0.5  # seconds between two saves of the checkpoint
 _SAMPLE = 100
 
 
+class ErrorLimitError(IngestError):
+    """As many records could not be indexed as the user allows; a resumed ingest goes on."""
+
+
+class NothingUsableError(IngestError):
+    """None of the first records of a source can be indexed: most likely it is read wrongly."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            hint="Nothing is left behind. Is it read as it should be (--text, --id, --format)? "
+            "`--dry-run` shows it. Where it is right that these fail: --max-errors N.",
+        )
+
+
 @dataclass(frozen=True)
 class Written:
     """A document of the sample that is read back at the end."""
@@ -38,6 +53,7 @@ class ResultRecorder:
 
     Attributes:
         progress: so far, of this run and of those that it goes on with.
+        requests: bulk requests recorded.
         sample: some of the documents written by this process.
     """
 
@@ -47,6 +63,7 @@ class ResultRecorder:
     in_flight: InFlightIds
     options: IngestOptions
     sample: list[Written] = field(default_factory=list)
+    requests: int = 0
     _superseded: dict[int, list[Record]] = field(default_factory=dict)  # by whom
     _seen: list[int] = field(default_factory=list)
     _saved: float = field(default_factory=time.monotonic)
@@ -60,6 +77,7 @@ class ResultRecorder:
         """
         match event:
             case BulkResult():
+                self.requests += 1
                 self._acknowledge(event)
             case Unchanged(records):
                 self._count(unchanged=len(records))
@@ -109,6 +127,7 @@ class ResultRecorder:
             updated=updated,
             empty=empty,
             duplicates=len(event.duplicates),
+            conflicts=len(event.conflicts),
             retries=event.retries,
             bytes=sum(len(item.lines) for item in event.items),
         )
@@ -132,15 +151,16 @@ class ResultRecorder:
 
     def _fail(self, record: Record | Rejected, reason: str, status: int | None) -> None:
         lost = [record]
+        self.progress.reasons.add(record.where, reason, record.id)
         if isinstance(record, Rejected):
             self.dead_letters.reject(record)
             self.progress.nameless += record.id is None
         else:
             # the records that it superseded would have been indexed
             for earlier in self._superseded.pop(record.position, []):
-                self.dead_letters.fail(
-                    earlier, f"superseded by {record.where}, which failed: {reason}"
-                )
+                told = f"superseded by {record.where}, which failed: {reason}"
+                self.progress.reasons.add(earlier.where, told, earlier.id)
+                self.dead_letters.fail(earlier, told)
                 lost.append(earlier)
             self.dead_letters.fail(record, reason, status)
         self._count(dead=len(lost))
@@ -148,19 +168,28 @@ class ResultRecorder:
         dead, most = self.progress.counters["dead"], self.options.max_errors
         if self.options.on_error == "abort" or (most is not None and dead > most):
             limit = "" if self.options.on_error == "abort" else f" {dead:,} are more than {most:,}."
-            raise IngestError(
+            raise ErrorLimitError(
                 f"{record.where} could not be indexed: {reason}.{limit}",
                 hint=f"It stands in {self.dead_letters.file}. To go on after it: --resume.",
+            )
+        first = self.progress.positions.mark
+        wanted = self.options.unusable if most is None else None
+        if wanted is not None and first >= wanted and not self.progress.indexed:
+            raise NothingUsableError(
+                f"None of the first {first:,} records can be indexed. {self.progress.reasons.first}"
             )
 
     def _done(self, records: list[Record]) -> None:
         """These are in the index, and so is nothing of those that they superseded."""
         if self._superseded:
-            earlier = [
-                each for record in records for each in self._superseded.pop(record.position, [])
+            pairs = [
+                (record, earlier)
+                for record in records
+                for earlier in self._superseded.pop(record.position, [])
             ]
-            self._count(updated=len(earlier), duplicates=len(earlier))
-            records = records + earlier
+            conflicts = sum(not earlier.same_content(record) for record, earlier in pairs)
+            self._count(updated=len(pairs), duplicates=len(pairs), conflicts=conflicts)
+            records = records + [earlier for _, earlier in pairs]
         self._account(records)
 
     def _account(self, records: Sequence[Record | Rejected]) -> None:

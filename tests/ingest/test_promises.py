@@ -1,0 +1,257 @@
+"""What an ingest promises: nothing is lost, and nothing becomes another thing, unsaid."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from splade_os import DocumentEncoder, ingest_documents
+from splade_os.cli import cli
+from splade_os.engines import Engine
+from splade_os.errors import IngestError, InputError, SpladeError
+from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
+from splade_os.ingest.options import IngestOptions
+from splade_os.ingest.state.reasons import Reasons
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny: Path) -> DocumentEncoder:
+    return DocumentEncoder.load(str(tiny / "router"), device="cpu")
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of its own, and the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPLADE_OS_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def lines(rows: list[Any]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def command(url: str, model: Path, *arguments: str) -> Result:
+    model_of = [] if "--model" in arguments or "retry" in arguments else ["--model", str(model)]
+    done = CliRunner().invoke(cli, [*arguments, "--url", url, *model_of])
+    assert done.exception is None or isinstance(done.exception, SystemExit | SpladeError), done
+    return done
+
+
+def checkpoints(state: Path) -> list[Path]:
+    return [*(state / "ledgers").glob("*")] if state.exists() else []
+
+
+def stored(engine: Engine, index: str) -> dict[str, Any]:
+    engine.refresh(index)
+    return dict(engine.scan(index))
+
+
+# --- ids
+
+
+def test_products_with_the_same_title(
+    engine: Engine, engine_url: str, index: str, tiny: Path, state: Path
+) -> None:
+    rows = [{"title": "red cat", "price": n, "sku": f"s{n}"} for n in range(5)]
+    Path("p.jsonl").write_text(lines([*rows, rows[0]]))
+    done = command(engine_url, tiny / "router", "ingest", "p.jsonl", "--index", index, "--json")
+    report = json.loads(done.stdout)
+    assert done.exit_code == 0, done.stderr  # a record that stands there twice is no loss
+    assert (report["created"], report["duplicates"], report["conflicts"]) == (5, 1, 0)
+    assert report["hashed"] == 6 and "no id" in done.stderr and "--id" in done.stderr
+    assert {d["sku"] for d in stored(engine, index).values()} == {row["sku"] for row in rows}
+
+
+@pytest.mark.parametrize("window", [2, 512])
+def test_two_records_of_one_id(
+    engine: Engine, index: str, encoder: DocumentEncoder, tmp_path: Path, window: int
+) -> None:
+    """Counted where one waits for the other, and where the other is in the index already."""
+    reader = RecordReader()
+    values = [{"id": f"d{n % 10}", "text": "cat", "n": n if n % 10 < 3 else 0} for n in range(30)]
+    records = [
+        reader.check(value, Item(f"t:{i}", value=value), i) for i, value in enumerate(values, 1)
+    ]
+    start = time.monotonic()
+    report = ingest_documents(
+        records,
+        engine=engine,
+        index=index,
+        encoder=encoder,
+        dead_letters=tmp_path / "dead.jsonl",
+        options=IngestOptions(window=window),
+    )
+    assert time.monotonic() - start < 4  # nothing waits for a request that is not full
+    assert (report.created, report.duplicates, report.conflicts) == (10, 20, 6)
+    last = {value["id"]: value["n"] for value in values}
+    assert {i: d["n"] for i, d in stored(engine, index).items()} == last
+
+
+def test_other_records_of_an_id_are_told(
+    engine_url: str, index: str, tiny: Path, state: Path
+) -> None:
+    Path("d.jsonl").write_text(lines([{"sku": "a", "text": "cat"}, {"sku": "a", "text": "dog"}]))
+    done = command(
+        engine_url, tiny / "router", "ingest", "d.jsonl", "--index", index, "--id", "sku"
+    )
+    assert done.exit_code == 3 and "other content" in done.stderr, done.stderr
+
+
+# --- sources that break off
+
+
+@pytest.mark.parametrize("count", [1, 5, 511, 512, 700])
+def test_everything_before_a_break_is_indexed(
+    engine: Engine, index: str, encoder: DocumentEncoder, tmp_path: Path, count: int
+) -> None:
+    def breaks() -> Iterator[Record | Rejected]:
+        for i in range(1, count + 1):
+            if i % 50 == 5:
+                yield Rejected(i, f"t:{i}", "damaged", Item(f"t:{i}", b"damaged"))
+            else:
+                yield Record(i, f"t:{i}", f"d{i}", "cat", {"n": i})
+        raise InputError("the disk is broken")
+
+    with pytest.raises(InputError, match="the disk is broken"):
+        ingest_documents(
+            breaks(),
+            engine=engine,
+            index=index,
+            encoder=encoder,
+            dead_letters=tmp_path / "dead.jsonl",
+        )
+    bad = {i for i in range(1, count + 1) if i % 50 == 5}
+    assert {d["n"] for d in stored(engine, index).values()} == {*range(1, count + 1)} - bad
+    dead = tmp_path / "dead.jsonl"
+    written = [json.loads(line)["position"] for line in dead.open()] if dead.exists() else []
+    assert sorted(written) == sorted(bad)
+
+
+def test_a_source_that_pauses(
+    engine: Engine, index: str, encoder: DocumentEncoder, tmp_path: Path
+) -> None:
+    """What it gave goes on while it waits."""
+    seen: list[int] = []
+
+    def pauses() -> Iterator[Record]:
+        yield from (Record(i, f"t:{i}", f"d{i}", "cat", {"n": i}) for i in range(1, 11))
+        end = time.monotonic() + 20
+        while time.monotonic() < end and not seen:
+            time.sleep(0.05)
+            if engine.indices(index) and engine.documents(index, ["d10"], ()):
+                seen.append(1)
+        yield Record(11, "t:11", "d11", "dog", {"n": 11})
+
+    report = ingest_documents(
+        pauses(),
+        engine=engine,
+        index=index,
+        encoder=encoder,
+        dead_letters=tmp_path / "dead.jsonl",
+        options=IngestOptions(flush_seconds=0.5),
+    )
+    assert seen and report.created == 11 and report.verified
+
+
+# --- a typo costs nothing
+
+
+def test_none_of_the_first_hundred(
+    engine: Engine, engine_url: str, index: str, tiny: Path, state: Path
+) -> None:
+    Path("d.jsonl").write_text(lines([{"id": n, "title": "red cat"} for n in range(300)]))
+    ingest = ["ingest", "d.jsonl", "--index", index]
+    done = command(engine_url, tiny / "router", *ingest, "--text", "titel")
+    error = done.exception
+    assert isinstance(error, IngestError), done.stderr
+    assert "None of the first" in error.message
+    assert "d.jsonl:1: none of the text fields titel is there" in error.message
+    assert not checkpoints(state) and not engine.indices(f"{index}*")
+    assert not [*Path().glob("dead-letters*")]
+    done = command(engine_url, tiny / "router", *ingest, "--text", "title")
+    assert done.exit_code == 0, done.stderr
+    assert engine.count(index) == 300
+
+
+def test_a_few_that_all_fail(
+    engine: Engine, engine_url: str, index: str, tiny: Path, state: Path
+) -> None:
+    """Fewer than a hundred: the end is reached; their reasons are told, and they are kept."""
+    rows = [{"id": n, "title": {"x": n}} if n % 3 else {"id": n, "name": "cat"} for n in range(9)]
+    Path("d.jsonl").write_text(lines(rows))
+    ingest = ["ingest", "d.jsonl", "--index", index, "--json", "--dead-letters", "dead.jsonl"]
+    done = command(engine_url, tiny / "router", *ingest)
+    report = json.loads(done.stdout)
+    assert done.exit_code == 3 and report["dead"] == 9 and report["removed"], done.stderr
+    assert sorted(report["reasons"].values()) == [3, 6]
+    assert report["first_dead"].startswith("d.jsonl:1: none of the text fields")
+    assert "6 x" in done.stderr and "none of the text fields" in done.stderr
+    assert not checkpoints(state) and not engine.indices(f"{index}*")
+    letters = [json.loads(line) for line in Path("dead.jsonl").read_text().splitlines()]
+    for letter in letters:
+        letter["record"]["title"] = "mended cat"
+    Path("dead.jsonl").write_text(lines(letters))
+    done = command(engine_url, tiny / "router", "retry", "dead.jsonl")
+    assert isinstance(done.exception, SpladeError) and "--model" in str(done.exception)
+    done = command(engine_url, tiny, "retry", "dead.jsonl", "--model", str(tiny / "router"))
+    assert done.exit_code == 0 and engine.count(index) == 9, done.stderr
+
+
+@pytest.mark.parametrize("why", ["model", "source", "empty", "field type"])
+def test_what_is_refused_leaves_nothing(
+    engine: Engine, engine_url: str, index: str, tiny: Path, state: Path, why: str
+) -> None:
+    Path("d.jsonl").write_text("" if why == "empty" else lines([{"id": 1, "text": "cat"}]))
+    Path("broken.json").write_text("[{")
+    source = "broken.json" if why == "source" else "d.jsonl"
+    more = ["--field-type", "no_such"] if why == "field type" else []
+    if why == "model":  # an index of another model
+        Path("first.jsonl").write_text(lines([{"id": 1, "text": "cat"}]))
+        assert (
+            command(engine_url, tiny / "bert", "ingest", "first.jsonl", "--index", index).exit_code
+            == 0
+        )
+    done = command(engine_url, tiny / "router", "ingest", source, "--index", index, *more)
+    assert isinstance(done.exception, SpladeError) == (why != "empty"), done.stderr
+    assert not checkpoints(state)
+    assert bool(engine.indices(f"{index}*")) == (why == "model")
+    done = command(
+        engine_url, tiny / ("bert" if why == "model" else "router"), "ingest", "d.jsonl",
+        "--index", index,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+
+
+def test_an_index_that_was_there_stays(
+    engine: Engine, engine_url: str, index: str, tiny: Path, state: Path
+) -> None:
+    Path("d.jsonl").write_text(lines([{"id": n, "text": "cat"} for n in range(3)]))
+    assert (
+        command(engine_url, tiny / "router", "ingest", "d.jsonl", "--index", index).exit_code == 0
+    )
+    Path("e.jsonl").write_text("")
+    done = command(engine_url, tiny / "router", "ingest", "e.jsonl", "--index", index)
+    assert done.exit_code == 0 and engine.count(index) == 3
+
+
+def test_reasons() -> None:
+    reasons = Reasons()
+    for n in range(50):
+        reasons.add(f"a:{n}", f"not valid JSON: line 1 column {n}", None)
+        reasons.add(f"b:{n}", f"document with id 'x{n}': value 7", f"x{n}")
+    for n in range(100):
+        reasons.add("c", "word " + "x" * n, None)
+    again = Reasons.unpacked(reasons.packed())
+    counts = again.counts()
+    assert again.first == "a:0: not valid JSON: line 1 column 0"
+    assert (
+        counts["not valid JSON: line 1 column 0"] == 50 == counts["document with id 'x0': value 7"]
+    )
+    assert len(counts) <= 21 and sum(counts.values()) == 200
