@@ -3,6 +3,7 @@ thread of its own; bounded queues between them carry back-pressure up to the rea
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -23,6 +24,7 @@ from splade_os.ingest.index.load_settings import loading
 from splade_os.ingest.index.sync import delete_absent
 from splade_os.ingest.index.target import ensure_index
 from splade_os.ingest.index.verify import check_sample
+from splade_os.ingest.log import log, log_report
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.report import IngestReport
 from splade_os.ingest.runner import PipelineRunner
@@ -96,6 +98,15 @@ def ingest_documents(
         with _interruptible(cancellation), DeadLetters(dead_letters, checkpoint.index) as letters:
             engine.info()  # a wrong URL is told at once, not after all retries
             note_new_index(engine, index, checkpoint)
+            log(
+                logging.INFO,
+                "start",
+                f"Ingesting into {index} at {engine.url}, encoding with {encoder.identity.name}.",
+                index=index,
+                url=engine.url,
+                model=encoder.identity.name,
+                resumed=checkpoint.resumed,
+            )
             meta = ensure_index(engine, index, encoder.identity, fields, field_type)
             runner = _assemble(
                 engine,
@@ -127,15 +138,19 @@ def ingest_documents(
         if not runner.results.progress.indexed and (whole or interrupted):
             report = replace(report, removed=remove_empty_index(engine, index, checkpoint))
             checkpoint.finish()
+            log_report("end", report)
             return report
         if whole and check is not None:
             report = replace(report, lost_canaries=tuple(check()))
         if whole and not report.lost_canaries:
             checkpoint.finish()
+        log_report("end", report)
         return report
     except BaseException as error:
         if isinstance(error, AbortedError):
             error = cancellation.error or KeyboardInterrupt()
+        reason = error.message if isinstance(error, SpladeError) else repr(error)
+        log(logging.ERROR, "failed", reason, index=index)
         if runner is None or runner.indexed_nothing:
             leave_nothing(engine, index, checkpoint, Path(dead_letters), error)
         raise error from error.__cause__

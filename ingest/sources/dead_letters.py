@@ -34,7 +34,7 @@ class DeadLetterReader(RecordReader):
         letter = None
         try:
             letter = from_json(item.raw)
-            reader = self._reader_of(letter)
+            reader = self.reader_of(letter)
         except ValueError as error:
             if isinstance(letter, dict) and "record" in letter:
                 item = Item(item.where, value=letter["record"])
@@ -54,7 +54,7 @@ class DeadLetterReader(RecordReader):
             return reader.check(value, Item(item.where, value=value), position)
         return found
 
-    def _reader_of(self, letter: Any) -> RecordReader:
+    def reader_of(self, letter: Any) -> RecordReader:
         """How the letter says that its record is read.
 
         Raises:
@@ -90,6 +90,18 @@ def dead_letter_index(file: str | Path) -> str | None:
         raise InputError(f"{file} holds no dead letters: {error}") from error
     name = letter.get("index") if isinstance(letter, dict) else None
     return name if name and isinstance(name, str) else None
+
+
+def dead_letter_fields(file: str | Path) -> tuple[str, ...]:
+    """The text fields of the index that the first letter was meant for, by the names under which
+    they are stored; the usual ones where it does not say."""
+    reader: RecordReader = DeadLetterReader()
+    try:
+        with Path(file).open("rb") as handle:
+            reader = reader.reader_of(from_json(handle.readline()))
+    except (OSError, ValueError):
+        return reader.stored_text_fields
+    return reader.stored_text_fields
 
 
 def open_dead_letters(rest: str, options: SourceOptions) -> LetterSource:

@@ -41,8 +41,13 @@ class DeadLetters:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._handle is not None:
+        if self._handle is None:
+            return
+        try:
             self._handle.close()
+        except OSError as reason:  # what is still in its buffer
+            if error is None:
+                raise self._failed("letters", reason) from reason
 
     def forget_after(self, length: int) -> None:
         """Cut the file to its first ``length`` bytes: what a killed run wrote after them is

@@ -27,6 +27,8 @@ class Reasons:
 
     def add(self, where: str, reason: str, identifier: str | None) -> None:
         """Another dead letter."""
+        # half a surrogate pair, of a file's name or a value, could not be shown
+        where, reason = (x.encode("utf-8", "backslashreplace").decode() for x in (where, reason))
         reason = reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}..."
         if self.first is None:
             self.first = f"{where}: {reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from hashlib import blake2b
 from splade_os.errors import IngestError
 from splade_os.ingest.documents.records import Record, Rejected
 from splade_os.ingest.documents.stamps import DocumentStamp
+from splade_os.ingest.log import log
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.runtime.in_flight import InFlightIds
 from splade_os.ingest.stages.items import BulkItem, BulkResult, Event, Failed, Superseded, Unchanged
@@ -163,6 +165,9 @@ class ResultRecorder:
                 self.dead_letters.fail(earlier, told)
                 lost.append(earlier)
             self.dead_letters.fail(record, reason, status)
+        if not self.progress.counters["dead"]:
+            first = self.progress.reasons.first
+            log(logging.WARNING, "dead_letter", f"First dead letter: {first}", id=record.id)
         self._count(dead=len(lost))
         self._account(lost)
         dead, most = self.progress.counters["dead"], self.options.max_errors

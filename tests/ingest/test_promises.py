@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from click.testing import CliRunner, Result
 from splade_os import DocumentEncoder, ingest_documents
 from splade_os.cli import cli
 from splade_os.engines import Engine
-from splade_os.errors import IngestError, InputError, SpladeError
+from splade_os.errors import EngineError, IngestError, InputError, SpladeError
 from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
 from splade_os.ingest.options import IngestOptions
+from splade_os.ingest.runtime.cancellation import Cancellation
+from splade_os.ingest.runtime.retry_policy import RetryPolicy
 from splade_os.ingest.state.reasons import Reasons
 
 
@@ -199,7 +203,7 @@ def test_a_few_that_all_fail(
         letter["record"]["title"] = "mended cat"
     Path("dead.jsonl").write_text(lines(letters))
     done = command(engine_url, tiny / "router", "retry", "dead.jsonl")
-    assert isinstance(done.exception, SpladeError) and "--model" in str(done.exception)
+    assert done.exit_code == 2 and "--model" in done.stderr
     done = command(engine_url, tiny, "retry", "dead.jsonl", "--model", str(tiny / "router"))
     assert done.exit_code == 0 and engine.count(index) == 9, done.stderr
 
@@ -211,13 +215,11 @@ def test_what_is_refused_leaves_nothing(
     Path("d.jsonl").write_text("" if why == "empty" else lines([{"id": 1, "text": "cat"}]))
     Path("broken.json").write_text("[{")
     source = "broken.json" if why == "source" else "d.jsonl"
-    more = ["--field-type", "no_such"] if why == "field type" else []
+    more = ["--field-type", "sparse_vector"] if why == "field type" else []
     if why == "model":  # an index of another model
         Path("first.jsonl").write_text(lines([{"id": 1, "text": "cat"}]))
-        assert (
-            command(engine_url, tiny / "bert", "ingest", "first.jsonl", "--index", index).exit_code
-            == 0
-        )
+        first = command(engine_url, tiny / "bert", "ingest", "first.jsonl", "--index", index)
+        assert first.exit_code == 0
     done = command(engine_url, tiny / "router", "ingest", source, "--index", index, *more)
     assert isinstance(done.exception, SpladeError) == (why != "empty"), done.stderr
     assert not checkpoints(state)
@@ -239,6 +241,142 @@ def test_an_index_that_was_there_stays(
     Path("e.jsonl").write_text("")
     done = command(engine_url, tiny / "router", "ingest", "e.jsonl", "--index", index)
     assert done.exit_code == 0 and engine.count(index) == 3
+
+
+# --- --resume=auto
+
+
+def interrupted(engine_url: str, index: str, model: Path, source: str, *more: str) -> None:
+    """An ingest of 100 records whose canary finds nothing."""
+    Path(source).write_text(lines([{"id": n, "text": f"cat {n}"} for n in range(100)]))
+    ingest = ("ingest", source, "--index", index, "--canary", "cat=gone", *more)
+    assert command(engine_url, model, *ingest).exit_code == 1
+
+
+@pytest.mark.parametrize("resume", [["--resume=auto"], ["--resume", "auto"]])
+def test_resume_auto(
+    engine: Engine, engine_url: str, index: str, tiny: Path, state: Path, resume: list[str]
+) -> None:
+    model, ingest = tiny / "router", ["ingest", *resume, "d.jsonl", "--index", index, "--json"]
+    Path("d.jsonl").write_text(lines([{"id": 1, "text": "cat"}]))
+    done = command(engine_url, model, *ingest)  # nothing is there
+    assert done.exit_code == 0, done.stderr
+    engine.delete_index(index)
+
+    interrupted(engine_url, index, model, "d.jsonl")
+    done = command(engine_url, model, *ingest)  # the same: it goes on
+    assert done.exit_code == 0 and "Going on" in done.stderr, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["created"], report["updated"]) == (100, 0) and engine.count(index) == 100
+
+    interrupted(engine_url, index, model, "d.jsonl")
+    Path("d.jsonl").write_text(lines([{"id": 7, "text": "sun"}]))
+    done = command(engine_url, model, *ingest[:1], "d.jsonl", "--resume", "--index", index)
+    assert isinstance(done.exception, IngestError) and "has changed" in str(done.exception)
+    done = command(engine_url, model, *ingest)  # another source: it begins anew
+    assert done.exit_code == 0 and "Beginning anew" in done.stderr, done.stderr
+    assert json.loads(done.stdout)["read"] == 1 and not checkpoints(state)
+
+
+def test_resume_takes_no_source_for_its_value(
+    engine: Engine, engine_url: str, index: str, tiny: Path, state: Path
+) -> None:
+    Path("d.jsonl").write_text(lines([{"id": 1, "text": "cat"}]))
+    ingest = ["ingest", "--resume", "d.jsonl", "--index", index]
+    assert command(engine_url, tiny / "router", *ingest).exit_code == 0
+    done = command(engine_url, tiny / "router", *ingest, "--restart")
+    assert done.exit_code == 2 and "--resume=auto" in done.stderr
+
+
+def test_resume_with_sync_goes_on_only_where_the_ids_are_known(
+    engine: Engine, engine_url: str, index: str, tiny: Path, state: Path
+) -> None:
+    interrupted(engine_url, index, tiny / "router", "d.jsonl")
+    ingest = ["ingest", "d.jsonl", "--index", index, "--sync"]
+    done = command(engine_url, tiny / "router", *ingest, "--resume")
+    assert isinstance(done.exception, IngestError) and "without --sync" in str(done.exception)
+
+
+# --- what is told
+
+
+def test_text_fields_that_are_missing(engine_url: str, index: str, tiny: Path, state: Path) -> None:
+    rows = [{"id": n, "title": "cat", **({"body": "dog"} if n < 2 else {})} for n in range(10)]
+    Path("d.jsonl").write_text(lines(rows))
+    done = command(
+        engine_url, tiny / "router", "ingest", "d.jsonl", "--index", index, "--json",
+        "--text", "title,body,subtitle",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    assert "'subtitle': none of 10 records has text" in done.stderr, done.stderr
+    assert "'body': 2 of 10 records have text" in done.stderr and "'title'" not in done.stderr
+    assert json.loads(done.stdout)["text_fields"] == {"title": 10, "body": 2, "subtitle": 0}
+
+
+def test_nested_text_fields_and_join(
+    engine: Engine, engine_url: str, index: str, tiny: Path, state: Path
+) -> None:
+    rows = [{"id": 1, "meta": {"title": "red cat"}, "tags": ["sun", "moon"], "year": 1999}]
+    Path("d.jsonl").write_text(lines(rows))
+    ingest = ["ingest", "d.jsonl", "--index", index, "--text", "meta.title,tags,year"]
+    for join in (" · ", "\\", "\\n", "日本", "\\x"):
+        done = command(engine_url, tiny / "router", *ingest, "--join", join)
+        assert done.exit_code == 0, (join, done.stderr, done.exception)
+        statistics = engine.load_statistics(index)
+        assert statistics is not None and statistics.documents == 1
+    (document,) = stored(engine, index).values()
+    assert document["meta"] == {"title": "red cat"} and document["tags"] == ["sun", "moon"]
+
+
+@pytest.mark.parametrize("end", ["good", "dead letters", "failed", "no source", "wrong use"])
+def test_report_file(engine_url: str, index: str, tiny: Path, state: Path, end: str) -> None:
+    rows: list[Any] = [{"id": n, "text": "cat"} for n in range(5)]
+    bad = "bad\n" if end in ("dead letters", "failed") else ""
+    Path("d.jsonl").write_text(lines(rows) + bad)
+    more = {"failed": ["--on-error", "abort"], "wrong use": ["--sync", "--limit", "1"]}.get(end, [])
+    done = command(
+        engine_url, tiny / "router", "ingest", "no.jsonl" if end == "no source" else "d.jsonl",
+        "--index", index, "--report", "r.json", *more,
+    )  # fmt: skip
+    if end == "wrong use":
+        assert done.exit_code == 2 and not Path("r.json").exists()
+        return
+    report = json.loads(Path("r.json").read_text())
+    code = {"good": 0, "dead letters": 3}.get(end, 1)
+    assert report["exit_code"] == done.exit_code == code
+    assert (report["error"] is None) == (code != 1)
+    if end != "no source":
+        assert report["read"] == 5 + bool(bad) and report["dead"] == bool(bad)
+    assert sorted(path.name for path in Path().glob("*r.json*")) == ["r.json"]
+
+
+def test_log_as_json(engine_url: str, index: str, tiny: Path, state: Path) -> None:
+    rows: list[Any] = [{"text": f"cat {n}"} for n in range(5)]
+    Path("d.jsonl").write_text(lines(rows) + "bad\n")
+    ingest = ["ingest", "d.jsonl", "--index", index, "--log-format", "json"]
+    done = command(engine_url, tiny / "router", *ingest)
+    assert done.exit_code == 3, done.stderr
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all(datetime.fromisoformat(each["time"]).tzinfo for each in told)
+    events = {each["event"]: each for each in told if "event" in each}
+    assert {"start", "no_id", "dead_letter", "end"} <= set(events)
+    assert events["end"]["created"] == 5 and events["dead_letter"]["level"] == "warning"
+
+
+def test_retries_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[int] = []
+
+    def request() -> int:
+        calls.append(1)
+        if len(calls) < 3:
+            raise EngineError("too busy", status=429)
+        return 7
+
+    with caplog.at_level(logging.INFO, "splade_os.ingest"):
+        policy = RetryPolicy(engine=None, cancellation=Cancellation(), seconds=30)  # type: ignore[arg-type]
+        assert policy.call(request) == 7
+    told = [record for record in caplog.records if getattr(record, "event", "") == "retry"]
+    assert len(told) == 2 and all("too busy" in record.getMessage() for record in told)
 
 
 def test_reasons() -> None:
