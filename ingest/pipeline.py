@@ -23,7 +23,7 @@ from splade_os.ingest.index.leftovers import leave_nothing, note_new_index, remo
 from splade_os.ingest.index.load_settings import loading
 from splade_os.ingest.index.sync import delete_absent
 from splade_os.ingest.index.target import ensure_index
-from splade_os.ingest.index.verify import check_sample
+from splade_os.ingest.index.verify import check_meta, check_sample
 from splade_os.ingest.log import log, log_report
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.report import IngestReport
@@ -223,7 +223,10 @@ def _verified(
     call = runner.context.retry_policy.call
     return replace(
         report,
-        faults=tuple(call(lambda: check_sample(engine, index, sample, checkpoint.run, meta))),
+        faults=(
+            *call(lambda: check_meta(engine, index, meta)),
+            *call(lambda: check_sample(engine, index, sample, checkpoint.run, meta)),
+        ),
         checked=len(sample),
         count_after=call(lambda: engine.count(index)),
         interrupted=interrupted,

@@ -18,7 +18,8 @@ class IngestReport:
         unchanged: documents that the index held already, left alone.
         duplicates: records (among ``updated``) whose id this run had written before; the last
             of them is kept.
-        conflicts: those of them that were another document than the one of this id before.
+        conflicts: those of them that are another document than the record of this id before
+            them.
         deleted: documents removed because the source has them no more.
         dead: records in the dead letters.
         empty: documents indexed without any term (only BM25 finds them).

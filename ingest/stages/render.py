@@ -78,7 +78,9 @@ class RenderStage:
             tokens = None
             if draft.record.text and draft.ids is not None and self._context.options.count_terms:
                 tokens = self._plain(draft.ids)
-            item = BulkItem(draft.record, lines, tokens, draft.stamp, draft.replaces, count)
+            item = BulkItem(
+                draft.record, lines, tokens, draft.stamp, draft.replaces, count, draft.first
+            )
             if draft.exists:
                 item.update()
             yield item

@@ -164,7 +164,7 @@ class SendStage:
                         outcomes[i] = Outcome(identifier, 200, "updated")
                     continue
                 result.duplicates.add(i)
-                if not mark.same_document(item.stamp):
+                if not mark.same_document(item.first or item.stamp):
                     result.conflicts.add(i)
                 if mark.position > item.stamp.position:  # a later record of this id is there
                     item.tokens = None

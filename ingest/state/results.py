@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import pairwise
 
 from splade_os.errors import IngestError
 from splade_os.ingest.documents.records import Record, Rejected
@@ -187,14 +188,11 @@ class ResultRecorder:
     def _done(self, records: list[Record]) -> None:
         """These are in the index, and so is nothing of those that they superseded."""
         if self._superseded:
-            pairs = [
-                (record, earlier)
-                for record in records
-                for earlier in self._superseded.pop(record.position, [])
-            ]
-            conflicts = sum(not earlier.same_content(record) for record, earlier in pairs)
-            self._count(updated=len(pairs), duplicates=len(pairs), conflicts=conflicts)
-            records = records + [earlier for _, earlier in pairs]
+            chains = [[*self._superseded.pop(r.position, []), r] for r in records]
+            earlier = [record for chain in chains for record in chain[:-1]]
+            conflicts = sum(not a.same_content(b) for chain in chains for a, b in pairwise(chain))
+            self._count(updated=len(earlier), duplicates=len(earlier), conflicts=conflicts)
+            records = records + earlier
         self._account(records)
 
     def _account(self, records: Sequence[Record | Rejected]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from splade_os.engines.base import IndexMeta
 from splade_os.errors import EngineError
 from splade_os.statistics import TermStatistics
 from splade_os.text_fields import selected
@@ -76,6 +77,13 @@ class SQLiteUpkeep:
 
     def update_settings(self, index: str, settings: Mapping[str, Any]) -> None:
         self._number(index)  # a file has nothing to set
+
+    def update_meta(self, index: str, meta: IndexMeta) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE indices SET meta = ? WHERE number = ?", (meta.model_dump_json(), number)
+            )
 
     def indices(self, pattern: str) -> list[str]:
         with self._lock, self._translated():

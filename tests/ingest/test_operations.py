@@ -103,8 +103,9 @@ def test_duplicates_unchanged_and_sync(
     older = [json.dumps({**json.loads(line), "n": -1}) for line in lines[:200]]
     load.file.write_text("\n".join([*older, *older, *lines]) + "\n")  # the last one counts
     done, report = place.ingest(load)
-    assert done.exit_code == 0, done.stderr
+    assert done.exit_code == 3, done.stderr  # others of the same id were told
     assert (report["created"], report["updated"], report["duplicates"]) == (600, 400, 400)
+    assert report["conflicts"] == 200
     check_index(engine, index, load)
 
     load.file.write_text("\n".join(lines) + "\n")

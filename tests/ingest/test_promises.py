@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from splade_os import DocumentEncoder, ingest_documents
 from splade_os.cli import cli
-from splade_os.engines import Engine
+from splade_os.engines import Engine, MatchQuery, SearchRequest
 from splade_os.errors import EngineError, IngestError, InputError, SpladeError
 from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
 from splade_os.ingest.options import IngestOptions
@@ -73,19 +74,24 @@ def test_products_with_the_same_title(
     assert {d["sku"] for d in stored(engine, index).values()} == {row["sku"] for row in rows}
 
 
-@pytest.mark.parametrize("window", [2, 512])
+@pytest.mark.parametrize("window", [2, 7, 512])
 def test_two_records_of_one_id(
     engine: Engine, index: str, encoder: DocumentEncoder, tmp_path: Path, window: int
 ) -> None:
     """Counted where one waits for the other, and where the other is in the index already."""
-    reader = RecordReader()
-    values = [{"id": f"d{n % 10}", "text": "cat", "n": n if n % 10 < 3 else 0} for n in range(30)]
-    records = [
-        reader.check(value, Item(f"t:{i}", value=value), i) for i, value in enumerate(values, 1)
+    draw = random.Random(window)
+    values: list[dict[str, Any]] = [
+        {"id": f"d{draw.randrange(10)}", "text": "cat", "n": draw.randrange(3)} for _ in range(60)
     ]
+    last: dict[str, int] = {}
+    repeated = other = 0
+    for value in values:
+        repeated += value["id"] in last
+        other += last.get(value["id"], value["n"]) != value["n"]
+        last[value["id"]] = value["n"]
     start = time.monotonic()
     report = ingest_documents(
-        records,
+        [RecordReader().check(v, Item(f"t:{i}", value=v), i) for i, v in enumerate(values, 1)],
         engine=engine,
         index=index,
         encoder=encoder,
@@ -93,8 +99,8 @@ def test_two_records_of_one_id(
         options=IngestOptions(window=window),
     )
     assert time.monotonic() - start < 4  # nothing waits for a request that is not full
-    assert (report.created, report.duplicates, report.conflicts) == (10, 20, 6)
-    last = {value["id"]: value["n"] for value in values}
+    assert (report.created, report.duplicates) == (len(last), repeated)
+    assert report.conflicts == other and report.verified
     assert {i: d["n"] for i, d in stored(engine, index).items()} == last
 
 
@@ -106,6 +112,31 @@ def test_other_records_of_an_id_are_told(
         engine_url, tiny / "router", "ingest", "d.jsonl", "--index", index, "--id", "sku"
     )
     assert done.exit_code == 3 and "other content" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    "identifier", ["a\0b", "\0", "a\0", "\u2028", "x'\"y", "\ud800", "🐈", " "]
+)
+def test_odd_ids(
+    engine: Engine, engine_url: str, index: str, encoder: DocumentEncoder, tmp_path: Path,
+    identifier: str,
+) -> None:  # fmt: skip
+    """Indexed and found again, or a dead letter: also where the index is looked into first."""
+    values = [{"id": identifier, "text": "cat"}, {"id": "good", "text": "cat"}]
+    for times in range(2):
+        report = ingest_documents(
+            [RecordReader().check(v, Item("t:1", value=v), i) for i, v in enumerate(values, 1)],
+            engine=engine,
+            index=index,
+            encoder=encoder,
+            dead_letters=tmp_path / "dead.jsonl",
+        )
+        assert report.indexed + report.dead == 2 and report.verified, report.faults
+        assert report.indexed == (1 if "\ud800" in identifier else report.indexed)
+        assert times == 0 or report.created == 0
+    if report.dead == 0:
+        assert set(stored(engine, index)) == {identifier, "good"}
+        assert set(engine.documents(index, [identifier, "no"])) == {identifier}
 
 
 # --- sources that break off
@@ -241,6 +272,24 @@ def test_an_index_that_was_there_stays(
     Path("e.jsonl").write_text("")
     done = command(engine_url, tiny / "router", "ingest", "e.jsonl", "--index", index)
     assert done.exit_code == 0 and engine.count(index) == 3
+
+
+def test_an_empty_index_takes_other_fields_and_another_model(
+    engine: Engine, engine_url: str, index: str, tiny: Path, state: Path
+) -> None:
+    create = ["index", "create", "--index", index, "--text", "titel,meta.name"]
+    assert command(engine_url, tiny / "bert", *create).exit_code == 0
+    before = engine.index_meta(index)
+    Path("d.jsonl").write_text(lines([{"id": 1, "headline": "red cat", "text": "sun"}]))
+    ingest = ["ingest", "d.jsonl", "--index", index, "--text", "headline,meta.title"]
+    done = command(engine_url, tiny / "router", *ingest, "--model", str(tiny / "router"))
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    meta = engine.index_meta(index)
+    assert meta.text_fields == ("headline", "meta.title") and meta.model != before.model
+    found = engine.search(index, SearchRequest(MatchQuery("red"))).hits
+    assert [hit.id for hit in found] == ["1"]  # the new field is one that BM25 finds
+    done = command(engine_url, tiny / "router", *ingest, "--text", "text")  # it holds one now
+    assert isinstance(done.exception, SpladeError) and "encodes the fields" in str(done.exception)
 
 
 # --- --resume=auto
