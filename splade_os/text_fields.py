@@ -29,7 +29,8 @@ def values_at(document: Mapping[str, Any], path: str) -> list[Any]:
 
 
 def texts_at(document: Mapping[str, Any], path: str) -> list[str]:
-    """The texts under a path; numbers and dates as text. Nulls, NaN and empty texts are none.
+    """The texts under a path; numbers and dates as text. Nulls, NaN, infinity and empty texts are
+    none: JSON has no numbers for them.
 
     Raises:
         ValueError: something there is neither; says what.
@@ -41,9 +42,7 @@ def texts_at(document: Mapping[str, Any], path: str) -> list[str]:
         elif value is None:
             continue
         elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-            if math.isnan(value):
-                continue
-            text = str(value)
+            text = "" if _is_no_number(value) else str(value)
         elif isinstance(value, date | time):
             text = value.isoformat()
         elif isinstance(value, Mapping):
@@ -85,12 +84,19 @@ def selected(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
     return chosen
 
 
+def _is_no_number(value: float | Decimal) -> bool:
+    """NaN or infinite. (An integer may be too large for a float.)"""
+    if isinstance(value, Decimal):
+        return not value.is_finite()
+    return isinstance(value, float) and not math.isfinite(value)
+
+
 def _opened(value: Any) -> list[Any]:
     """The elements of an array, of arrays in it as well; else the value alone."""
     if not isinstance(value, list | tuple):
         return [value]
     flat: list[Any] = []
-    todo = [value]  # no recursion: arrays may be nested a thousand deep
+    todo: list[Any] = [value]  # no recursion: arrays may be nested a thousand deep
     while todo:
         inner = todo.pop()
         if isinstance(inner, list | tuple):

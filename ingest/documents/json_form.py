@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _DEEP = 200  # nested deeper, JSON is kept as a text: orjson writes 254 levels, and reads 1,024
 
 
@@ -19,7 +23,7 @@ def to_json(value: Any, *, sort_keys: bool = False) -> bytes:
     """A value as JSON: quickly if it can be, else at any depth and of any type.
 
     Dates are written as ISO 8601, bytes as base64, decimals and what JSON has no form for as
-    text, NaN as null, halves of surrogate pairs as ``\\ud800``.
+    text, NaN and infinity as null, halves of surrogate pairs as ``\\ud800``.
     """
     try:
         option = _OPTIONS | orjson.OPT_SORT_KEYS if sort_keys else _OPTIONS
@@ -45,9 +49,14 @@ def from_json(raw: bytes) -> Any:
         ValueError: it is no JSON.
     """
     try:
-        return orjson.loads(raw)
+        value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         message = str(error)
+    else:
+        if _LONG_NUMBER.search(raw):  # which orjson may have read as a float
+            with suppress(ValueError, RecursionError):
+                value = json.loads(raw)
+        return value
     try:  # halves of surrogate pairs, which orjson refuses
         return json.loads(raw, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -64,6 +73,8 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, Decimal) and not value.is_finite():
+        return None
     try:
         return str(value)
     except Exception:  # whatever somebody's own class raises: its name will have to do

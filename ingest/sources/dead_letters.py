@@ -95,13 +95,12 @@ def dead_letter_index(file: str | Path) -> str | None:
 def dead_letter_fields(file: str | Path) -> tuple[str, ...]:
     """The text fields of the index that the first letter was meant for, by the names under which
     they are stored; the usual ones where it does not say."""
-    reader: RecordReader = DeadLetterReader()
+    plain = DeadLetterReader()
     try:
         with Path(file).open("rb") as handle:
-            reader = reader.reader_of(from_json(handle.readline()))
+            return plain.reader_of(from_json(handle.readline())).stored_text_fields
     except (OSError, ValueError):
-        return reader.stored_text_fields
-    return reader.stored_text_fields
+        return plain.stored_text_fields
 
 
 def open_dead_letters(rest: str, options: SourceOptions) -> LetterSource:

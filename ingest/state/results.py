@@ -178,12 +178,11 @@ class ResultRecorder:
                 f"{record.where} could not be indexed: {reason}.{limit}",
                 hint=f"It stands in {self.dead_letters.file}. To go on after it: --resume.",
             )
-        first = self.progress.positions.mark
+        settled = self.progress.positions.mark
         wanted = self.options.unusable if most is None else None
-        if wanted is not None and first >= wanted and not self.progress.indexed:
-            raise NothingUsableError(
-                f"None of the first {first:,} records can be indexed. {self.progress.reasons.first}"
-            )
+        if wanted is not None and settled >= wanted and not self.progress.indexed:
+            why = self.progress.reasons.first
+            raise NothingUsableError(f"None of the first {settled:,} records can be indexed. {why}")
 
     def _done(self, records: list[Record]) -> None:
         """These are in the index, and so is nothing of those that they superseded."""

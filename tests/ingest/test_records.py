@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from splade_os.ingest.documents.json_form import from_json, to_json
@@ -191,6 +191,9 @@ def letters_of(folder: Path, found: list[Record | Rejected]) -> list[Record | Re
     return list(read_source(find_source(f"dead:{file}"), DeadLetterReader(("x",))))
 
 
+@example(value={}, text=-(2**63) - 1)  # orjson reads it back as a float
+@example(value={"n": 2**70}, text="cat")
+@example(value={}, text=[2**2000, math.inf, Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity")])
 @given(value=st.dictionaries(st.text(), ANYTHING, max_size=4), text=ANYTHING)
 def test_dead_letters_of_anything(
     tmp_path_factory: pytest.TempPathFactory, value: dict[str, Any], text: Any
