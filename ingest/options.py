@@ -20,6 +20,8 @@ class IngestOptions:
         window: documents that are read, looked up and tokenised together.
         on_error: ``continue`` after a document that cannot be indexed, or ``abort``.
         max_errors: dead letters after which the ingest stops.
+        unusable: the ingest stops where none of so many records at the beginning can be indexed;
+            ``None`` = never, nor where ``max_errors`` is given.
         skip_unchanged: look up what the index holds, and leave out what is the same.
         load_settings: ``on`` = no refresh and no replicas while loading; ``auto`` = where the
             index is empty at the beginning; ``off``.
@@ -35,6 +37,7 @@ class IngestOptions:
     window: int = 512
     on_error: Literal["continue", "abort"] = "continue"
     max_errors: int | None = None
+    unusable: int | None = 100
     skip_unchanged: bool = False
     load_settings: Literal["auto", "on", "off"] = "auto"
     count_terms: bool = True

@@ -3,6 +3,7 @@ thread of its own; bounded queues between them carry back-pressure up to the rea
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -18,10 +19,12 @@ from splade_os.engines import Engine, IndexMeta
 from splade_os.errors import SpladeError
 from splade_os.ingest.documents.records import DEFAULT_TEXT_FIELDS, Record, Rejected
 from splade_os.ingest.documents.stamps import Stamper
+from splade_os.ingest.index.leftovers import leave_nothing, note_new_index, remove_empty_index
 from splade_os.ingest.index.load_settings import loading
 from splade_os.ingest.index.sync import delete_absent
 from splade_os.ingest.index.target import ensure_index
-from splade_os.ingest.index.verify import check_sample
+from splade_os.ingest.index.verify import check_meta, check_sample
+from splade_os.ingest.log import log, log_report
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.report import IngestReport
 from splade_os.ingest.runner import PipelineRunner
@@ -79,7 +82,8 @@ def ingest_documents(
     Raises:
         ModelMismatchError, IndexFormatError: the index is not for this encoder.
         IngestError: it was stopped (too many errors, no answer from the cluster, no writing
-            possible); what was acknowledged is in the checkpoint.
+            possible); what was acknowledged is in the checkpoint. A run that indexed nothing
+            leaves nothing: no checkpoint, no index.
         EngineError: the engine failed as a whole.
         InputError: the source broke off; what came before is indexed.
     """
@@ -89,9 +93,20 @@ def ingest_documents(
     if checkpoint is None:
         checkpoint = Checkpoint()
         checkpoint.begin(None, index, Path(dead_letters))
+    runner: PipelineRunner | None = None
     try:
         with _interruptible(cancellation), DeadLetters(dead_letters, checkpoint.index) as letters:
             engine.info()  # a wrong URL is told at once, not after all retries
+            note_new_index(engine, index, checkpoint)
+            log(
+                logging.INFO,
+                "start",
+                f"Ingesting into {index} at {engine.url}, encoding with {encoder.identity.name}.",
+                index=index,
+                url=engine.url,
+                model=encoder.identity.name,
+                resumed=checkpoint.resumed,
+            )
             meta = ensure_index(engine, index, encoder.identity, fields, field_type)
             runner = _assemble(
                 engine,
@@ -120,13 +135,25 @@ def ingest_documents(
             report = _verified(engine, index, checkpoint, runner, meta, interrupted)
         if cancellation.source_error is not None:
             raise cancellation.source_error
+        if not runner.results.progress.indexed and (whole or interrupted):
+            report = replace(report, removed=remove_empty_index(engine, index, checkpoint))
+            checkpoint.finish()
+            log_report("end", report)
+            return report
         if whole and check is not None:
             report = replace(report, lost_canaries=tuple(check()))
         if whole and not report.lost_canaries:
             checkpoint.finish()
+        log_report("end", report)
         return report
-    except AbortedError:
-        raise cancellation.error or KeyboardInterrupt from None
+    except BaseException as error:
+        if isinstance(error, AbortedError):
+            error = cancellation.error or KeyboardInterrupt()
+        reason = error.message if isinstance(error, SpladeError) else repr(error)
+        log(logging.ERROR, "failed", reason, index=index)
+        if runner is None or runner.indexed_nothing:
+            leave_nothing(engine, index, checkpoint, Path(dead_letters), error)
+        raise error from error.__cause__
     finally:
         checkpoint.close()
 
@@ -196,7 +223,10 @@ def _verified(
     call = runner.context.retry_policy.call
     return replace(
         report,
-        faults=tuple(call(lambda: check_sample(engine, index, sample, checkpoint.run, meta))),
+        faults=(
+            *call(lambda: check_meta(engine, index, meta)),
+            *call(lambda: check_sample(engine, index, sample, checkpoint.run, meta)),
+        ),
         checked=len(sample),
         count_after=call(lambda: engine.count(index)),
         interrupted=interrupted,

@@ -18,6 +18,8 @@ class IngestReport:
         unchanged: documents that the index held already, left alone.
         duplicates: records (among ``updated``) whose id this run had written before; the last
             of them is kept.
+        conflicts: those of them that are another document than the record of this id before
+            them.
         deleted: documents removed because the source has them no more.
         dead: records in the dead letters.
         empty: documents indexed without any term (only BM25 finds them).
@@ -33,6 +35,12 @@ class IngestReport:
         faults: what was wrong with them.
         lost_canaries: queries of the user's that do not find what they must, and why.
         dead_letters: file, if there is one.
+        reasons: reason → dead letters for it; of reasons that differ in numbers and ids, the
+            first one.
+        first_dead: where the first dead letter stood, and why.
+        hashed: records read in this run that have no id: theirs is a hash of the record.
+        text_fields: text field → records read in this run that held text in it.
+        removed: nothing was indexed, so the index, which was made by this ingest, was deleted.
     """
 
     index: str
@@ -42,6 +50,7 @@ class IngestReport:
     updated: int = 0
     unchanged: int = 0
     duplicates: int = 0
+    conflicts: int = 0
     deleted: int = 0
     dead: int = 0
     empty: int = 0
@@ -58,6 +67,11 @@ class IngestReport:
     faults: tuple[str, ...] = ()
     lost_canaries: tuple[str, ...] = ()
     dead_letters: Path | None = None
+    reasons: dict[str, int] = field(default_factory=dict)
+    first_dead: str | None = None
+    hashed: int = 0
+    text_fields: dict[str, int] = field(default_factory=dict)
+    removed: bool = False
 
     @property
     def indexed(self) -> int:
@@ -83,7 +97,7 @@ class IngestReport:
 
 
 COUNTERS = (
-    "read", "encoded", "created", "updated", "unchanged", "duplicates", "deleted", "dead",
-    "empty", "retries", "tokens", "bytes",
+    "read", "encoded", "created", "updated", "unchanged", "duplicates", "conflicts", "deleted",
+    "dead", "empty", "retries", "tokens", "bytes",
 )  # fmt: skip
 """Fields of a report that add up over the runs of a resumed ingest."""

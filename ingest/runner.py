@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from splade_os.ingest.documents.records import Record, Rejected
+from splade_os.ingest.log import Notes, log_report
 from splade_os.ingest.report import IngestReport
 from splade_os.ingest.runtime.cancellation import AbortedError
 from splade_os.ingest.runtime.queues import BoundedQueue
@@ -21,6 +22,7 @@ from splade_os.ingest.stages.tokenize import TokenizeStage
 from splade_os.ingest.state.results import ResultRecorder
 
 _TICK = 0.2  # seconds between two reports of progress
+_LOG_EVERY = 10.0  # seconds between two of them in the log
 
 
 class PipelineRunner:
@@ -39,7 +41,8 @@ class PipelineRunner:
         on_progress: Callable[[IngestReport], None] | None = None,
     ) -> None:
         self.context, self.results, self._on_progress = context, results, on_progress
-        self.start = time.monotonic()
+        self.start = self._logged = time.monotonic()
+        self._notes = Notes()
         self._read = ReadStage(context, results.progress.positions)
         self.tokenize = TokenizeStage(context)
         self._encode = EncodeStage(context)
@@ -80,17 +83,33 @@ class PipelineRunner:
                     running -= 1
                 elif event is not None:
                     self.results.record(event)
-                if self._on_progress and time.monotonic() - reported > _TICK:
+                if time.monotonic() - reported > _TICK:
                     reported = time.monotonic()
-                    self._on_progress(self.report())
+                    self._tell(self.report())
         except AbortedError:
             pass
         except BaseException as error:
             cancellation.abort(error)
         finally:
             self._save()
+        report = self.report()
+        self._notes.look(report, ended=True)
         if self._on_progress:
-            self._on_progress(self.report())
+            self._on_progress(report)
+
+    def _tell(self, report: IngestReport) -> None:
+        self._notes.look(report)
+        if time.monotonic() - self._logged > _LOG_EVERY:
+            self._logged = time.monotonic()
+            log_report("progress", report)
+        if self._on_progress:
+            self._on_progress(report)
+
+    @property
+    def indexed_nothing(self) -> bool:
+        """Whether it is known that the index holds no record of this ingest."""
+        unanswered = self._send.begun > self.results.requests
+        return not (self.results.progress.indexed or unanswered)
 
     def _stage(self, work: Callable[[], None]) -> None:
         work()
@@ -109,6 +128,7 @@ class PipelineRunner:
         counters["read"] = self._known + self._read.read
         counters["encoded"] = self._known + self._encode.encoded
         counters["tokens"] = self._encode.tokens
+        reasons = results.progress.reasons
         file = results.dead_letters.file
         return IngestReport(
             index=context.index,
@@ -122,5 +142,9 @@ class PipelineRunner:
             },
             requests=context.limiter.under_way,
             dead_letters=file if counters["dead"] else None,
+            reasons=reasons.counts(),
+            first_dead=reasons.first,
+            hashed=self._read.hashed,
+            text_fields=self._read.fields(),
             **counters,
         )

@@ -48,9 +48,7 @@ def cache_dir() -> Path:
     ``SPLADE_OS_CACHE`` overrides the user's cache folder. Created if missing.
     """
     override = os.environ.get("SPLADE_OS_CACHE")
-    path = Path(override) if override else Path(platformdirs.user_cache_dir("splade-os"))
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    return _made(override or platformdirs.user_cache_dir("splade-os"), "SPLADE_OS_CACHE")
 
 
 def state_dir() -> Path:
@@ -60,8 +58,24 @@ def state_dir() -> Path:
     ``SPLADE_OS_STATE`` overrides the user's state folder. Created if missing.
     """
     override = os.environ.get("SPLADE_OS_STATE")
-    path = Path(override) if override else Path(platformdirs.user_state_dir("splade-os"))
-    path.mkdir(parents=True, exist_ok=True)
+    return _made(override or platformdirs.user_state_dir("splade-os"), "SPLADE_OS_STATE")
+
+
+def _made(name: str, variable: str) -> Path:
+    """A folder, made if it is missing.
+
+    Raises:
+        SettingsError: it cannot be made.
+    """
+    path = Path(name)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(
+            f"The folder {path} cannot be made: {reason}.",
+            hint=f"Name one that may be written to: {variable}=FOLDER",
+        ) from None
     return path
 
 

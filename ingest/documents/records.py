@@ -9,12 +9,15 @@ from typing import Any
 
 import orjson
 
+from splade_os.ingest.documents.json_form import to_json
+from splade_os.text_fields import stored_text as stored_text  # where documents are read again
+from splade_os.text_fields import texts_at, values_at
+
 DEFAULT_TEXT_FIELDS = ("title", "text")
 VECTOR_KEY = "vector"
 """Field of pre-encoded documents, as Anserini's JsonVectorCollection has it."""
 _MAX_ID_BYTES = 512  # limit of OpenSearch and Elasticsearch
 _ID_FIELDS = ("_id", "id")
-_MAX_RAW = 1_000_000  # characters of something damaged that its dead letter keeps
 
 
 @dataclass(slots=True)
@@ -46,6 +49,8 @@ class Record:
         source: the document as it is stored.
         vector: token → weight of a document that was encoded before, else ``None``.
         item, reader: what it was made from and how, for a dead letter.
+        present: bit i is set where the i-th text field held text; ``None`` = not known.
+        hashed: it has no id of its own: the id is a hash of it.
     """
 
     position: int
@@ -56,24 +61,50 @@ class Record:
     vector: Mapping[str, float] | None = None
     item: Item | None = None
     reader: RecordReader | None = None
+    present: int | None = None
+    hashed: bool = False
 
     def original(self) -> Any:
         """What stood in the source; made from the record where nothing did."""
         if self.item is None:
-            return {"_id": self.id, **self.source}
+            vector = {} if self.vector is None else {VECTOR_KEY: self.vector}
+            return {"_id": self.id, **self.source, **vector}
         return self.item.decode(self.item.raw) if self.item.decode else self.item.value
+
+    def same_content(self, other: Record) -> bool:
+        """Whether the other one would be stored, and found, as this one is."""
+        if self.item and other.item and self.item.raw and self.item.raw == other.item.raw:
+            return True
+        mine, theirs = ((x.text, x.source, x.vector) for x in (self, other))
+        return to_json(mine, sort_keys=True) == to_json(theirs, sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Something in a source that is no document: ``raw`` is what stood there."""
+    """Something in a source that is no document: ``item`` is what stood there."""
 
     position: int
     where: str
     reason: str
-    raw: str
+    item: Item
     id: str | None = None
     reader: RecordReader | None = None
+
+    def original(self) -> Any:
+        """The document; where there is none, what stood there as text. Bytes that are no UTF-8
+        stand in it as halves of surrogate pairs (PEP 383), so that none is lost."""
+        item = self.item
+        try:
+            value = item.decode(item.raw) if item.decode else item.value
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            return value
+        if isinstance(item.value, str):
+            return item.value
+        if item.raw or value is None:
+            return item.raw.decode("utf-8", "surrogateescape").rstrip("\r\n")
+        return to_json(value).decode()
 
 
 @dataclass(frozen=True)
@@ -81,9 +112,11 @@ class RecordReader:
     """Makes records from the items of a source.
 
     Attributes:
-        text_fields: fields to encode, in order; missing and null ones are skipped.
-        id_field: field of the id; default ``_id``, else ``id``, else a hash of the text.
-        join: what stands between two text fields.
+        text_fields: fields to encode, in order, or paths to them (``meta.title``). Numbers and
+            dates are taken as text, of arrays every element; missing and null ones are skipped.
+        id_field: field of the id, or path to it; default ``_id``, else ``id``, else a hash of
+            the whole record.
+        join: what stands between two texts.
         keep: fields to store; default all.
         drop: fields not to store.
         rename: new name of a stored field.
@@ -101,57 +134,90 @@ class RecordReader:
     @property
     def stored_text_fields(self) -> tuple[str, ...]:
         """The text fields by the names under which they are stored."""
-        return tuple(self.rename.get(name, name) for name in self.text_fields)
+
+        def stored(name: str) -> str:
+            if name in self.rename:
+                return self.rename[name]
+            first, dot, rest = name.partition(".")
+            return self.rename.get(first, first) + dot + rest
+
+        return tuple(stored(name) for name in self.text_fields)
 
     def read(self, item: Item, position: int) -> Record | Rejected:
         """Check one item of a source."""
         try:
             value = item.decode(item.raw) if item.decode else item.value
         except (ValueError, RecursionError) as error:
-            return Rejected(position, item.where, str(error), text_of(item), None, self)
+            return Rejected(position, item.where, str(error), item, None, self)
         return self.check(value, item, position)
 
     def check(self, value: Any, item: Item, position: int) -> Record | Rejected:
         """Check the value of an item."""
-
-        def reject(reason: str, identifier: str | None = None) -> Rejected:
-            return Rejected(position, item.where, reason, text_of(item), identifier, self)
-
         if not isinstance(value, dict):
-            return reject(f"not a JSON object but {type(value).__name__}")
-        parts = []
-        for name in self.text_fields:
-            part = value.get(name)
-            if part is not None and not isinstance(part, str):
-                return reject(f"field {name!r} is {type(part).__name__}, not text")
-            if part:
-                parts.append(part)
-        vector = None
-        if self.vectors:
-            vector = value.get(VECTOR_KEY)
-            if not isinstance(vector, dict):
-                return reject(f"no object of token and weight in the field {VECTOR_KEY!r}")
-        elif not any(name in value for name in self.text_fields):
-            return reject(f"none of the text fields {', '.join(self.text_fields)} is there")
-        text = self.join.join(parts)
-        if self.id_field is not None and value.get(self.id_field) is None:
-            return reject(f"the id field {self.id_field!r} is missing")
-        names = (self.id_field,) if self.id_field is not None else _ID_FIELDS
-        found = next((value[name] for name in names if value.get(name) is not None), None)
-        if found is None:
-            if vector is not None and not text:
-                return reject("a vector without text needs an id")
-            found = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+            reason = f"not a JSON object but {type(value).__name__}"
+            return Rejected(position, item.where, reason, item, None, self)
+        identifier: str | None = None
+        try:
+            identifier = self._id_of(value)
+            texts, present = self._texts_of(value)
+            vector = value.get(VECTOR_KEY) if self.vectors else None
+            if self.vectors and not isinstance(vector, dict):
+                raise ValueError(f"no object of token and weight in the field {VECTOR_KEY!r}")
+            source = self._stored(value)
+        except ValueError as error:
+            return Rejected(position, item.where, str(error), item, identifier, self)
+        return Record(
+            position=position,
+            where=item.where,
+            id=hash_of(value) if identifier is None else identifier,
+            text=self.join.join(texts),
+            source=source,
+            vector=vector,
+            item=item,
+            reader=self,
+            present=present,
+            hashed=identifier is None,
+        )
+
+    def _id_of(self, value: dict[str, Any]) -> str | None:
+        """The id that the record has."""
+        found: Any = None
+        if self.id_field is not None:
+            found = value.get(self.id_field)
+            if found is None:
+                several = [x for x in values_at(value, self.id_field) if x is not None]
+                if len(several) > 1:
+                    raise ValueError(f"the id field {self.id_field!r} has {len(several)} values")
+                if not several:
+                    raise ValueError(f"the id field {self.id_field!r} is missing")
+                (found,) = several
+        else:
+            found = next((value[name] for name in _ID_FIELDS if value.get(name) is not None), None)
+            if found is None:
+                return None
         if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
-            return reject(f"the id {found!r} is neither text nor a whole number")
+            raise ValueError(f"the id {_short(found)} is neither text nor a whole number")
         identifier = str(found)
         if len(identifier) > _MAX_ID_BYTES // 4 and (
             len(identifier.encode("utf-8", "surrogatepass")) > _MAX_ID_BYTES
         ):
-            return reject(f"the id is longer than {_MAX_ID_BYTES} bytes")
-        return Record(
-            position, item.where, identifier, text, self._stored(value), vector, item, self
-        )
+            raise ValueError(f"the id is longer than {_MAX_ID_BYTES} bytes")
+        return identifier
+
+    def _texts_of(self, value: dict[str, Any]) -> tuple[list[str], int]:
+        """The texts to encode, and which of the text fields held some."""
+        texts: list[str] = []
+        present = 0
+        for i, name in enumerate(self.text_fields):
+            part = value.get(name)
+            found = ([part] if part else []) if isinstance(part, str) else texts_at(value, name)
+            if found:
+                texts += found
+                present |= 1 << i
+        there = present or self.vectors
+        if not (there or any(n in value or values_at(value, n) for n in self.text_fields)):
+            raise ValueError(f"none of the text fields {', '.join(self.text_fields)} is there")
+        return texts, present
 
     def _stored(self, value: dict[str, Any]) -> Mapping[str, Any]:
         if self.keep is not None:
@@ -159,7 +225,25 @@ class RecordReader:
         # `_id` is the engine's own; inside a document it is refused
         left_out = {"_id", *self.drop, *((VECTOR_KEY,) if self.vectors else ())}
         rename = self.rename
-        return {rename.get(name, name): x for name, x in value.items() if name not in left_out}
+        if not rename:
+            return {name: x for name, x in value.items() if name not in left_out}
+        names = [name for name in value if name not in left_out]
+        stored = {rename.get(name, name): value[name] for name in names}
+        if len(stored) < len(names):
+            new = [rename.get(name, name) for name in names]
+            twice = next(name for name in new if new.count(name) > 1)
+            raise ValueError(
+                f"two fields would be stored as {twice!r} (drop or rename the other one, too)"
+            )
+        return stored
+
+
+def hash_of(value: dict[str, Any]) -> str:
+    """An id for a record that has none: equal for equal records, whatever their order of fields.
+
+    32 characters; two different ones never meet (128 bits).
+    """
+    return hashlib.blake2b(to_json(value, sort_keys=True), digest_size=16).hexdigest()
 
 
 def parse_json(raw: bytes) -> Any:
@@ -174,16 +258,7 @@ def parse_json(raw: bytes) -> Any:
         raise ValueError(f"not valid JSON: {error}") from None
 
 
-def text_of(item: Item) -> str:
-    """What stood there, for people: as text, not endless."""
-    if item.raw or item.value is None:
-        return item.raw.decode("utf-8", "replace").rstrip("\r\n")[:_MAX_RAW]
-    try:
-        return orjson.dumps(item.value, default=str).decode()[:_MAX_RAW]
-    except (TypeError, orjson.JSONEncodeError):
-        return repr(item.value)[:_MAX_RAW]
-
-
-def stored_text(document: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """The text of a document as it is stored."""
-    return " ".join(str(document[name]) for name in fields if document.get(name))
+def _short(value: Any) -> str:
+    """A value for a message, not endless."""
+    text = to_json(value).decode()
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -62,6 +62,8 @@ class Stamper:
         Raises:
             InputError: the record cannot be written as JSON.
         """
+        if not (record.id.isascii() or _is_unicode(record.id)):
+            raise InputError(f"The id {record.id!r} holds half a surrogate pair.")
         if record.vector is not None and record.item is not None and record.item.raw:
             # a pre-encoded line: it is the same document if it is the same line
             line = _short(record.item.raw, self._key)
@@ -88,6 +90,14 @@ def stored_stamp(document: Mapping[str, Any]) -> DocumentStamp | None:
     if not number.isdigit():
         return None
     return DocumentStamp(hashes[:_WIDTH], hashes[_WIDTH:], run, int(number), number != position)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _short(data: bytes, key: bytes) -> str:

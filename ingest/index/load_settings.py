@@ -44,10 +44,7 @@ def loading(engine: Engine, index: str, call: Call = lambda work: work()) -> Ite
     mine = file.is_file()  # of a run that was killed
     if not mine and settings.get("refresh_interval") != _LOADING["refresh_interval"]:
         before = {name: settings.get(name) for name in _LOADING}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".new")
-        unfinished.write_bytes(orjson.dumps({"url": engine.url, "index": index, "was": before}))
-        os.replace(unfinished, file)  # noqa: PTH105
+        _remember(file, {"url": engine.url, "index": index, "was": before})
         mine = True
         call(lambda: engine.update_settings(index, _LOADING))
     try:
@@ -58,6 +55,20 @@ def loading(engine: Engine, index: str, call: Call = lambda work: work()) -> Ite
         raise
     if mine:
         restore_settings(engine, index, call)
+
+
+def _remember(file: Path, what: dict[str, Any]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".new")
+        unfinished.write_bytes(orjson.dumps(what))
+        os.replace(unfinished, file)  # noqa: PTH105
+    except OSError as error:
+        raise IngestError(
+            f"The index's settings cannot be remembered in {file}: {error.strerror}.",
+            hint="Free some space, name another folder with SPLADE_OS_STATE, or leave the settings "
+            "alone: --load-settings off.",
+        ) from error
 
 
 def _restore_once(engine: Engine, index: str, ended: BaseException) -> None:

@@ -13,6 +13,7 @@ from splade_os.errors import (
     ModelMismatchError,
 )
 from splade_os.identity import ModelIdentity, short_hash
+from splade_os.statistics import TermStatistics
 
 
 def new_meta(
@@ -48,7 +49,8 @@ def ensure_index(
     text_fields: Sequence[str],
     field_type: str | None = None,
 ) -> IndexMeta:
-    """Create the index, or check that it was made for the same model and fields.
+    """Create the index, or check that it was made for the same model and fields. One that holds
+    nothing takes others: it is bound to nothing yet.
 
     Raises:
         ModelMismatchError: another model, or other settings of it, encoded the index.
@@ -66,6 +68,12 @@ def ensure_index(
         else:
             return meta
     difference = model.difference(meta.model)
+    if difference or meta.text_fields != tuple(text_fields):
+        change = {"model": model, "text_fields": tuple(text_fields), "splade_os": __version__}
+        if _is_unused(engine, index):
+            engine.update_meta(index, meta.model_copy(update=change))
+            engine.save_statistics(index, TermStatistics.empty(model.vocabulary_size))
+            meta, difference = engine.index_meta(index), None
     if difference:
         raise ModelMismatchError(
             f"The index {index} was encoded with the model {meta.model.name} (content hash "
@@ -87,3 +95,11 @@ def ensure_index(
             hint="Ingest into a new index, or give the same --text.",
         )
     return meta
+
+
+def _is_unused(engine: Engine, index: str) -> bool:
+    """Whether the index is empty, and not being loaded now."""
+    if engine.settings(index).get("refresh_interval") == "-1":
+        return False
+    engine.refresh(index)
+    return not engine.count(index)

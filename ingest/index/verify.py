@@ -18,6 +18,13 @@ _TERMS = 30
 _TOLERANCE = 1e-4  # an engine adds float32
 
 
+def check_meta(engine: Engine, index: str, meta: IndexMeta) -> list[str]:
+    """Whether the index still remembers what the documents were encoded with: another ingest may
+    have taken it for unused before this one had written."""
+    difference = meta.model.difference(engine.index_meta(index).model)
+    return [f"the index was given to another model meanwhile: {difference}"] if difference else []
+
+
 def check_sample(
     engine: Engine, index: str, sample: Sequence[Written], run: str, meta: IndexMeta
 ) -> list[str]:

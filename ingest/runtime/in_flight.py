@@ -32,6 +32,11 @@ class InFlightIds:
         self._waiting = 0
         self._released = threading.Condition()
 
+    @property
+    def held(self) -> bool:
+        """Whether records wait for others of their id."""
+        return bool(self._held)
+
     def admit(self, records: Iterable[Record]) -> list[Admitted]:
         """Those that may go now: held ones whose time has come, and of ``records`` those whose
         id is not under way.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
@@ -16,6 +17,7 @@ from tenacity.nap import sleep_using_event
 
 from splade_os.engines import Engine
 from splade_os.errors import EngineError, EngineUnavailableError, IngestError
+from splade_os.ingest.log import log
 from splade_os.ingest.runtime.cancellation import AbortedError, Cancellation
 
 RETRYABLE = frozenset({429, 502, 503, 504})
@@ -56,6 +58,7 @@ class RetryPolicy:
             wait=wait_random_exponential(multiplier=0.5, max=30),
             stop=stop_after_delay(self._seconds),
             sleep=sleep_using_event(self._cancellation.aborted),
+            before_sleep=self._log,
             retry_error_callback=self._give_up,
         )
         return policy(checked)
@@ -73,6 +76,18 @@ class RetryPolicy:
                 raise
 
         return self.until_done(attempt)
+
+    @staticmethod
+    def _log(state: RetryCallState) -> None:
+        reason = state.outcome.exception() if state.outcome else None
+        log(
+            logging.INFO,
+            "retry",
+            f"Sent again in {state.upcoming_sleep:.1f} s: {reason}",
+            reason=str(reason),
+            attempt=state.attempt_number,
+            wait=state.upcoming_sleep,
+        )
 
     def _give_up(self, state: RetryCallState) -> NoReturn:
         reason = state.outcome.exception() if state.outcome else None

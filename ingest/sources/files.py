@@ -143,11 +143,22 @@ def _reader(file: str, format_: str | None) -> Reader:
 
 def _open(file: str, stack: ExitStack) -> IO[bytes]:
     if file == "-":
-        return sys.stdin.buffer
+        return _standard_input()
     if "://" not in file:
         return stack.enter_context(Path(file).open("rb"))
     opened: IO[bytes] = stack.enter_context(_fsspec().open(file, "rb"))
     return opened
+
+
+def _standard_input() -> IO[bytes]:
+    if sys.stdin is None:  # <&-
+        raise InputError("Standard input is closed.", hint="Feed a file to it, or name one.")
+    try:
+        number = sys.stdin.fileno()
+    except (OSError, ValueError):  # replaced by a stream without a file
+        return sys.stdin.buffer
+    # of its own: Python aborts where a thread still waits in sys.stdin at the end
+    return open(number, "rb", closefd=False)
 
 
 def _size(file: str) -> int | None:

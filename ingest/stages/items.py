@@ -22,6 +22,7 @@ class Draft:
         vector: if it is known already.
         exists: whether the index holds a document of this id.
         replaces: token ids of that one.
+        first: the mark of the first record that this one superseded as it waited.
     """
 
     record: Record
@@ -30,6 +31,7 @@ class Draft:
     vector: Row | None = None
     exists: bool = False
     replaces: Ids | None = None
+    first: DocumentStamp | None = None
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class BulkItem:
         stamp: the mark that the document carries.
         replaces: token ids of the document that it overwrites, where they are known.
         terms: length of its vector.
+        first: the mark of the first record that this one superseded as it waited.
     """
 
     record: Record
@@ -59,6 +62,7 @@ class BulkItem:
     stamp: DocumentStamp
     replaces: Ids | None = None
     terms: int = 0
+    first: DocumentStamp | None = None
 
     def update(self) -> None:
         """Let it overwrite what is there, and say so in its mark."""
@@ -80,13 +84,15 @@ class BulkResult:
     """A request whose documents have all got their answer.
 
     Attributes:
-        duplicates: ids (of items) that this run had written before.
+        duplicates: numbers of the items whose id this run had written before.
+        conflicts: those of them that were another document then.
         retries: requests and documents that were sent again.
     """
 
     items: list[BulkItem]
     outcomes: list[Outcome]
     duplicates: set[int] = field(default_factory=set)
+    conflicts: set[int] = field(default_factory=set)
     retries: int = 0
     seconds: float = 0.0
 

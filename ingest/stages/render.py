@@ -12,6 +12,8 @@ from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.items import BulkItem, BulkRequest, Encoded, Event, Failed
 from splade_os.vectors import Ids
 
+_HELD = 0.02  # seconds without a document, after which records that wait for others are heeded
+
 
 class RenderStage:
     """Writes the lines of every document, once.
@@ -39,7 +41,7 @@ class RenderStage:
         size, since = 0, time.monotonic()
         while True:
             try:
-                found = encoded.get(timeout=0.5)
+                found = encoded.get(timeout=_HELD if self._context.in_flight.held else 0.5)
             except StopIteration:
                 break
             for item in self._items(found, renderer, events) if found is not None else ():
@@ -51,7 +53,10 @@ class RenderStage:
                     since = time.monotonic()
                 waiting.append(item)
                 size += len(item.lines)
-            if waiting and time.monotonic() - since > self._context.options.flush_seconds:
+            # perhaps records wait for others of their id that wait here
+            idle = found is None and self._context.in_flight.held
+            late = time.monotonic() - since > self._context.options.flush_seconds
+            if waiting and (idle or late):
                 out.put(BulkRequest(waiting, size))
                 waiting, size = [], 0
         if waiting:
@@ -73,7 +78,9 @@ class RenderStage:
             tokens = None
             if draft.record.text and draft.ids is not None and self._context.options.count_terms:
                 tokens = self._plain(draft.ids)
-            item = BulkItem(draft.record, lines, tokens, draft.stamp, draft.replaces, count)
+            item = BulkItem(
+                draft.record, lines, tokens, draft.stamp, draft.replaces, count, draft.first
+            )
             if draft.exists:
                 item.update()
             yield item

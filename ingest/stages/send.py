@@ -35,6 +35,9 @@ class SendStage:
     Args:
         context: of the stages.
         tokens: texts → token ids, for the term statistics of what is overwritten.
+
+    Attributes:
+        begun: requests so far.
     """
 
     def __init__(self, context: StageContext, tokens: Tokens) -> None:
@@ -42,10 +45,12 @@ class SendStage:
         self._limiter, self._retry_policy = context.limiter, context.retry_policy
         self._run, self._text_fields = context.stamper.run, context.meta.text_fields
         self._tokens = tokens
+        self.begun = 0
 
     def run(self, requests: BoundedQueue[BulkRequest], events: BoundedQueue[Event]) -> None:
         """Send until no more requests come."""
         for request in requests:
+            self.begun += 1
             events.put(self.send(request.items))
 
     def send(self, items: list[BulkItem]) -> BulkResult:
@@ -159,6 +164,8 @@ class SendStage:
                         outcomes[i] = Outcome(identifier, 200, "updated")
                     continue
                 result.duplicates.add(i)
+                if not mark.same_document(item.first or item.stamp):
+                    result.conflicts.add(i)
                 if mark.position > item.stamp.position:  # a later record of this id is there
                     item.tokens = None
                     outcomes[i] = Outcome(identifier, 200, "updated")

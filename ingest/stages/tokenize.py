@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import repeat
 
 import numpy as np
@@ -51,6 +52,11 @@ class TokenizeStage:
             if each.superseded:
                 events.put(Superseded(each.superseded, each.record.position))
         drafts = self._drafts([each.record for each in admitted], events)
+        firsts = {each.record.position: each.superseded[0] for each in admitted if each.superseded}
+        for draft in drafts if firsts else ():
+            if draft.record.position in firsts:
+                with suppress(InputError):
+                    draft.first = self._context.stamper.of(firsts[draft.record.position])
         if drafts:
             out.put(drafts)
 

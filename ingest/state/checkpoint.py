@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from splade_os.errors import IngestError
 from splade_os.identity import ModelIdentity
 from splade_os.ingest.state.progress import OffsetTracker, Progress
+from splade_os.ingest.state.reasons import Reasons
 from splade_os.settings import state_dir
 from splade_os.statistics import TermStatistics
 
@@ -33,6 +36,7 @@ class Job(BaseModel):
         fingerprint: of the source's content.
         reader: how records are made of it.
         model: what encodes them.
+        sync: what the source lacks is deleted at the end, so the ids are noted from the beginning.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,13 +48,14 @@ class Job(BaseModel):
     fingerprint: str
     reader: dict[str, Any]
     model: ModelIdentity
+    sync: bool = False
 
     def file(self) -> Path:
         """Where its checkpoint lies: one for each cluster, target, source and selection."""
         selection = orjson.dumps(self.selection, option=orjson.OPT_SORT_KEYS).decode()
         key = "\0".join((self.url, self.target, self.source, selection))
         name = blake2b(key.encode(), digest_size=8).hexdigest()
-        return state_dir() / "ledgers" / f"{self.target[:60]}-{name}.sqlite"
+        return state_dir() / "ledgers" / f"{safe_name(self.target)}-{name}.sqlite"
 
     def difference(self, other: Job) -> str | None:
         """What has changed from this one to ``other``, in words."""
@@ -65,7 +70,14 @@ class Job(BaseModel):
             theirs = readers[1].get(name)
             if mine != theirs:
                 return f"{name.replace('_', ' ')} was {mine!r} and is {theirs!r}"
+        if other.sync and not self.sync:
+            return "it was begun without --sync, so it is not known which ids the source has"
         return None
+
+
+def safe_name(name: str) -> str:
+    """Part of a file's name, from a name of the user's: no path, and not too long."""
+    return re.sub(r"[^\w.-]", "_", name)[:40]
 
 
 class Checkpoint:
@@ -79,6 +91,7 @@ class Checkpoint:
         run: name of the run, in the mark of every document that it writes.
         index: that is written to: behind the alias, if the target is one.
         count_before: documents in it before the run.
+        resumed: it was begun by an earlier process.
 
     Raises:
         IngestError: another process has it open, or it is damaged.
@@ -86,9 +99,9 @@ class Checkpoint:
 
     def __init__(self, file: Path | None = None) -> None:
         self.file = file
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(file or ":memory:", timeout=0.5, check_same_thread=False)
             self._db.isolation_level = None  # transactions are ours
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -100,24 +113,29 @@ class Checkpoint:
             self._db.execute("CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value)")
             self._db.execute("CREATE TABLE IF NOT EXISTS seen (id INTEGER PRIMARY KEY)")
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, OSError) as error:
             if "locked" in str(error):
                 raise IngestError(
                     f"Another process is at this ingest: it holds the checkpoint {file}.",
                     hint="Wait for it, or stop it first.",
                 ) from None
-            raise IngestError(f"The checkpoint {file} cannot be opened: {error}") from error
-        except sqlite3.DatabaseError as error:
             raise IngestError(
-                f"The checkpoint {file} is damaged: {error}",
-                hint="Delete it, and ingest with --restart.",
+                f"The checkpoint {file} cannot be opened: {error}",
+                hint="Free some space, or name a folder that may be written to with "
+                "SPLADE_OS_STATE.",
             ) from error
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
         begun = self._get("job")
-        self.job = None if begun is None else Job.model_validate_json(begun)
+        try:
+            self.job = None if begun is None else Job.model_validate_json(begun)
+        except ValidationError as error:
+            raise self._damaged(f"{error.error_count()} wrong values in its job") from error
         self.run = str(self._get("run") or "")
         self.index = str(self._get("index") or "")
         self.count_before = int(self._get("count_before") or 0)
         self.dead_letters = self._get("dead_letters")
+        self.resumed = self.job is not None
 
     @property
     def begun(self) -> bool:
@@ -139,17 +157,25 @@ class Checkpoint:
         self.job, self.index, self.dead_letters = job, index, str(dead_letters)
         self.run = secrets.token_hex(4)
         self.count_before = 0
-        self._db.execute("BEGIN")
-        self._db.execute("DELETE FROM state")
-        self._db.execute("DELETE FROM seen")
-        self._set("format", _FORMAT)
-        self._set("job", None if job is None else job.model_dump_json())
-        self._set("run", self.run)
-        self._set("index", index)
-        self._set("dead_letters", self.dead_letters)
-        self._set("letters", dead_letters.stat().st_size if dead_letters.is_file() else 0)
-        self._set("begun", datetime.now(UTC).isoformat(timespec="seconds"))
-        self._db.execute("COMMIT")
+        self.resumed = False
+        try:
+            size = dead_letters.stat().st_size if dead_letters.is_file() else 0
+        except OSError as error:  # e.g. a name that is too long
+            raise IngestError(
+                f"{dead_letters} cannot be a file of dead letters: {error.strerror}.",
+                hint="Name another file with --dead-letters.",
+            ) from error
+        with self._transaction():
+            self._db.execute("DELETE FROM state")
+            self._db.execute("DELETE FROM seen")
+            self._set("format", _FORMAT)
+            self._set("job", None if job is None else job.model_dump_json())
+            self._set("run", self.run)
+            self._set("index", index)
+            self._set("dead_letters", self.dead_letters)
+            self._set("letters", size)
+            self._set("letters_before", size)
+            self._set("begun", datetime.now(UTC).isoformat(timespec="seconds"))
 
     def check(self, job: Job) -> None:
         """Whether ``job`` may go on here.
@@ -172,8 +198,30 @@ class Checkpoint:
     def set_count_before(self, count: int) -> None:
         """Documents in the index before the run."""
         if self._get("count_before") is None:
-            self._set("count_before", count)
+            with self._transaction():
+                self._set("count_before", count)
             self.count_before = count
+
+    @property
+    def made_index(self) -> bool:
+        """Whether the index was not there when the ingest began."""
+        return bool(self._get("made_index"))
+
+    def set_made_index(self) -> None:
+        """The index was not there."""
+        with self._transaction():
+            self._set("made_index", 1)
+
+    @property
+    def letters_before(self) -> int:
+        """Length of the file of dead letters when the ingest began, bytes."""
+        return int(self._get("letters_before") or 0)
+
+    @property
+    def indexed(self) -> int:
+        """Records that are known to be in the index."""
+        counters = orjson.loads(self._get("counters") or b"{}")
+        return sum(counters.get(name, 0) for name in ("created", "updated", "unchanged"))
 
     @property
     def fresh(self) -> bool:
@@ -192,13 +240,13 @@ class Checkpoint:
         progress.statistics = TermStatistics(documents, tokens, frequencies)
         progress.ticket = int(self._get("ticket"))
         progress.nameless = int(self._get("nameless"))
+        progress.reasons = Reasons.unpacked(self._get("reasons"))
         return progress
 
     def save(self, progress: Progress, seen: Iterable[int] = ()) -> None:
         """All in one transaction; ``seen``: hashes of ids that the source has."""
         statistics = progress.statistics
-        try:
-            self._db.execute("BEGIN")
+        with self._transaction():
             self._set("mark", progress.positions.mark)
             self._set("above", progress.positions.packed())
             self._set("counters", orjson.dumps(progress.counters))
@@ -207,13 +255,8 @@ class Checkpoint:
             self._set("ticket", progress.ticket)
             self._set("letters", progress.letters)
             self._set("nameless", progress.nameless)
+            self._set("reasons", progress.reasons.packed())
             self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((i,) for i in seen))
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise IngestError(
-                f"The checkpoint {self.file} cannot be written: {error}",
-                hint="Free some space; then run the same command with --resume.",
-            ) from error
 
     def has_seen(self, ids: Iterable[int]) -> set[int]:
         """Those of the hashes that were saved as seen."""
@@ -233,8 +276,31 @@ class Checkpoint:
     def close(self) -> None:
         self._db.close()
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise IngestError(
+                f"The checkpoint {self.file} cannot be written: {error}",
+                hint="Free some space; then run the same command with --resume.",
+            ) from error
+
+    def _damaged(self, reason: object) -> IngestError:
+        return IngestError(
+            f"The checkpoint {self.file} is damaged: {reason}",
+            hint=f"Delete it, and begin anew: rm '{self.file}'",
+        )
+
     def _get(self, name: str) -> Any:
-        row = self._db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        try:
+            row = self._db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
         return None if row is None else row[0]
 
     def _set(self, name: str, value: Any) -> None:

@@ -1,18 +1,15 @@
-"""Failed letters: every document that could not be indexed, and why."""
+"""Dead letters: every document that could not be indexed, and why."""
 
 from __future__ import annotations
 
-import json
 import os
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-import orjson
-
 from splade_os.errors import IngestError
+from splade_os.ingest.documents.json_form import embedded, to_json
 from splade_os.ingest.documents.records import Record, Rejected
 
 
@@ -21,8 +18,8 @@ class DeadLetters:
 
     Each has ``position``, ``where``, ``index``, ``id``, ``status`` (of the engine, or null),
     ``reason``, ``reader`` (how it was read) and ``record`` (what stood in the source: the
-    document, or the raw text where it was no JSON object). That is all that
-    `splade-os retry` needs.
+    document, or a text where it was no JSON object, or is nested too deep to stand in one). That
+    is all that `splade-os retry` needs. Whatever a record holds, its dead letter can be written.
 
     Args:
         file: where to.
@@ -44,23 +41,22 @@ class DeadLetters:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._handle is not None:
+        if self._handle is None:
+            return
+        try:
             self._handle.close()
+        except OSError as reason:  # what is still in its buffer
+            if error is None:
+                raise self._failed("letters", reason) from reason
 
     def forget_after(self, length: int) -> None:
         """Cut the file to its first ``length`` bytes: what a killed run wrote after them is
         written again."""
-        if self.file.is_file() and self.file.stat().st_size > length:
-            os.truncate(self.file, length)
+        cut(self.file, length, remove=False)
 
     def reject(self, rejected: Rejected) -> None:
         """Something that was no document."""
-        record: object = rejected.raw
-        with suppress(orjson.JSONDecodeError):
-            value = orjson.loads(rejected.raw)
-            if isinstance(value, dict):
-                record = value
-        self._write(rejected, None, rejected.reason, record)
+        self._write(rejected, None, rejected.reason, rejected.original())
 
     def fail(self, record: Record, reason: str, status: int | None = None) -> None:
         """A document that could not be encoded, or that the engine refused."""
@@ -94,12 +90,8 @@ class DeadLetters:
             "status": status,
             "reason": reason,
             "reader": asdict(item.reader) if item.reader is not None else None,
-            "record": record,
         }
-        try:
-            line = orjson.dumps(letter, default=str, option=orjson.OPT_APPEND_NEWLINE)
-        except (TypeError, orjson.JSONEncodeError):  # half a surrogate pair: only as \\ud800
-            line = json.dumps(letter, default=str, skipkeys=True).encode() + b"\n"
+        line = to_json(letter)[:-1] + b',"record":' + embedded(record) + b"}\n"
         try:
             if self._handle is None:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -114,3 +106,17 @@ class DeadLetters:
             f"The dead {what} cannot be written to {self.file}: {error}",
             hint="Free some space, or name another file with --dead-letters; then --resume.",
         )
+
+
+def cut(file: Path, length: int, *, remove: bool = True) -> None:
+    """Cut a file to its first ``length`` bytes; remove it if that is all.
+
+    Args:
+        remove: else an empty file stays.
+    """
+    if not file.is_file() or file.stat().st_size < length:
+        return
+    if remove and not length:
+        file.unlink()
+    else:
+        os.truncate(file, length)

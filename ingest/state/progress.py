@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splade_os.ingest.report import COUNTERS
+from splade_os.ingest.state.reasons import Reasons
 from splade_os.statistics import TermStatistics
 
 
@@ -56,6 +57,7 @@ class Progress:
         ticket: number of that addition.
         letters: length of the dead letters, bytes.
         nameless: records rejected without an id.
+        reasons: of the dead letters.
     """
 
     statistics: TermStatistics
@@ -64,3 +66,9 @@ class Progress:
     ticket: int = 0
     letters: int = 0
     nameless: int = 0
+    reasons: Reasons = field(default_factory=Reasons)
+
+    @property
+    def indexed(self) -> int:
+        """Records that the index holds."""
+        return sum(self.counters[name] for name in ("created", "updated", "unchanged"))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import pairwise
 
 from splade_os.errors import IngestError
 from splade_os.ingest.documents.records import Record, Rejected
 from splade_os.ingest.documents.stamps import DocumentStamp
+from splade_os.ingest.log import log
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.runtime.in_flight import InFlightIds
 from splade_os.ingest.stages.items import BulkItem, BulkResult, Event, Failed, Superseded, Unchanged
@@ -21,6 +24,21 @@ from splade_os.vectors import Ids
 
 _EVERY = 0.5  # seconds between two saves of the checkpoint
 _SAMPLE = 100
+
+
+class ErrorLimitError(IngestError):
+    """As many records could not be indexed as the user allows; a resumed ingest goes on."""
+
+
+class NothingUsableError(IngestError):
+    """None of the first records of a source can be indexed: most likely it is read wrongly."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            hint="Nothing is left behind. Is it read as it should be (--text, --id, --format)? "
+            "`--dry-run` shows it. Where it is right that these fail: --max-errors N.",
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,7 @@ class ResultRecorder:
 
     Attributes:
         progress: so far, of this run and of those that it goes on with.
+        requests: bulk requests recorded.
         sample: some of the documents written by this process.
     """
 
@@ -47,6 +66,7 @@ class ResultRecorder:
     in_flight: InFlightIds
     options: IngestOptions
     sample: list[Written] = field(default_factory=list)
+    requests: int = 0
     _superseded: dict[int, list[Record]] = field(default_factory=dict)  # by whom
     _seen: list[int] = field(default_factory=list)
     _saved: float = field(default_factory=time.monotonic)
@@ -60,6 +80,7 @@ class ResultRecorder:
         """
         match event:
             case BulkResult():
+                self.requests += 1
                 self._acknowledge(event)
             case Unchanged(records):
                 self._count(unchanged=len(records))
@@ -109,6 +130,7 @@ class ResultRecorder:
             updated=updated,
             empty=empty,
             duplicates=len(event.duplicates),
+            conflicts=len(event.conflicts),
             retries=event.retries,
             bytes=sum(len(item.lines) for item in event.items),
         )
@@ -132,34 +154,43 @@ class ResultRecorder:
 
     def _fail(self, record: Record | Rejected, reason: str, status: int | None) -> None:
         lost = [record]
+        self.progress.reasons.add(record.where, reason, record.id)
         if isinstance(record, Rejected):
             self.dead_letters.reject(record)
             self.progress.nameless += record.id is None
         else:
             # the records that it superseded would have been indexed
             for earlier in self._superseded.pop(record.position, []):
-                self.dead_letters.fail(
-                    earlier, f"superseded by {record.where}, which failed: {reason}"
-                )
+                told = f"superseded by {record.where}, which failed: {reason}"
+                self.progress.reasons.add(earlier.where, told, earlier.id)
+                self.dead_letters.fail(earlier, told)
                 lost.append(earlier)
             self.dead_letters.fail(record, reason, status)
+        if not self.progress.counters["dead"]:
+            first = self.progress.reasons.first
+            log(logging.WARNING, "dead_letter", f"First dead letter: {first}", id=record.id)
         self._count(dead=len(lost))
         self._account(lost)
         dead, most = self.progress.counters["dead"], self.options.max_errors
         if self.options.on_error == "abort" or (most is not None and dead > most):
             limit = "" if self.options.on_error == "abort" else f" {dead:,} are more than {most:,}."
-            raise IngestError(
+            raise ErrorLimitError(
                 f"{record.where} could not be indexed: {reason}.{limit}",
                 hint=f"It stands in {self.dead_letters.file}. To go on after it: --resume.",
             )
+        settled = self.progress.positions.mark
+        wanted = self.options.unusable if most is None else None
+        if wanted is not None and settled >= wanted and not self.progress.indexed:
+            why = self.progress.reasons.first
+            raise NothingUsableError(f"None of the first {settled:,} records can be indexed. {why}")
 
     def _done(self, records: list[Record]) -> None:
         """These are in the index, and so is nothing of those that they superseded."""
         if self._superseded:
-            earlier = [
-                each for record in records for each in self._superseded.pop(record.position, [])
-            ]
-            self._count(updated=len(earlier), duplicates=len(earlier))
+            chains = [[*self._superseded.pop(r.position, []), r] for r in records]
+            earlier = [record for chain in chains for record in chain[:-1]]
+            conflicts = sum(not a.same_content(b) for chain in chains for a, b in pairwise(chain))
+            self._count(updated=len(earlier), duplicates=len(earlier), conflicts=conflicts)
             records = records + earlier
         self._account(records)
 

@@ -19,6 +19,7 @@ from splade_os.cli.ingest_options import (
     split_reading,
     split_running,
 )
+from splade_os.cli.log_format import logging_to_stderr
 from splade_os.cli.options import (
     connection_options,
     field_type_option,
@@ -30,6 +31,7 @@ from splade_os.cli.options import (
     settings_of,
 )
 from splade_os.cli.progress import ingest_progress, summarise
+from splade_os.cli.report_file import LatestReport, report_fields, report_file
 from splade_os.cli.steps import busy
 
 if TYPE_CHECKING:
@@ -47,7 +49,21 @@ DEAD_LETTERS_EXIT = 3
 INTERRUPTED_EXIT = 130
 
 
-@click.command()
+class _Ingest(click.Command):
+    """``--resume`` takes an optional value, and no source that follows it for one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for i, arg in enumerate(args):
+            if arg == "--":
+                break
+            if arg == "--resume=auto":
+                args[i] = "--resume-auto"
+            elif arg == "--resume" and args[i + 1 : i + 2] == ["auto"]:
+                args[i : i + 2] = ["--resume-auto"]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Ingest)
 @click.argument("source")
 @connection_options
 @index_option
@@ -77,7 +93,11 @@ INTERRUPTED_EXIT = 130
 @field_type_option
 @encoding_options
 @running_options
-@click.option("--resume", is_flag=True, help="Go on where this ingest was interrupted.")
+@click.option(
+    "--resume", is_flag=True,
+    help="Go on where this ingest was interrupted. --resume=auto: if that can be, else begin anew.",
+)  # fmt: skip
+@click.option("--resume-auto", is_flag=True, hidden=True)
 @click.option("--restart", is_flag=True, help="Begin anew, whatever was interrupted.")
 @click.option("--dry-run", is_flag=True, help="Encode one batch and tell; touch nothing.")
 @json_option
@@ -89,6 +109,7 @@ def ingest(
     canary_k: int,
     canary_mode: Any,
     resume: bool,
+    resume_auto: bool,
     restart: bool,
     dry_run: bool,
     field_type: str | None,
@@ -102,20 +123,21 @@ def ingest(
     python:stdlib.
 
     Exit codes: 0 all indexed; 1 failed (--resume goes on); 2 wrong use; 3 finished, with dead
-    letters; 130 interrupted (--resume goes on). The first Ctrl-C finishes what is under way and
-    saves; the second stops at once.
+    letters or with other records of one id; 130 interrupted (--resume goes on). The first Ctrl-C
+    finishes what is under way and saves; the second stops at once.
     """
     from splade_os.ingest.index.aliases import abandon, check_alias, new_index_name, swap
     from splade_os.ingest.sources import SourceOptions, find_source
     from splade_os.ingest.state.checkpoint import Checkpoint, Job
     from splade_os.search.canaries import read_canaries
 
-    if resume and restart:
-        raise click.UsageError("Either --resume or --restart.")
+    if resume + resume_auto + restart > 1:
+        raise click.UsageError("Either --resume, --resume=auto or --restart.")
     wanted = read_canaries(canaries)
     reader, selection, form, flags = split_reading(flags)
     running, chosen, flags = split_options(flags)
     options, how, flags = split_running(flags, selection)
+    latest = telling(how)
     settings = settings_of(**flags)
     target = alias or need_index(settings)
     engine = open_engine(settings)
@@ -137,16 +159,22 @@ def ingest(
             fingerprint=found.fingerprint(),
             reader=asdict(reader),
             model=encoder.identity,
+            sync=options.sync,
         )
     checkpoint = Checkpoint(job.file())
     try:
-        if restart or not checkpoint.begun:
+        going_on = checkpoint.begun and not restart
+        if going_on and not (resume or resume_auto):
+            going_on = not _nothing_to_go_on_with(checkpoint, engine)
+        if going_on and resume_auto:
+            going_on = _may_go_on(checkpoint, job, found)
+        if not going_on:
             abandon(engine, checkpoint, alias is not None)
             index = new_index_name(alias) if alias else target
             letters = how["dead_letters"] or dead_letters_file(target)
             checkpoint.begin(job, index, letters.absolute())
         else:
-            _go_on(checkpoint, job, resume, found)
+            _go_on(checkpoint, job, resume or resume_auto, found)
         report = run_ingest(
             found,
             reader,
@@ -155,7 +183,8 @@ def ingest(
             engine,
             checkpoint,
             options,
-            how["metrics_port"],
+            how,
+            latest,
             field_type,
             check=lambda: _lost(wanted, engine, checkpoint, settings.model, canary_k, canary_mode),
         )
@@ -164,6 +193,11 @@ def ingest(
     if alias and report.lost_canaries:
         now = ", ".join(engine.alias_targets(alias)) or "nothing"
         click.echo(f"The alias {alias} still stands for {now}.", err=True)
+    if alias and report.removed:
+        now = ", ".join(engine.alias_targets(alias)) or "nothing"
+        click.echo(f"Nothing was indexed: the alias {alias} still stands for {now}.", err=True)
+        finish(report, as_json, needs_documents=True)
+        return
     if alias and report.verified and not report.interrupted:
         deleted = swap(engine, alias, report.index, keep_old)
         gone = f"; deleted {', '.join(deleted)}" if deleted else ""
@@ -198,11 +232,17 @@ def run_ingest(
     engine: Engine,
     checkpoint: Checkpoint,
     options: IngestOptions,
-    metrics_port: int | None,
+    how: dict[str, Any],
+    latest: LatestReport,
     field_type: str | None = None,
     check: Callable[[], list[str]] | None = None,
 ) -> IngestReport:
-    """Ingest what the checkpoint has begun, with progress on stderr."""
+    """Ingest what the checkpoint has begun, with progress on stderr.
+
+    Args:
+        how: what `split_running` gives beside the options.
+        latest: gets the report so far, and the last one.
+    """
     from splade_os.ingest.metrics import metrics_server
     from splade_os.ingest.pipeline import ingest_documents
     from splade_os.ingest.sources import read_source
@@ -210,11 +250,15 @@ def run_ingest(
     click.echo(f"Ingesting {source.name} into {checkpoint.index} at {engine.url}.", err=True)
     click.echo(f"Encoding with {encoder.identity.name}: {encoder.how}.", err=True)
     with ExitStack() as stack:
-        updates = [stack.enter_context(ingest_progress(source))]
-        if metrics_port is not None:
-            updates.append(stack.enter_context(metrics_server(metrics_port, checkpoint.index)))
+        updates = []
+        if how["log_format"] == "text":  # else progress is logged
+            updates.append(stack.enter_context(ingest_progress(source)))
+        if how["metrics_port"] is not None:
+            server = metrics_server(how["metrics_port"], checkpoint.index)
+            updates.append(stack.enter_context(server))
 
         def update(report: IngestReport) -> None:
+            latest.report = report
             for each in updates:
                 each(report)
 
@@ -253,23 +297,63 @@ def _lost(
         return lost_canaries(client, canaries, k, mode)
 
 
-def finish(report: IngestReport, as_json: bool) -> None:
-    """Say how it ended, and exit with the code for it."""
+def telling(how: dict[str, Any]) -> LatestReport:
+    """From now on: log to stderr, and write the report at the end of the command."""
+    context = click.get_current_context()
+    latest = context.with_resource(report_file(how["report"]))
+    context.with_resource(logging_to_stderr(how["log_format"]))
+    return latest
+
+
+def finish(report: IngestReport, as_json: bool, *, needs_documents: bool = False) -> None:
+    """Say how it ended, and exit with the code for it.
+
+    Args:
+        needs_documents: an ingest that indexed nothing has failed.
+    """
     if as_json:
-        print_json({**asdict(report), "indexed": report.indexed, "verified": report.verified})
+        print_json(report_fields(report))
     summarise(report)
     if report.interrupted:
         sys.exit(INTERRUPTED_EXIT)
     if not report.verified:
         sys.exit(1)
-    if report.dead:
+    if report.dead or report.conflicts:
         sys.exit(DEAD_LETTERS_EXIT)
+    if needs_documents and report.removed:
+        sys.exit(1)
 
 
 def dead_letters_file(index: str) -> Path:
     """A file of its own for every ingest."""
+    from splade_os.ingest.state.checkpoint import safe_name
+
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return Path(f"dead-letters-{index}-{stamp}.jsonl")
+    return Path(f"dead-letters-{safe_name(index)}-{stamp}.jsonl")
+
+
+def _nothing_to_go_on_with(checkpoint: Checkpoint, engine: Engine) -> bool:
+    """Whether what is interrupted has indexed nothing: it can be begun anew without a word."""
+    from splade_os.errors import IndexNotFoundError
+
+    if checkpoint.indexed:
+        return False
+    try:
+        engine.refresh(checkpoint.index)
+        return not engine.count(checkpoint.index)
+    except IndexNotFoundError:
+        return True
+
+
+def _may_go_on(checkpoint: Checkpoint, job: Job, source: Source) -> bool:
+    """Whether --resume=auto goes on; if not, why not is told."""
+    assert checkpoint.job is not None
+    changed = checkpoint.job.difference(job)
+    if not source.repeatable:
+        changed = f"the order of {source.name} may be another one"
+    if changed:
+        click.echo(f"Beginning anew what was {checkpoint.describe()}: {changed}.", err=True)
+    return changed is None
 
 
 def _go_on(checkpoint: Checkpoint, job: Job, resume: bool, source: Source) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,15 +14,26 @@ if TYPE_CHECKING:
     from splade_os.ingest.options import IngestOptions
     from splade_os.ingest.sources import Selection
 
+_MOST = 10**15  # records of a source
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _READING = (
-    click.option("--text", default="title,text", show_default=True, help="Fields to encode."),
     click.option(
-        "--join", default=" ", help="What stands between two of them.  [default: a space]"
+        "--text",
+        default="title,text",
+        show_default=True,
+        help="Fields to encode, or paths to them: meta.title,tags.",
     ),
     click.option(
-        "--id", "id_field", help="Field of the document id.  [default: _id, id, or a hash]"
+        "--join",
+        default=" ",
+        help="What stands between two texts; \\n and \\t are known.  [default: a space]",
+    ),
+    click.option(
+        "--id",
+        "id_field",
+        help="Field of the document id.  [default: _id, id, or a hash of the record]",
     ),
     click.option("--keep", help="Fields to store.  [default: all]"),
     click.option("--drop", help="Fields not to store."),
@@ -30,8 +42,10 @@ _READING = (
     ),
     click.option("--vectors", is_flag=True, help="Documents bring vectors (`encode`, Anserini)."),
     click.option("--format", "form", help="Of a file whose suffix does not tell: jsonl, csv ..."),
-    click.option("--offset", type=click.IntRange(0), default=0, help="Records to leave out."),
-    click.option("--limit", type=click.IntRange(1), help="Records to read at most."),
+    click.option(
+        "--offset", type=click.IntRange(0, _MOST), default=0, help="Records to leave out."
+    ),
+    click.option("--limit", type=click.IntRange(1, _MOST), help="Records to read at most."),
     click.option("--shard", metavar="I/N", help="Every Nth record only, beginning with the Ith."),
 )
 _RUNNING = (
@@ -93,6 +107,19 @@ _RUNNING = (
         help="File for what cannot be indexed.",
     ),
     click.option(
+        "--report",
+        "report",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write the report to this file as JSON, however it ends.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="Talk on stderr; json: an object a line, with the time, instead of the bar.",
+    ),
+    click.option(
         "--metrics-port", type=click.IntRange(0, 65_535), help="Serve Prometheus metrics."
     ),
 )
@@ -127,7 +154,7 @@ def split_reading(
     reader = RecordReader(
         text_fields=fields,
         id_field=flags.pop("id_field"),
-        join=flags.pop("join").encode().decode("unicode_escape"),
+        join=_unescaped(flags.pop("join")),
         keep=None if keep is None else _names(keep),
         drop=_names(flags.pop("drop") or ""),
         rename=rename,
@@ -150,7 +177,9 @@ def split_running(
         raise click.UsageError("--sync needs the whole source: no --limit, --offset or --shard.")
     names = {field.name for field in fields(IngestOptions)}
     options = IngestOptions(**{n: flags.pop(n) for n in list(flags) if n in names})
-    how = {name: flags.pop(name) for name in ("dead_letters", "metrics_port")}
+    how = {
+        name: flags.pop(name) for name in ("dead_letters", "metrics_port", "report", "log_format")
+    }
     return options, how, flags
 
 
@@ -165,10 +194,18 @@ def _pair(text: str) -> tuple[str, str]:
     return old, new
 
 
+def _unescaped(text: str) -> str:
+    """With ``\\n``, ``\\t``, ``\\r`` and ``\\\\`` as the characters that they stand for; any other
+    character, of any language, is itself."""
+    return re.sub(r"\\([ntr\\])", lambda found: _ESCAPES[found[1]], text)
+
+
 def _shard(text: str | None) -> tuple[int, int]:
     if text is None:
         return 1, 1
     shard, _, of = text.partition("/")
-    if not (shard.isdigit() and of.isdigit() and 1 <= int(shard) <= int(of)):
+    # few digits: Python reads no number of more than 4,300
+    digits = all(part.isascii() and part.isdigit() and len(part) < 10 for part in (shard, of))
+    if not (digits and 1 <= int(shard) <= int(of)):
         raise click.UsageError(f"--shard {text}: write I/N, from 1/N to N/N.")
     return int(shard), int(of)

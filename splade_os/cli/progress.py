@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _EVERY = 10.0  # seconds between two lines where there is no terminal
 _FIRST = 2.0
+_REASONS = 5  # kinds of them that are shown
 
 
 @contextmanager
@@ -112,14 +113,30 @@ def summarise(report: IngestReport) -> None:
     )
     if report.empty:
         click.echo(f"{report.empty:,} have no term at all: only BM25 finds them.", err=True)
+    if report.conflicts:
+        click.secho(
+            f"{report.conflicts:,} records have the id of another record with other content: the "
+            "last one of each id is kept. Is the id field the right one (--id)?",
+            fg="yellow",
+            err=True,
+        )
     if report.dead:
+        for reason, count in list(report.reasons.items())[:_REASONS]:
+            click.secho(f"  {count:,} x {reason}", fg="yellow", err=True)
         click.secho(
             f"{report.dead:,} dead letters with their reasons: {report.dead_letters}\n"
             f"When they are mended: splade-os retry {report.dead_letters}",
             fg="yellow",
             err=True,
         )
-    if report.interrupted:
+    if report.removed:
+        click.secho(
+            f"Nothing was indexed: the index {report.index}, which this ingest had made, is "
+            "deleted again.",
+            fg="yellow",
+            err=True,
+        )
+    elif report.interrupted:
         click.secho(
             "Interrupted. What was under way is finished and saved; the same command with "
             "--resume goes on.",

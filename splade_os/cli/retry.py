@@ -33,13 +33,22 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
     was read then. A letter whose record was damaged can be mended in the file first. What fails
     again stands in a new file. Documents that are in the index by now are overwritten.
     """
-    from splade_os.cli.ingest import dead_letters_file, finish, load_encoder, run_ingest
+    from dataclasses import replace
+
+    from splade_os.cli.ingest import dead_letters_file, finish, load_encoder, run_ingest, telling
+    from splade_os.errors import IndexNotFoundError
     from splade_os.ingest.sources import Selection, find_source
-    from splade_os.ingest.sources.dead_letters import DeadLetterReader, dead_letter_index
+    from splade_os.ingest.sources.dead_letters import (
+        DeadLetterReader,
+        dead_letter_fields,
+        dead_letter_index,
+    )
     from splade_os.ingest.state.checkpoint import Checkpoint
 
     running, chosen, flags = split_options(flags)
     options, how, flags = split_running(flags, Selection())
+    latest = telling(how)
+    options = replace(options, unusable=None)  # the first letters may be the worst
     settings = settings_of(**flags)
     index = flags.get("index") or dead_letter_index(letters) or settings.index
     if index is None:
@@ -47,18 +56,29 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
     if options.sync:
         raise click.UsageError("--sync would delete everything else.")
     engine = open_engine(settings)
-    meta = engine.index_meta(index)
+    try:
+        fields = engine.index_meta(index).text_fields
+    except IndexNotFoundError:  # nothing of that ingest could be indexed
+        if settings.model is None:
+            raise click.UsageError(
+                f"There is no index {index}, which would say what encodes; give --model."
+            ) from None
+        fields = dead_letter_fields(letters)
     encoder = load_encoder(engine, index, settings.model, running, chosen)
     checkpoint = Checkpoint()
-    checkpoint.begin(None, index, (how["dead_letters"] or dead_letters_file(index)).absolute())
+    again = (how["dead_letters"] or dead_letters_file(index)).absolute()
+    if again.exists() and again.samefile(letters):
+        raise click.UsageError(f"--dead-letters {again}: what fails again needs another file.")
+    checkpoint.begin(None, index, again)
     report = run_ingest(
         find_source(f"dead:{letters}"),
-        DeadLetterReader(text_fields=meta.text_fields),
+        DeadLetterReader(text_fields=fields),
         Selection(),
         encoder,
         engine,
         checkpoint,
         options,
-        how["metrics_port"],
+        how,
+        latest,
     )
     finish(report, as_json)

@@ -333,6 +333,10 @@ class Engine(Protocol):
     def update_settings(self, index: str, settings: Mapping[str, Any]) -> None:
         """Change settings of an index; ``None`` = back to the default."""
 
+    def update_meta(self, index: str, meta: IndexMeta) -> None:
+        """Let an index that holds no documents remember something else, of the same fields of its
+        own; text fields that it lacks are mapped."""
+
     def indices(self, pattern: str) -> list[str]:
         """Names of the indices that match ``products-*``, sorted."""
 

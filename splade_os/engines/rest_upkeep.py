@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from splade_os.engines.base import IndexMeta
 from splade_os.engines.capabilities import Capabilities
 from splade_os.errors import EngineError, IndexNotFoundError
 
@@ -100,6 +101,17 @@ class RestUpkeep:
         if allowed:
             self._call("PUT", f"/{index}/_settings", {"index": allowed}, index=index)
 
+    def update_meta(self, index: str, meta: IndexMeta) -> None:
+        answer = self._call("GET", f"/{index}/_mapping", index=index)
+        mapping = next(iter(answer.values()))["mappings"]
+        properties = mapping.get("properties", {})
+        text = properties.get("text", {"type": "text"})  # with its analyzer and its copy
+        body = {
+            "_meta": {**mapping.get("_meta", {}), "splade_os": meta.model_dump(mode="json")},
+            "properties": {name: text for name in meta.text_fields if not _maps(properties, name)},
+        }
+        self._call("PUT", f"/{index}/_mapping", body, index=index)
+
     def indices(self, pattern: str) -> list[str]:
         return sorted(self._call("GET", f"/{pattern}/_settings/index.uuid"))
 
@@ -111,3 +123,11 @@ class RestUpkeep:
         ]
         actions.append({"add": {"index": index, "alias": alias}})
         self._call("POST", "/_aliases", {"actions": actions}, index=index)
+
+
+def _maps(properties: Mapping[str, Any], path: str) -> bool:
+    """Whether a mapping has the field at a path."""
+    first, _, rest = path.partition(".")
+    if first not in properties or not rest:
+        return first in properties
+    return _maps(properties[first].get("properties", {}), rest)

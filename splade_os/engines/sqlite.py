@@ -47,6 +47,7 @@ from splade_os.errors import (
     IndexNotFoundError,
 )
 from splade_os.features import MIN_WEIGHT, truncate
+from splade_os.text_fields import selected, stored_text
 from splade_os.vocabulary import FEATURE_NAMING
 
 _SCHEMA = """
@@ -302,11 +303,9 @@ class SQLiteEngine(SQLiteUpkeep):
         ).fetchall()
 
     def _by_ids(self, number: int, query: IdsQuery) -> list[tuple[Any, ...]]:
-        return self._db.execute(
-            "SELECT d.id, 1.0, d.source, '', d.number FROM json_each(:ids) i "
-            "JOIN documents d ON d.in_index = :number AND d.id = i.value",
-            {"ids": orjson.dumps(list(query.ids)).decode(), "number": number},
-        ).fetchall()
+        found = {row[1]: row for row in self._stored(number, query.ids)}
+        rows = [found[identifier] for identifier in query.ids if identifier in found]
+        return [(identifier, 1.0, source, "", n) for n, identifier, source in rows]
 
     def _match(
         self, number: int, request: SearchRequest, conditions: str, values: dict[str, Any]
@@ -351,7 +350,7 @@ def _index(
         "INSERT INTO postings VALUES (?, ?, ?, ?)",
         [(number, feature, document, weight) for feature, weight in postings],
     )
-    text = " ".join(str(source[f]) for f in meta.text_fields if source.get(f))
+    text = stored_text(source, meta.text_fields)
     db.execute(f"INSERT INTO content_{number} (rowid, content) VALUES (?, ?)", (document, text))
     return Outcome(identifier, 200 if existed else 201, "updated" if existed else "created")
 
@@ -395,7 +394,7 @@ def _hit(row: tuple[Any, ...], request: SearchRequest, field: str) -> EngineHit:
     vector = source.pop(field, {})
     source.pop(HASH_FIELD, None)
     if request.source is not None:
-        source = {name: source[name] for name in request.source if name in source}
+        source = selected(source, request.source)
     words = marked.split(_MARK)[1::2] if request.highlight else []
     return EngineHit(
         identifier,

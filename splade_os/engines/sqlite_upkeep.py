@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import orjson
 
+from splade_os.engines.base import IndexMeta
 from splade_os.errors import EngineError
 from splade_os.statistics import TermStatistics
+from splade_os.text_fields import selected
+
+_MOST_VALUES = 500  # of one statement; SQLite's limit is 999 before 3.32
 
 
 class SQLiteUpkeep:
@@ -35,12 +39,21 @@ class SQLiteUpkeep:
     ) -> dict[str, Mapping[str, Any]]:
         number = self._number(index)
         with self._lock, self._translated():
-            rows = self._db.execute(
-                "SELECT id, source FROM documents WHERE in_index = ? "
-                "AND id IN (SELECT value FROM json_each(?))",
-                (number, orjson.dumps(list(ids)).decode()),
-            ).fetchall()
-        return {identifier: _fields(blob, fields) for identifier, blob in rows}
+            return {
+                identifier: _fields(blob, fields)
+                for _, identifier, blob in self._stored(number, ids)
+            }
+
+    def _stored(self, number: int, ids: Sequence[str]) -> Iterator[tuple[int, str, bytes]]:
+        """Number, id and source of those documents that are there."""
+        for start in range(0, len(ids), _MOST_VALUES):
+            some = ids[start : start + _MOST_VALUES]
+            # as values: json_each ends a text at a NUL
+            marks = ",".join("?" * len(some))
+            yield from self._db.execute(
+                f"SELECT number, id, source FROM documents WHERE in_index = ? AND id IN ({marks})",
+                (number, *some),
+            )
 
     def scan(
         self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
@@ -64,6 +77,13 @@ class SQLiteUpkeep:
 
     def update_settings(self, index: str, settings: Mapping[str, Any]) -> None:
         self._number(index)  # a file has nothing to set
+
+    def update_meta(self, index: str, meta: IndexMeta) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE indices SET meta = ? WHERE number = ?", (meta.model_dump_json(), number)
+            )
 
     def indices(self, pattern: str) -> list[str]:
         with self._lock, self._translated():
@@ -133,6 +153,4 @@ def _load_statistics(db: sqlite3.Connection, number: int) -> TermStatistics | No
 
 def _fields(blob: bytes, names: Sequence[str] | None) -> Mapping[str, Any]:
     source: dict[str, Any] = orjson.loads(blob)
-    if names is None:
-        return source
-    return {name: source[name] for name in names if name in source}
+    return source if names is None else selected(source, names)

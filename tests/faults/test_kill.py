@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 
 import pytest
 
@@ -113,4 +113,28 @@ def test_interrupted(
     assert code == 1 and "--resume" in talk_ and "--restart" in talk_
     code, report, talk_ = load.run(engine_url, index, *SMALL, "--resume")
     assert code == 0 and report["created"] == len(load.documents), talk_
+    check_index(engine, index, load)
+
+
+def test_a_pipe_that_pauses_is_interrupted(
+    engine: Engine, engine_url: str, index: str, tiny: Path, tmp_path: Path
+) -> None:
+    """What it gave before is in the index, and SIGTERM does not wait for it."""
+    load = make_load(tiny / "router", tmp_path, 300)
+    command = load.command(engine_url, index)
+    command[4] = "-"
+    process = Popen(command, cwd=tmp_path, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    assert process.stdin is not None
+    process.stdin.write(load.file.read_bytes())
+    process.stdin.flush()
+    wait_for(engine, index, 300, process)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    start = time.monotonic()
+    code = process.wait(timeout=60)
+    assert time.monotonic() - start < 15
+    assert process.stderr is not None and process.stdout is not None
+    talk = process.stderr.read().decode()
+    assert code == 130 and "Fatal" not in talk and "Traceback" not in talk, talk
+    process.stdin.close()
     check_index(engine, index, load)

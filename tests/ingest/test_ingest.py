@@ -87,7 +87,7 @@ def test_damaged_lines(
     bad = {
         2: (b"not json", "not valid JSON"),
         4: (b"[1, 2]", "not a JSON object"),
-        5: (b'{"_id": "x", "text": 7}', "'text' is int"),
+        5: (b'{"_id": "x", "text": true}', "'text' is bool"),
         7: (b'{"_id": "x", "body": "no text field"}', "none of the text fields"),
         8: (b'{"_id": [1], "text": "cat"}', "neither text nor a whole number"),
         10: (b'{"_id": "x", "text": "\xff\xfe"}', "not valid JSON"),
@@ -114,7 +114,7 @@ def test_damaged_lines(
         assert reason in letter["reason"], letter
         assert letter["where"] == f"docs.jsonl:{position}"
         if isinstance(letter["record"], str):
-            assert letter["record"] == raw.decode("utf-8", "replace")
+            assert letter["record"] == raw.decode("utf-8", "surrogateescape")
 
 
 def test_documents_that_the_engine_refuses(
