@@ -31,7 +31,7 @@ class SourceOptions:
     def __post_init__(self) -> None:
         if self.encoding is not None:
             try:
-                b"a".decode(self.encoding)
+                "a".encode(self.encoding).decode(self.encoding)
             except (LookupError, ValueError) as error:
                 raise InputError(
                     f"There is no text encoding {self.encoding!r}: {error}",

@@ -29,8 +29,9 @@ _HIDDEN = (".", "_")  # as Hadoop and Spark have it
 
 @dataclass
 class Found:
-    """Files to be read, and the rest."""
+    """Files to be read, and the rest; ``name``: what they are called, if not by the folder."""
 
+    name: str | None = None
     files: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
@@ -58,7 +59,7 @@ def files_of_folder(folder: Path, any_suffix: bool) -> Found:
     """
     for name in _BEIR_CORPUS:
         if (folder / name).is_file():
-            found = Found([str(folder / name)])
+            found = Found(str(folder / name), [str(folder / name)])
             for other in _children(folder, found):
                 if other.name != name:
                     beir = other.name in _BEIR_OTHERS or _is_harmless(other)

@@ -173,8 +173,7 @@ def open_files(spec: str, options: SourceOptions) -> FileSource:
             shown = "".join(f"\n  {skipped}" for skipped in some[:10])
             more = f"\n  and {len(some) - 10:,} more" if len(some) > 10 else ""
             _log.log(level, "Not read of %s: %d.%s%s", spec, len(some), shown, more)
-    name = found.files[0] if path.is_dir() and len(found.files) == 1 else spec
-    return FileSource(name, found.files, options, found.skipped)
+    return FileSource(found.name or spec, found.files, options, found.skipped)
 
 
 def content_format(file: str, encoding: str | None = None) -> str | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -22,15 +22,18 @@ from uuid import UUID
 
 import numpy as np
 
+from splade_os.ingest.documents.records import Item
+from splade_os.ingest.sources.base import damaged
+
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _INTEGERS = 1 << 63
 
 
 def json_value(value: Any) -> Any:
-    """A value of Python as JSON has it.
+    """A value of Python as JSON has it; one of a type that is not known (a picture) as it is.
 
     Raises:
-        ValueError: JSON has none for it; says why.
+        ValueError: a number is infinite.
     """
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -54,9 +57,17 @@ def json_value(value: Any) -> Any:
         return {key_text(key): json_value(item) for key, item in value.items()}
     if hasattr(value, "_asdict"):  # a named tuple
         return json_value(value._asdict())
-    if isinstance(value, Iterable):
+    if isinstance(value, list | tuple | set | frozenset | np.ndarray):
         return [json_value(item) for item in value]
-    raise ValueError(f"a {type(value).__name__} has no form in JSON")
+    return value
+
+
+def value_item(where: str, value: Any) -> Item:
+    """An item of a record that a library has read; damaged, where JSON does not have it."""
+    try:
+        return Item(where, value=json_value(value))
+    except ValueError as error:
+        return damaged(where, str(error))
 
 
 def number(value: float) -> float | None:
