@@ -62,7 +62,7 @@ def read_csv(stream: io.BufferedReader, name: str, options: TableOptions) -> Ite
         if excel:
             delimiter = delimiter or excel[1]
             sample[-1] = "\n"  # counted, and blank
-        elif delimiter is None and sample and "," not in sample[-1]:
+        elif delimiter is None and sample and sample[-1].strip() and "," not in sample[-1]:
             sample += islice(text, _SAMPLE)
             delimiter = _other_delimiter(sample)
             if delimiter is not None:

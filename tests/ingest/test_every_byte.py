@@ -322,6 +322,12 @@ def test_csv_as_it_comes(tmp_path: Path, content: bytes, caplog: pytest.LogCaptu
         assert [r.text for r in read(file, encoding="cp1252")] == ["a", "café", "b"]
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b" \r\n \n", b"sep=;", b"_id,text", b"_id;text\n"])
+def test_tables_without_rows(tmp_path: Path, content: bytes) -> None:
+    assert read(written(tmp_path, "a.csv", content)) == []
+    assert read(written(tmp_path, "a.tsv", content.replace(b";", b"\t"))) == []
+
+
 def test_delimiters(tmp_path: Path) -> None:
     one_column = written(tmp_path, "one.csv", b"text\na; b\nc\n")
     assert [r.text for r in read(one_column)] == ["a; b", "c"]
