@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 
@@ -11,33 +12,51 @@ from splade_os.errors import InputError
 from splade_os.vectors import Ids, Weights
 
 Row = tuple[Ids, Weights]
+_SHOWN = 40  # characters of a weight that is none
+_HIGHEST = float(np.finfo(np.float32).max)
 
 
 def vector_of(weights: Mapping[str, float], ids: Mapping[str, int]) -> Row:
     """Token → weight as a row; weights of zero are left out.
 
     Raises:
-        InputError: a token that the vocabulary lacks, or a weight that is none.
+        InputError: a token that the vocabulary lacks, or a weight that is no finite number of
+            at least zero (text and booleans are none).
     """
     try:
-        positions = np.array([ids[token] for token in weights], np.int32)
-        values = np.array(list(weights.values()), np.float32)
-    except KeyError as error:
-        raise InputError(
-            f"The vector has a term {error.args[0]!r}, which the model's vocabulary lacks."
-        ) from None
-    except (TypeError, ValueError):
-        bad = next(w for w in weights.values() if not isinstance(w, int | float))
-        raise InputError(f"The vector has a weight {bad!r}, which is no number.") from None
-    if len(values) and not (np.isfinite(values) & (values >= 0)).all():
-        bad = values[~(np.isfinite(values) & (values >= 0))][0]
-        raise InputError(f"The vector has a weight {bad}; it must be finite and not negative.")
-    if not (values > 0).all():
-        positions, values = positions[values > 0], values[values > 0]
-    if len(positions) > 1 and not (positions[1:] > positions[:-1]).all():
-        order = np.argsort(positions, kind="stable")
-        positions, values = positions[order], values[order]
-    return positions, values
+        return vectors_of([weights], ids)[0]
+    except (InputError, KeyError, TypeError, ValueError):
+        _check(weights, ids)
+    positions = np.array([ids[token] for token in weights], np.int32)
+    values = np.array(list(weights.values()), np.float32)
+    positions, values = positions[values > 0], values[values > 0]
+    order = np.argsort(positions, kind="stable")
+    return positions[order], values[order]
+
+
+def _check(weights: Mapping[str, float], ids: Mapping[str, int]) -> None:
+    for token, weight in weights.items():
+        if token not in ids:
+            raise InputError(
+                f"The vector has a term {token!r:.80}, which the model's vocabulary lacks."
+            )
+        if isinstance(weight, bool) or not isinstance(weight, int | float | np.number):
+            raise InputError(
+                f"The vector has for the term {token!r} the weight {_shown(weight)}, which is no "
+                "number."
+            )
+        if not 0 <= weight <= _HIGHEST:  # also of NaN
+            raise InputError(
+                f"The vector has for the term {token!r} the weight {_shown(weight)}; it must be "
+                "finite and not negative."
+            )
+
+
+def _shown(weight: Any) -> str:
+    if isinstance(weight, int) and abs(weight) > 10**_SHOWN:
+        return f"of about {weight.bit_length() * 0.30103:,.0f} digits"
+    text = repr(weight)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def vectors_of(vectors: Sequence[Mapping[str, float]], ids: Mapping[str, int]) -> list[Row]:
@@ -47,11 +66,19 @@ def vectors_of(vectors: Sequence[Mapping[str, float]], ids: Mapping[str, int]) -
         InputError, KeyError, TypeError, ValueError: one of them is not sound, or has a zero.
     """
     edges = np.cumsum([0, *map(len, vectors)])
-    names, numbers = chain.from_iterable(vectors), chain.from_iterable(v.values() for v in vectors)
+    names = chain.from_iterable(vectors)
+    numbers = list(chain.from_iterable(vector.values() for vector in vectors))
     positions = np.fromiter(map(ids.__getitem__, names), np.int32, edges[-1])
-    values = np.fromiter(numbers, np.float32, edges[-1])
-    if not (np.isfinite(values) & (values > 0)).all():
+    found = np.array(numbers)  # finds a type for all: of text and lists it is none of numbers
+    if found.ndim != 1 or (found.dtype.kind not in "fiu" and len(found)):
+        raise InputError("a weight is no number")
+    if not ((found > 0) & (found <= _HIGHEST)).all():
         raise InputError("a weight is not finite and greater than zero")
+    if any(numbers[i] is True for i in np.flatnonzero(found == 1).tolist()):
+        raise InputError("a weight is a boolean")  # among numbers they are taken as 1
+    values = found.astype(np.float32)
+    if not (values > 0).all():
+        raise InputError("a weight is too small")
     ascends = np.ones(len(positions) + 1, bool)
     ascends[1:-1] = positions[1:] > positions[:-1]
     ascends[edges] = True

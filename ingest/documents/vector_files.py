@@ -76,7 +76,10 @@ def write_jsonl(
 def write_npz(
     out: Path, records: Iterable[Record | Rejected], encoder: DocumentEncoder, skip: Skip
 ) -> int:
-    """``indptr, indices, values, width, ids``: the float32 weights as they are.
+    """``indptr, indices, values, width, ids, id_lengths``: the float32 weights as they are.
+
+    NumPy drops NUL characters at the end of a text; with them an id is
+    ``ids[i].ljust(id_lengths[i], "\\0")``.
 
     Returns:
         The number of vectors.
@@ -94,5 +97,6 @@ def write_npz(
             values=batch.values,
             width=batch.width,
             ids=np.array(identifiers, dtype=str),
+            id_lengths=np.array([len(identifier) for identifier in identifiers], np.int32),
         )
     return len(rows)

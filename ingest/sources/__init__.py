@@ -2,13 +2,14 @@
 
 | source | what |
 |---|---|
-| ``docs.jsonl`` (``.ndjson``), ``docs.json`` | JSON objects, one a line or in one array |
-| ``docs.csv``, ``docs.tsv`` | a table with a header; ``.tsv`` of number and text without one |
+| ``docs.jsonl`` (``.ndjson``) | JSON objects, one a line |
+| ``docs.json`` | JSON objects of any layout, also in arrays |
+| ``docs.csv``, ``docs.tsv`` | a table with a header; ``.tsv`` of id and text without one |
 | ``docs.parquet``, ``docs.trec`` | Parquet; TREC's ``<DOC>`` |
-| any of them ``.gz``, ``.zst``, ``.bz2``, ``.xz`` | compressed (not Parquet) |
+| any of them ``.gz``, ``.zst``, ``.bz2``, ``.xz`` | compressed (also known by the first bytes) |
 | a folder, ``'part-*.jsonl'``, ``s3://bucket/docs.jsonl`` | a BEIR collection or all its files; \
 a glob; whatever fsspec opens |
-| ``-`` | standard input (JSON lines, or ``--format``) |
+| ``-``, a pipe | read once; JSON, TREC and Parquet by their content, else ``--format`` |
 | ``hf:org/name[:config]/split`` | a dataset of the Hugging Face hub, streamed |
 | ``irds:msmarco-passage`` | a collection of ir_datasets |
 | ``index:products`` | the documents of another index of the same cluster |
@@ -29,9 +30,19 @@ from itertools import islice
 
 from splade_os.errors import InputError, SpladeError
 from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
-from splade_os.ingest.sources.base import Source, SourceOptions
+from splade_os.ingest.sources.base import Skipped, Source, SourceOptions
 
-__all__ = ["RecordReader", "Selection", "Source", "SourceOptions", "find_source", "read_source"]
+__all__ = [
+    "RecordReader",
+    "Selection",
+    "Skipped",
+    "Source",
+    "SourceOptions",
+    "find_source",
+    "read_source",
+    "require_whole",
+    "skipped_of",
+]
 
 _GROUP = "splade_os.sources"
 _OWN = {
@@ -58,7 +69,7 @@ def find_source(spec: str, options: SourceOptions | None = None) -> Source:
             return opener(rest, options)
     from splade_os.ingest.sources.files import open_files
 
-    return open_files(spec, options.format)
+    return open_files(spec, options)
 
 
 def _opener(prefix: str) -> Callable[[str, SourceOptions], Source] | None:
@@ -77,6 +88,28 @@ def _opener(prefix: str) -> Callable[[str, SourceOptions], Source] | None:
             ) from error
         return plugin
     return None
+
+
+def skipped_of(source: Source) -> tuple[Skipped, ...]:
+    """What stands in a source and is not read: files of unknown format, links to folders, folders
+    without permission."""
+    return tuple(getattr(source, "skipped", ()))
+
+
+def require_whole(source: Source, purpose: str) -> None:
+    """Refuse what needs all documents of a source where some may not have been read.
+
+    Raises:
+        InputError: naming them.
+    """
+    missed = [skipped for skipped in skipped_of(source) if not skipped.harmless]
+    if missed:
+        shown = "".join(f"\n  {skipped}" for skipped in missed[:10])
+        raise InputError(
+            f"{purpose} needs the whole source, but of {source.name} {len(missed):,} are not "
+            f"read:{shown}",
+            hint="Move them away, name the files with a glob, or say their --format.",
+        )
 
 
 @dataclass(frozen=True)
@@ -121,6 +154,10 @@ def read_source(
     Raises:
         InputError: the source breaks off.
     """
+    expect = getattr(source, "expect", None)
+    if expect is not None:
+        ids = (reader.id_field,) if reader.id_field is not None else ("_id", "id")
+        expect(() if reader.vectors else tuple(reader.text_fields), ids)
     items = (selection or Selection()).of_items(source, done)
     for position, item in enumerate(items, done + 1):
         yield reader.read(item, position)

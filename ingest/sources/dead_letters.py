@@ -24,7 +24,7 @@ class LetterSource(FileSource):
     unit: Literal["bytes"] = "bytes"
 
     def __init__(self, file: str) -> None:
-        super().__init__(file, [file], "jsonl")
+        super().__init__(file, [file], SourceOptions(format="jsonl"))
 
 
 class DeadLetterReader(RecordReader):

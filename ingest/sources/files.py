@@ -1,77 +1,102 @@
-"""Files, folders, globs, URLs and standard input, plain or compressed."""
+"""Files, folders, globs, URLs, pipes and standard input, plain or compressed."""
 
 from __future__ import annotations
 
-import bz2
-import glob
-import gzip
 import hashlib
 import io
-import lzma
+import logging
 import sys
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from splade_os.errors import InputError, MissingExtraError
 from splade_os.ingest.documents.records import Item
-from splade_os.ingest.sources.json_files import read_json, read_lines
-from splade_os.ingest.sources.tables import read_csv, read_pairs, read_parquet, read_tsv
-from splade_os.ingest.sources.trec import read_trec
+from splade_os.ingest.sources.base import Skipped, SourceOptions
+from splade_os.ingest.sources.compression import damages, decompress
+from splade_os.ingest.sources.discovery import files_of_folder, files_of_glob, is_stream
+from splade_os.ingest.sources.formats import (
+    FORMATS,
+    check_format,
+    format_of_content,
+    format_of_name,
+    read_format,
+)
+from splade_os.ingest.sources.streams import as_utf8, buffered, head
+from splade_os.ingest.sources.tables import TableOptions
 
-_BEIR_CORPUS = ("corpus.jsonl", "corpus.jsonl.gz")
+_log = logging.getLogger("splade_os.ingest")
+
 _HEAD = 65_536  # bytes of a file that its fingerprint takes in
-
-Reader = Callable[[IO[bytes], str, int], Iterator[Item]]
-_FORMATS: dict[str, Reader] = {
-    "jsonl": read_lines,
-    "ndjson": read_lines,
-    "json": read_json,
-    "csv": read_csv,
-    "tsv": read_tsv,
-    "pairs": read_pairs,
-    "parquet": read_parquet,
-    "trec": read_trec,
-}
-FORMATS = tuple(sorted(_FORMATS))
-_COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+_STREAM_FORMAT = "jsonl"  # of a pipe whose content does not tell
 
 
 class FileSource:
-    """One or more files, read one after the other."""
+    """One or more files, read one after the other.
+
+    Attributes:
+        skipped: what stands in the folder or matches the glob and is not read.
+    """
 
     unit: Literal["bytes"] = "bytes"
 
-    def __init__(self, name: str, files: list[str], format_: str | None) -> None:
-        self.name, self._files = name, files
-        self._readers = [_reader(file, format_) for file in files]
-        self._sizes = [_size(file) for file in files]
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[str],
+        options: SourceOptions | None = None,
+        skipped: Sequence[Skipped] = (),
+    ) -> None:
+        self.name, self._files = name, list(files)
+        self._options = options or SourceOptions()
+        self.skipped = tuple(skipped)
+        self._tables = TableOptions(self._options.delimiter)
+        check_format(self._options.format)
+        self._formats = [self._format(file) for file in self._files]
+        self._sizes = [_size(file) for file in self._files]
         known = [size for size in self._sizes if size is not None]
-        self.total = sum(known) if len(known) == len(files) else None
+        self.total = sum(known) if len(known) == len(self._files) else None
         self.done = 0
         self.repeatable = True  # of standard input: if the same is fed again
 
+    def expect(self, text_fields: tuple[str, ...], id_fields: tuple[str, ...]) -> None:
+        """Say which fields will be looked for: tables without a header are known by that."""
+        self._tables = TableOptions(self._options.delimiter, text_fields, id_fields)
+
     def fingerprint(self) -> str:
+        """Of names, sizes and first bytes, and of how they are read.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        options = self._options
         digest = hashlib.blake2b(digest_size=16)
+        if options.encoding or options.delimiter:
+            digest.update(f"{options.encoding}\0{options.delimiter}\0".encode())
         for file in self._files:
-            digest.update(f"{file}\0{_size(file)}\0".encode())
-            if file != "-":
-                with ExitStack() as stack:
-                    digest.update(_open(file, stack).read(_HEAD))
+            digest.update(f"{file}\0{_size(file)}\0".encode("utf-8", "surrogateescape"))
+            if not is_stream(file):
+                try:
+                    with ExitStack() as stack:
+                        digest.update(_open(file, stack).read(_HEAD))
+                except (OSError, ValueError) as error:
+                    raise _unreadable(file, error) from error
         return digest.hexdigest()
 
     def items(self, skip: int = 0) -> Iterator[Item]:
         before, seen = 0, 0  # bytes of the files before, items of all
-        for file, size, reader in zip(self._files, self._sizes, self._readers, strict=True):
+        for file, size, format_ in zip(self._files, self._sizes, self._formats, strict=True):
+            label = "standard input" if file == "-" else file.rsplit("/", 1)[-1]
             with ExitStack() as stack:
                 try:
                     raw = _open(file, stack)
-                    seekable = raw.seekable()
-                    stream = _decompress(raw, file, stack)
-                    label = "standard input" if file == "-" else file.rsplit("/", 1)[-1]
-                    for item in reader(stream, label, 0):
+                except (OSError, ValueError) as error:
+                    raise _unreadable(file, error) from error
+                seekable = raw.seekable()
+                try:
+                    stream, format_ = self._decoded(raw, file, format_)
+                    for item in read_format(format_, stream, label, self._tables):
                         if seekable and not seen % 64:  # tell() of a file costs as much as a line
                             self.done = before + raw.tell()
                         elif not seekable:
@@ -81,64 +106,93 @@ class FileSource:
                             yield item
                     if size is not None:
                         self.done = before = before + size
-                except _damages() as error:
+                except damages() as error:
                     raise InputError(
                         f"{file} cannot be read to its end: {error}",
                         hint="What came before is indexed. Mend the file, then run with --restart.",
                     ) from error
 
+    def _decoded(
+        self, raw: IO[bytes], file: str, format_: str | None
+    ) -> tuple[io.BufferedReader, str]:
+        """A stream of what the file holds, and its format."""
+        stream = decompress(buffered(raw), file)
+        if format_ == "parquet":
+            return stream, format_
+        start, stream = head(stream)
+        if format_ is None and format_of_content(start) == "parquet":
+            return stream, "parquet"
+        stream = as_utf8(stream, self._options.encoding)
+        if format_ is None:
+            start, stream = head(stream)
+            format_ = format_of_content(start) or _STREAM_FORMAT
+        return stream, format_
 
-def open_files(spec: str, format_: str | None) -> FileSource:
+    def _format(self, file: str) -> str | None:
+        """The format of a file; ``None`` = its content tells when it is read.
+
+        Raises:
+            InputError: nothing tells.
+        """
+        chosen = self._options.format or format_of_name(file)
+        if chosen is not None or is_stream(file):
+            return chosen
+        chosen = content_format(file, self._options.encoding)
+        if chosen is None:
+            raise InputError(
+                f"{file} is none of the formats that can be read: neither its name nor its "
+                "content tells one.",
+                hint=f"Say which it is with --format: {', '.join(FORMATS)}.",
+            )
+        return chosen
+
+
+def open_files(spec: str, options: SourceOptions) -> FileSource:
     """Find the files of a specification.
 
     Raises:
         InputError: there is none, or one is of no format that can be read.
     """
     if spec == "-":
-        return FileSource("standard input", ["-"], format_ or "jsonl")
+        return FileSource("standard input", ["-"], options)
     if "://" in spec:
-        return FileSource(spec, [spec], format_)
-    path = Path(spec).expanduser()
-    if path.is_dir():
-        for name in _BEIR_CORPUS:
-            if (path / name).is_file():
-                return FileSource(str(path / name), [str(path / name)], format_)
-        files = [str(f) for f in sorted(path.rglob("*")) if f.is_file() and _format_of(f.name)]
-        if not files:
-            raise InputError(
-                f"The folder {path} holds no {' or '.join(_BEIR_CORPUS)}, and no other file that "
-                "can be read.",
-                hint=f"Formats: {', '.join(FORMATS)}.",
-            )
-        return FileSource(str(path), files, format_)
-    if path.is_file():
-        return FileSource(str(path), [str(path)], format_)
-    found = glob.glob(str(path), recursive=True)  # noqa: PTH207
-    files = sorted(file for file in found if Path(file).is_file())
-    if not files:
-        raise InputError(f"There is no source {spec}.", hint="Name a file, a folder, a glob or -.")
-    return FileSource(spec, files, format_)
+        return FileSource(spec, [spec], options)
+    try:
+        path = Path(spec).expanduser()
+        if path.is_dir():
+            found = files_of_folder(path, options.format is not None)
+        elif path.is_file() or is_stream(str(path)):
+            return FileSource(str(path), [str(path)], options)
+        else:
+            found = files_of_glob(str(path))
+    except (OSError, ValueError, RuntimeError) as error:  # names that no file can have; ~nobody
+        raise _unreadable(spec, error) from error
+    for level, harmless in ((logging.WARNING, False), (logging.INFO, True)):
+        some = [skipped for skipped in found.skipped if skipped.harmless is harmless]
+        if some:
+            shown = "".join(f"\n  {skipped}" for skipped in some[:10])
+            more = f"\n  and {len(some) - 10:,} more" if len(some) > 10 else ""
+            _log.log(level, "Not read of %s: %d.%s%s", spec, len(some), shown, more)
+    return FileSource(found.name or spec, found.files, options, found.skipped)
 
 
-def _format_of(file: str) -> str | None:
-    """The format that the suffix names, whatever the compression."""
-    parts = file.lower().rsplit("/", 1)[-1].split(".")
-    if len(parts) > 2 and f".{parts[-1]}" in _COMPRESSIONS:
-        parts.pop()
-    return parts[-1] if len(parts) > 1 and parts[-1] in _FORMATS else None
+def content_format(file: str, encoding: str | None = None) -> str | None:
+    """The format that the first bytes of a file tell, whatever its compression and encoding.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    with ExitStack() as stack:
+        try:
+            stream = decompress(buffered(_open(file, stack)), file)
+            start, stream = head(stream)
+            return format_of_content(start) or format_of_content(head(as_utf8(stream, encoding))[0])
+        except damages() as error:
+            raise _unreadable(file, error) from error
 
 
-def _reader(file: str, format_: str | None) -> Reader:
-    if format_ is not None and format_ not in _FORMATS:
-        raise InputError(f"There is no format {format_!r}.", hint=f"One of {', '.join(FORMATS)}.")
-    chosen = format_ or _format_of(file)
-    if chosen is None:
-        raise InputError(
-            f"{file} is none of the formats that can be read: {', '.join(FORMATS)} "
-            f"(also {', '.join(_COMPRESSIONS)}).",
-            hint="Say which it is with --format.",
-        )
-    return _FORMATS[chosen]
+def _unreadable(file: str, error: Exception) -> InputError:
+    return InputError(f"{file} cannot be opened: {error}")
 
 
 def _open(file: str, stack: ExitStack) -> IO[bytes]:
@@ -162,15 +216,15 @@ def _standard_input() -> IO[bytes]:
 
 
 def _size(file: str) -> int | None:
-    if file == "-":
+    if is_stream(file):
         return None
-    if "://" not in file:
-        return Path(file).stat().st_size
     try:
+        if "://" not in file:
+            return Path(file).stat().st_size
         system, path = _fsspec().core.url_to_fs(file)
         size: int | None = system.size(path)
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{file} cannot be opened: {error}") from error
+        raise _unreadable(file, error) from error
     return size
 
 
@@ -180,30 +234,3 @@ def _fsspec() -> Any:
     except ImportError:
         raise MissingExtraError("Reading from a URL", "sources") from None
     return fsspec
-
-
-def _damages() -> tuple[type[Exception], ...]:
-    """What reading and decompressing a damaged file raises."""
-    zstandard = sys.modules.get("zstandard")
-    more = () if zstandard is None else (zstandard.ZstdError,)
-    return (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error, *more)
-
-
-def _decompress(raw: IO[bytes], file: str, stack: ExitStack) -> IO[bytes]:
-    suffix = file[file.rfind(".") :].lower() if "." in file else ""
-    opened: Any = raw
-    if suffix == ".gz":
-        opened = stack.enter_context(gzip.open(raw))  # noqa: SIM115
-    elif suffix == ".bz2":
-        opened = stack.enter_context(bz2.open(raw))  # noqa: SIM115
-    elif suffix == ".xz":
-        opened = stack.enter_context(lzma.open(raw))  # noqa: SIM115
-    elif suffix == ".zst":
-        try:
-            import zstandard
-        except ImportError:
-            raise MissingExtraError("Reading .zst", "sources") from None
-        reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        opened = io.BufferedReader(stack.enter_context(reader))
-    stream: IO[bytes] = opened
-    return stream

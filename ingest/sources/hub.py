@@ -8,6 +8,7 @@ from typing import Any, Literal
 from splade_os.errors import InputError, MissingExtraError
 from splade_os.ingest.documents.records import Item
 from splade_os.ingest.sources.base import SourceOptions
+from splade_os.ingest.sources.values import value_item
 
 
 class HubSource:
@@ -32,9 +33,17 @@ class HubSource:
         try:
             for number, row in enumerate(rows, skip + 1):
                 self.done = number
-                yield Item(f"{self.name}:{number}", value=row)
-        except (OSError, ValueError) as error:
+                yield value_item(f"{self.name}:{number}", row)
+        except _breaks() as error:
             raise InputError(f"{self.name} breaks off after {self.done:,} rows: {error}") from error
+
+
+def _breaks() -> tuple[type[Exception], ...]:
+    """What reading a dataset raises: of the network, of damaged files."""
+    from datasets.exceptions import DatasetsError
+    from pyarrow import ArrowException
+
+    return (OSError, ValueError, RuntimeError, DatasetsError, ArrowException)
 
 
 def open_dataset(spec: str, options: SourceOptions) -> HubSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from splade_os.errors import InputError, MissingExtraError
 from splade_os.ingest.documents.records import Item
 from splade_os.ingest.sources.base import SourceOptions
+from splade_os.ingest.sources.values import value_item
 
 
 class IrdsSource:
@@ -32,8 +34,8 @@ class IrdsSource:
                 value["_id"] = value.pop("doc_id")
                 if "text" not in value and callable(getattr(row, "default_text", None)):
                     value["text"] = row.default_text()
-                yield Item(f"{self.name}:{number}", value=value)
-        except (OSError, RuntimeError) as error:
+                yield value_item(f"{self.name}:{number}", value)
+        except (OSError, RuntimeError, ValueError, EOFError, zlib.error) as error:
             raise InputError(f"{self.name} breaks off after {self.done:,}: {error}") from error
 
 

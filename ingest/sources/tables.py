@@ -1,113 +1,226 @@
-"""CSV, TSV, pairs of id and text, Parquet."""
+"""CSV, TSV, pairs of id and text."""
 
 from __future__ import annotations
 
 import csv
 import io
+import logging
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
-from typing import IO, Any
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 
-from splade_os.errors import MissingExtraError
+from splade_os.errors import InputError
 from splade_os.ingest.documents.records import Item
+from splade_os.ingest.sources.base import damaged
+from splade_os.ingest.sources.streams import utf8
+
+_log = logging.getLogger("splade_os.ingest")
 
 _MAX_FIELD = 100_000_000  # characters; csv's own limit is 131,072
+# two cells of this follow the last line: a quote that is open makes one of them
+_END = "\0end of file\0"
+_SAMPLE = 20  # lines that have to agree on a delimiter
+_OTHER_DELIMITERS = ";\t|"
 
 
-def read_csv(stream: IO[bytes], name: str, first: int) -> Iterator[Item]:
-    """A table with a header, fields quoted as RFC 4180 has it."""
+@dataclass(frozen=True)
+class TableOptions:
+    """How tables are read.
+
+    Attributes:
+        delimiter: between cells; default by the format.
+        text_fields, id_fields: columns that will be looked for, if known: by them a table
+            without a header is told from one that has it.
+    """
+
+    delimiter: str | None = None
+    text_fields: tuple[str, ...] = ()
+    id_fields: tuple[str, ...] = ()
+
+
+def read_csv(stream: io.BufferedReader, name: str, options: TableOptions) -> Iterator[Item]:
+    """A table with a header, fields quoted as RFC 4180 has it.
+
+    Where the header has no comma, and it and the lines after it agree on another delimiter, that
+    is taken, and the log says so; or the one of Excel's ``sep=;`` in the first line.
+
+    Raises:
+        ValueError: it ends within quotes, or has no sound header.
+        InputError: none of its columns is a text field.
+    """
     with _text(stream) as text:
-        yield from _table(text, name, first, delimiter=",")
+        sample: list[str] = []
+        for line in text:
+            sample.append(line)
+            if line.strip():
+                break
+        delimiter = options.delimiter
+        excel = re.fullmatch(r"sep=(.)\s*", sample[-1]) if sample else None
+        if excel:
+            delimiter = delimiter or excel[1]
+            sample[-1] = "\n"  # counted, and blank
+        elif delimiter is None and sample and sample[-1].strip() and "," not in sample[-1]:
+            sample += islice(text, _SAMPLE)
+            delimiter = _other_delimiter(sample)
+            if delimiter is not None:
+                _log.warning(
+                    "%s is read with %r between its cells, as its first lines are. If that is "
+                    "wrong, say --delimiter ','.",
+                    name,
+                    delimiter,
+                )
+        yield from _table(chain(sample, text), name, delimiter or ",", options)
 
 
-def read_tsv(stream: IO[bytes], name: str, first: int) -> Iterator[Item]:
-    """A table with a header; or pairs, if the first line is a number, a tab and a text."""
-    with _text(stream) as text:
-        start = text.readline()
-        cells = start.rstrip("\r\n").split("\t")
-        lines = chain([start] if start else [], text)
-        if len(cells) == 2 and cells[0].isdigit():
-            yield from _pairs(lines, name, first)
-        else:
-            yield from _table(lines, name, first, delimiter="\t")
+def read_tsv(stream: io.BufferedReader, name: str, options: TableOptions) -> Iterator[Item]:
+    """A table with a header; or `read_pairs`, if the first line is two cells and neither is the
+    name of a field that is looked for.
 
-
-def read_pairs(stream: IO[bytes], name: str, first: int) -> Iterator[Item]:
-    """``id <tab> text`` a line, without header or quotes (TREC, MS MARCO)."""
-    with _text(stream) as text:
-        yield from _pairs(text, name, first)
-
-
-def _pairs(lines: Iterable[str], name: str, first: int) -> Iterator[Item]:
-    for number, line in enumerate(lines, first + 1):
+    Raises:
+        ValueError, InputError: as for `read_csv`.
+    """
+    start = b""
+    while line := stream.readline():
+        start += line
         if not line.isspace():
-            yield Item(f"{name}:{number}", line.encode(), decode=_pair)
+            break
+    delimiter = options.delimiter or "\t"
+    cells = line.decode("utf-8", "replace").rstrip("\r\n").split(delimiter)
+    fields = options.text_fields + options.id_fields or ("_id", "id", "title", "text")
+    if len(cells) == 2 and not any(cell.strip().strip('"') in fields for cell in cells):
+        if not cells[0].isdigit():
+            _log.warning(
+                "%s is read as lines of id and text: none of %s stands in its first line.",
+                name,
+                ", ".join(fields),
+            )
+        yield from _pairs(chain(io.BytesIO(start), stream), name, delimiter)
+        return
+    with _text(stream) as text:
+        first = io.StringIO(start.decode("utf-8", "surrogateescape"), newline="")
+        yield from _table(chain(first, text), name, delimiter, options)
 
 
-def _pair(raw: bytes) -> dict[str, str]:
-    identifier, tab, text = raw.decode().rstrip("\r\n").partition("\t")
-    if not tab:
-        raise ValueError("no tab between id and text")
+def read_pairs(stream: io.BufferedReader, name: str, options: TableOptions) -> Iterator[Item]:
+    """``id <tab> text`` a line, without header or quotes (TREC, MS MARCO)."""
+    return _pairs(stream, name, options.delimiter or "\t")
+
+
+def _pairs(lines: Iterable[bytes], name: str, delimiter: str) -> Iterator[Item]:
+    pair = partial(_pair, delimiter)
+    for number, line in enumerate(lines, 1):
+        if not line.isspace():
+            yield Item(f"{name}:{number}", line, decode=pair)
+
+
+def _pair(delimiter: str, raw: bytes) -> dict[str, str]:
+    line = utf8(raw).removesuffix("\n").removesuffix("\r")
+    identifier, found, text = line.partition(delimiter)
+    if not found:
+        what = "tab" if delimiter == "\t" else repr(delimiter)
+        raise ValueError(f"no {what} between id and text")
     return {"_id": identifier, "text": text}
 
 
-def _table(lines: Iterable[str], name: str, first: int, delimiter: str) -> Iterator[Item]:
+def _table(
+    lines: Iterable[str], name: str, delimiter: str, options: TableOptions
+) -> Iterator[Item]:
     csv.field_size_limit(_MAX_FIELD)
-    rows = csv.reader(lines, delimiter=delimiter)
-    header = next(rows, None)
-    if header is None:
-        return
-    if len(set(header)) != len(header):
-        raise ValueError(f"a column stands twice in the header {delimiter.join(header)}")
+    rows = csv.reader(chain(lines, (_END + delimiter + _END,)), delimiter=delimiter)
+    header: list[str] | None = None
     while True:
-        number = rows.line_num + 1
+        line = rows.line_num + 1
         try:
             row = next(rows)
-        except StopIteration:
-            return
         except csv.Error as error:
-            message = str(error)
-            row = None
-        where = f"{name}:{first + number}"
-        if row is None:
-            yield Item(where, decode=_damaged(message))
-        elif len(row) > len(header) or (row and len(row) < len(header)):
-            message = f"{len(row)} cells in a table of {len(header)} columns"
-            yield Item(where, delimiter.join(row).encode(), decode=_damaged(message))
+            if header is None or "field limit" in str(error):
+                raise ValueError(f"line {line}: {error}") from None
+            yield damaged(f"{name}:{line}", str(error))
+            continue
+        if row and row[-1].endswith(_END):
+            if row != [_END, _END]:
+                raise ValueError(
+                    f"the record of line {line} has a quote that is never closed: what follows "
+                    "it cannot be told from its text"
+                )
+            return
+        if header is None:
+            if any(cell.strip() for cell in row):
+                header = _header(row, name, line, delimiter, options)
+        elif len(row) == len(header):
+            message = _no_text(row)
+            if message is None:
+                yield Item(f"{name}:{line}", value=dict(zip(header, row, strict=True)))
+            else:
+                yield damaged(f"{name}:{line}", message, _raw(row, delimiter))
         elif row:
-            yield Item(where, value=dict(zip(header, row, strict=True)))
+            message = f"{len(row)} cells in a table of {len(header)} columns"
+            yield damaged(f"{name}:{line}", message, _raw(row, delimiter))
 
 
-def _damaged(message: str) -> Any:
-    def decode(raw: bytes) -> Any:
-        raise ValueError(message)
+def _header(
+    row: list[str], name: str, line: int, delimiter: str, options: TableOptions
+) -> list[str]:
+    # a column without a name is called as pandas calls it, which writes such a one: its index
+    header = [cell or f"Unnamed: {i}" for i, cell in enumerate(row)]
+    if len(set(header)) != len(header):
+        raise ValueError(f"a column stands twice in the header {delimiter.join(header)}")
+    fields = options.text_fields
+    if fields and not any(f in header or f.partition(".")[0] in header for f in fields):
+        shown = delimiter.join(header)
+        raise InputError(
+            f"{name}:{line}: the table has no column {' or '.join(fields)}: its header is "
+            f"{shown[:200]!r}.",
+            hint="Name the columns of the text with --text. If this is no header, put one before "
+            "it, or say --format pairs for lines of id, tab, text. If the cells are not told "
+            "apart rightly, say --delimiter.",
+        )
+    return header
 
-    return decode
+
+def _no_text(row: list[str]) -> str | None:
+    """What is wrong with the bytes of a row, if anything."""
+    for cell in row:
+        if not cell.isascii():
+            try:
+                cell.encode()
+            except UnicodeEncodeError:
+                try:
+                    utf8(cell.encode("utf-8", "surrogateescape"))
+                except ValueError as error:
+                    return str(error).replace("of the record", "of its cell")
+    return None
 
 
-def read_parquet(stream: IO[bytes], name: str, first: int) -> Iterator[Item]:
-    """The rows of a Parquet file, a batch at a time."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingExtraError("Reading Parquet", "sources") from None
-    number = first
-    try:
-        file = parquet.ParquetFile(stream)
-        for batch in file.iter_batches(batch_size=512):
-            for row in batch.to_pylist():
-                number += 1
-                yield Item(f"{name}:row {number}", value=row)
-    except pyarrow.ArrowException as error:
-        raise ValueError(str(error)) from error
+def _raw(row: list[str], delimiter: str) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator="").writerow(row)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _other_delimiter(sample: list[str]) -> str | None:
+    """The one delimiter by which all lines of a sample have the same number of cells."""
+    found = []
+    for delimiter in _OTHER_DELIMITERS:
+        try:
+            rows = [row for row in csv.reader(sample, delimiter=delimiter) if row]
+        except csv.Error:
+            continue
+        if len(sample) > _SAMPLE:
+            rows = rows[:1] + rows[1:-1]  # the last one may go on
+        names = [cell.strip() for cell in rows[0]]
+        if len(names) > 1 and all(names) and all(len(row) == len(names) for row in rows):
+            found.append(delimiter)
+    return found[0] if len(found) == 1 else None
 
 
 @contextmanager
-def _text(stream: IO[bytes]) -> Iterator[io.TextIOWrapper]:
-    # an undecodable byte becomes a lone surrogate, which the encoder refuses by name
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+def _text(stream: io.BufferedReader) -> Iterator[io.TextIOWrapper]:
+    # an undecodable byte becomes a lone surrogate, which is found in its row
+    text = io.TextIOWrapper(stream, "utf-8", errors="surrogateescape", newline="")
     try:
         yield text
     finally:

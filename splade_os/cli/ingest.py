@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,7 @@ def ingest(
     """Encode the documents of SOURCE and write them into an index.
 
     SOURCE: a file (.jsonl .json .csv .tsv .parquet .trec, also .gz .zst .bz2 .xz), a folder, a
-    'glob*', a URL, - (standard input), hf:org/name[:config]/split, irds:ID, index:NAME,
+    'glob*', a URL, - (standard input), a pipe, hf:org/name[:config]/split, irds:ID, index:NAME,
     python:stdlib.
 
     Exit codes: 0 all indexed; 1 failed (--resume goes on); 2 wrong use; 3 finished, with dead
@@ -127,21 +127,23 @@ def ingest(
     finishes what is under way and saves; the second stops at once.
     """
     from splade_os.ingest.index.aliases import abandon, check_alias, new_index_name, swap
-    from splade_os.ingest.sources import SourceOptions, find_source
+    from splade_os.ingest.sources import find_source, require_whole
     from splade_os.ingest.state.checkpoint import Checkpoint, Job
     from splade_os.search.canaries import read_canaries
 
     if resume + resume_auto + restart > 1:
         raise click.UsageError("Either --resume, --resume=auto or --restart.")
     wanted = read_canaries(canaries)
-    reader, selection, form, flags = split_reading(flags)
+    reader, selection, opening, flags = split_reading(flags)
     running, chosen, flags = split_options(flags)
     options, how, flags = split_running(flags, selection)
     latest = telling(how)
     settings = settings_of(**flags)
     target = alias or need_index(settings)
     engine = open_engine(settings)
-    found = find_source(source, SourceOptions(form, engine))
+    found = find_source(source, replace(opening, engine=engine))
+    if options.sync:
+        require_whole(found, "--sync")
     if alias:
         check_alias(engine, alias)
     if reader.vectors:

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from splade_os.ingest.documents.records import RecordReader
     from splade_os.ingest.options import IngestOptions
-    from splade_os.ingest.sources import Selection
+    from splade_os.ingest.sources import Selection, SourceOptions
 
 _MOST = 10**15  # records of a source
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
@@ -42,6 +42,10 @@ _READING = (
     ),
     click.option("--vectors", is_flag=True, help="Documents bring vectors (`encode`, Anserini)."),
     click.option("--format", "form", help="Of a file whose suffix does not tell: jsonl, csv ..."),
+    click.option("--encoding", help="Of text files: cp1252, utf-16 ...  [default: utf-8]"),
+    click.option(
+        "--delimiter", metavar="CHAR", help="Between the cells of CSV and TSV; '\\t' is a tab."
+    ),
     click.option(
         "--offset", type=click.IntRange(0, _MOST), default=0, help="Records to leave out."
     ),
@@ -141,10 +145,10 @@ def running_options(command: Command) -> Command:
 
 def split_reading(
     flags: dict[str, Any],
-) -> tuple[RecordReader, Selection, str | None, dict[str, Any]]:
-    """Reader, selection and format, and the flags that are none of these."""
+) -> tuple[RecordReader, Selection, SourceOptions, dict[str, Any]]:
+    """Reader, selection and how files are read, and the flags that are none of these."""
     from splade_os.ingest.documents.records import RecordReader
-    from splade_os.ingest.sources import Selection
+    from splade_os.ingest.sources import Selection, SourceOptions
 
     fields = _names(flags.pop("text"))
     if not fields:
@@ -162,7 +166,13 @@ def split_reading(
     )
     shard, of = _shard(flags.pop("shard"))
     selection = Selection(flags.pop("offset"), flags.pop("limit"), shard, of)
-    return reader, selection, flags.pop("form"), flags
+    delimiter = flags.pop("delimiter")
+    opening = SourceOptions(
+        format=flags.pop("form"),
+        encoding=flags.pop("encoding"),
+        delimiter="\t" if delimiter in ("\\t", "tab") else delimiter,
+    )
+    return reader, selection, opening, flags
 
 
 def split_running(
