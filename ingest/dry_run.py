@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from splade_os.encoding import DocumentEncoder
-from splade_os.engines import HASH_FIELD, DocumentRenderer, IndexMeta
+from splade_os.engines import DocumentRenderer, IndexMeta
 from splade_os.errors import EncoderProcessError, EncodingError, InputError, SpladeError
 from splade_os.ingest.documents.given_vectors import vector_of
 from splade_os.ingest.documents.records import Record, Rejected
@@ -81,9 +81,10 @@ def dry_run(
         good, batches = _encode(good, encoder, reasons)
     seconds = time.perf_counter() - start
     batch = SparseBatch.concat(batches, encoder.identity.vocabulary_size)
-    renderer = DocumentRenderer(encoder.vocabulary, meta.field, meta.feature_naming)
-    documents = [(r.id, {**r.source, HASH_FIELD: str(stamper.of(r))}) for r in good]
-    lines = renderer.render_many(documents, batch, operation="create")
+    renderer = DocumentRenderer.for_index(encoder.vocabulary, meta)
+    documents = [(record.id, record.source) for record in good]
+    marks = [str(stamper.of(record)) for record in good]
+    lines = renderer.render_many(documents, batch, operation="create", marks=marks)
     sound = [line for line in lines if isinstance(line, bytes)]
     reasons += [line.message for line in lines if isinstance(line, SpladeError)]
     total = source.total

@@ -92,7 +92,15 @@ def ingest_documents(
     try:
         with _interruptible(cancellation), DeadLetters(dead_letters, checkpoint.index) as letters:
             engine.info()  # a wrong URL is told at once, not after all retries
-            meta = ensure_index(engine, index, encoder.identity, fields, field_type)
+            meta = ensure_index(
+                engine,
+                index,
+                encoder.identity,
+                fields,
+                field_type,
+                options.vector_field,
+                options.content_field,
+            )
             runner = _assemble(
                 engine,
                 index,

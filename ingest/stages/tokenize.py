@@ -7,7 +7,6 @@ from itertools import repeat
 
 import numpy as np
 
-from splade_os.engines import HASH_FIELD
 from splade_os.errors import EncodingError, InputError
 from splade_os.ingest.documents.given_vectors import Row, vector_of, vectors_of
 from splade_os.ingest.documents.records import Record, stored_text
@@ -104,9 +103,10 @@ class TokenizeStage:
 
     def _unknown(self, drafts: list[Draft], events: BoundedQueue[Event]) -> list[Draft]:
         """Mark what exists, and leave out what is the same."""
+        hash_field = self._context.meta.hash_field
         ids = [draft.record.id for draft in drafts]
         fields = [
-            HASH_FIELD,
+            hash_field,
             *(self._context.meta.text_fields if self._context.options.count_terms else ()),
         ]
         stored = self._context.retry_policy.call(
@@ -117,7 +117,7 @@ class TokenizeStage:
         kept, same, old = [], [], []
         for draft in drafts:
             found = stored.get(draft.record.id)
-            mark = None if found is None else stored_stamp(found)
+            mark = None if found is None else stored_stamp(found, hash_field)
             # our own write, of a run that was killed, or of an earlier record of this id: the
             # sender finds out which of the two is right
             if found is None or (mark is not None and mark.run == self._context.stamper.run):
@@ -143,7 +143,7 @@ class TokenizeStage:
                     draft
                     for draft in old
                     if draft.vector is None
-                    and (mark := stored_stamp(stored[draft.record.id])) is not None
+                    and (mark := stored_stamp(stored[draft.record.id], hash_field)) is not None
                     and mark.text == draft.stamp.text
                 ]
             )

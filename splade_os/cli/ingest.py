@@ -126,7 +126,7 @@ def ingest(
         running.update(backend="none", device=None, dtype=None)
     encoder = load_encoder(engine, target, settings.model, running, chosen)
     if dry_run:
-        _dry_run(engine, found, reader, selection, encoder, field_type, as_json)
+        _dry_run(engine, found, reader, selection, encoder, field_type, options, as_json)
         return
     with busy(f"Looking at {found.name}"):
         job = Job(
@@ -296,13 +296,21 @@ def _dry_run(
     selection: Selection,
     encoder: DocumentEncoder,
     field_type: str | None,
+    options: IngestOptions,
     as_json: bool,
 ) -> None:
     from splade_os.ingest.dry_run import dry_run
     from splade_os.ingest.index.target import new_meta
     from splade_os.ingest.sources import read_source
 
-    meta = new_meta(engine, encoder.identity, reader.stored_text_fields, field_type)
+    meta = new_meta(
+        engine,
+        encoder.identity,
+        reader.stored_text_fields,
+        field_type,
+        options.vector_field,
+        options.content_field,
+    )
     records = read_source(source, reader, selection)
     told = dry_run(records, source, encoder, meta)
     if as_json:
