@@ -29,6 +29,9 @@ class DryRun:
         terms: mean number of terms.
         rate: documents encoded a second (one batch, without the engine).
         documents: estimate for the whole source; ``None`` = its size is unknown.
+        empty: documents without any term.
+        cut: documents that are longer than the model takes.
+        lost_share: the part of all tokens that was cut off, 0 to 1.
     """
 
     read: int
@@ -39,6 +42,9 @@ class DryRun:
     terms: float
     rate: float
     documents: int | None
+    empty: int = 0
+    cut: int = 0
+    lost_share: float = 0.0
 
     @property
     def total_bytes(self) -> float | None:
@@ -77,8 +83,12 @@ def dry_run(
             good.append(item)
         except InputError as error:
             reasons.append(f"{item.where}: {error.message}")
+    cut, share = 0, 0.0
     if not batches:
-        good, batches = _encode(good, encoder, reasons)
+        good, batches, lengths = _encode(good, encoder, reasons)
+        lost = sum(missing for _, missing in lengths)
+        cut = sum(missing > 0 for _, missing in lengths)
+        share = lost / max(1, lost + sum(kept for kept, _ in lengths))
     seconds = time.perf_counter() - start
     batch = SparseBatch.concat(batches, encoder.identity.vocabulary_size)
     renderer = DocumentRenderer.for_index(encoder.vocabulary, meta)
@@ -99,19 +109,30 @@ def dry_run(
         terms=float(batch.active_dims().mean()) if len(batch) else 0.0,
         rate=len(good) / seconds if seconds else 0.0,
         documents=max(total, len(items)) if total is not None else None,
+        empty=int((batch.active_dims() == 0).sum()),
+        cut=cut,
+        lost_share=share,
     )
 
 
 def _encode(
     records: list[Record], encoder: DocumentEncoder, reasons: list[str]
-) -> tuple[list[Record], list[SparseBatch]]:
+) -> tuple[list[Record], list[SparseBatch], list[tuple[int, int]]]:
+    """Those that can be encoded, their vectors, and how many tokens of each were kept and lost."""
     try:
-        return records, [encoder.encode([record.text for record in records])]
+        tokens, lost = encoder.tokenize_documents([record.text for record in records])
+        lengths = list(zip(map(len, tokens), lost, strict=True))
+        return records, [encoder.encode_tokens(tokens)], lengths
     except EncoderProcessError:
         raise
     except EncodingError as error:
         if len(records) == 1:
             reasons.append(f"{records[0].where}: {error.message}")
-            return [], []
+            return [], [], []
         found = [_encode([record], encoder, reasons) for record in records]
-        return [r for some, _ in found for r in some], [b for _, some in found for b in some]
+        good, batches, lengths_of = zip(*found, strict=True)
+        return (
+            [record for some in good for record in some],
+            [batch for some in batches for batch in some],
+            [length for some in lengths_of for length in some],
+        )

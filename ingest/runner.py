@@ -108,7 +108,6 @@ class PipelineRunner:
         counters: dict[str, Any] = dict(results.progress.counters)
         counters["read"] = self._known + self._read.read
         counters["encoded"] = self._known + self._encode.encoded
-        counters["tokens"] = self._encode.tokens
         file = results.dead_letters.file
         return IngestReport(
             index=context.index,

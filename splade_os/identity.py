@@ -25,6 +25,8 @@ class EncodingOptions(BaseModel):
         average_length: of the lexical prior, tokens [100].
         fold_idf: multiply document weights by the model's IDF table, so that a query is its bare
             tokens with weight 1 [no].
+        normalize: ``nfkc``: texts and queries in this Unicode normal form (ligatures, full-width
+            letters), or ``none`` [``none``].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +44,7 @@ class EncodingOptions(BaseModel):
     mean_weight: float | None = Field(default=None, ge=0)
     average_length: float | None = Field(default=None, ge=0)
     fold_idf: bool | None = None
+    normalize: Literal["none", "nfkc"] | None = None
 
     def over(self, other: EncodingOptions) -> EncodingOptions:
         """These options, and those of ``other`` where nothing is chosen."""
@@ -80,6 +83,7 @@ class ModelIdentity(BaseModel):
         mean_weight: ``m`` of the lexical prior, measured on fixed sentences; 0 = not measured.
         average_length: of the lexical prior, tokens.
         fold_idf: SHA-256 of the IDF table that is folded into the weights, ``""`` = none.
+        normalize: Unicode normal form of texts and queries, ``none`` or ``nfkc``.
         prompt: text put before every document.
         vocabulary_size: V.
     """
@@ -103,6 +107,7 @@ class ModelIdentity(BaseModel):
     mean_weight: float = 0.0
     average_length: float = 0.0
     fold_idf: str = ""
+    normalize: Literal["none", "nfkc"] = "none"
     prompt: str = ""
     vocabulary_size: int
 

@@ -52,7 +52,8 @@ class Stamper:
 
     def __init__(self, model: ModelIdentity, run: str) -> None:
         self.run = run
-        identity = model.model_dump_json(exclude=set(NO_VECTORS)).encode()
+        unnoted = {"normalize"} if model.normalize == "none" else set()  # as before it was noted
+        identity = model.model_dump_json(exclude={*NO_VECTORS, *unnoted}).encode()
         self._key = blake2b(identity, digest_size=16).digest()
 
     def of(self, record: Record) -> DocumentStamp:

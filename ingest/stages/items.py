@@ -22,6 +22,7 @@ class Draft:
         vector: if it is known already.
         exists: whether the index holds a document of this id.
         replaces: token ids of that one.
+        lost: tokens that were cut off, because the text is longer than the model takes.
     """
 
     record: Record
@@ -30,6 +31,7 @@ class Draft:
     vector: Row | None = None
     exists: bool = False
     replaces: Ids | None = None
+    lost: int = 0
 
 
 @dataclass(slots=True)
@@ -51,6 +53,8 @@ class BulkItem:
         stamp: the mark that the document carries.
         replaces: token ids of the document that it overwrites, where they are known.
         terms: length of its vector.
+        length, lost: tokens that its vector was made of, and tokens that were cut off; 0 where it
+            was not encoded by this run.
     """
 
     record: Record
@@ -59,6 +63,8 @@ class BulkItem:
     stamp: DocumentStamp
     replaces: Ids | None = None
     terms: int = 0
+    length: int = 0
+    lost: int = 0
 
     def update(self) -> None:
         """Let it overwrite what is there, and say so in its mark."""

@@ -69,6 +69,8 @@ class RenderStage:
             if draft.record.text and draft.ids is not None and self._context.options.count_terms:
                 tokens = self._plain(draft.ids)
             item = BulkItem(draft.record, lines, tokens, draft.stamp, draft.replaces, count)
+            if draft.vector is None and draft.ids is not None:
+                item.length, item.lost = len(draft.ids), draft.lost
             if draft.exists:
                 item.update()
             yield item

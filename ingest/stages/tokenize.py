@@ -75,12 +75,12 @@ class TokenizeStage:
         ]
         texts = [draft.record.text for draft in wanted]
         damaged = set()
-        for draft, ids in zip(wanted, self._tokenised(texts), strict=True):
-            if isinstance(ids, EncodingError):
-                events.put(Failed(draft.record, ids.message))
+        for draft, found in zip(wanted, self._tokenised(texts), strict=True):
+            if isinstance(found, EncodingError):
+                events.put(Failed(draft.record, found.message))
                 damaged.add(draft.record.position)
             else:
-                draft.ids = ids
+                draft.ids, draft.lost = found
         if damaged:
             drafts = [draft for draft in drafts if draft.record.position not in damaged]
         return drafts
@@ -93,13 +93,14 @@ class TokenizeStage:
         except (InputError, KeyError, TypeError, ValueError):
             return repeat(None, len(vectors))
 
-    def _tokenised(self, texts: Sequence[str]) -> list[Ids | EncodingError]:
+    def _tokenised(self, texts: Sequence[str]) -> list[tuple[Ids, int] | EncodingError]:
+        """Token ids and number of tokens cut off, of each text."""
         try:
-            return [*self._context.encoder.tokenize(texts)]
+            return [*zip(*self._context.encoder.tokenize_documents(texts), strict=True)]
         except EncodingError as error:
             if len(texts) == 1:
                 return [error]
-            return [ids for text in texts for ids in self._tokenised([text])]
+            return [found for text in texts for found in self._tokenised([text])]
 
     def _unknown(self, drafts: list[Draft], events: BoundedQueue[Event]) -> list[Draft]:
         """Mark what exists, and leave out what is the same."""
@@ -170,8 +171,8 @@ class TokenizeStage:
         """Token ids without special ones; ``None`` for a text that is empty or damaged."""
         found = self._tokenised(texts) if texts else []
         return [
-            None if not text or isinstance(ids, EncodingError) else self.plain(ids)
-            for text, ids in zip(texts, found, strict=True)
+            None if not text or isinstance(each, EncodingError) else self.plain(each[0])
+            for text, each in zip(texts, found, strict=True)
         ]
 
     def plain(self, ids: Ids) -> Ids:

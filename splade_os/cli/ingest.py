@@ -256,7 +256,14 @@ def _lost(
 def finish(report: IngestReport, as_json: bool) -> None:
     """Say how it ended, and exit with the code for it."""
     if as_json:
-        print_json({**asdict(report), "indexed": report.indexed, "verified": report.verified})
+        print_json(
+            {
+                **asdict(report),
+                "indexed": report.indexed,
+                "verified": report.verified,
+                "lost_share": report.lost_share,
+            }
+        )
     summarise(report)
     if report.interrupted:
         sys.exit(INTERRUPTED_EXIT)
@@ -324,6 +331,13 @@ def _dry_run(
         f"{told.read:,} records read, {told.dead:,} of them dead letters; on average "
         f"{told.terms:.0f} terms and {told.bytes:,.0f} bytes; {told.rate:,.0f} docs/s encoded."
     )
+    if told.cut:
+        click.echo(
+            f"{told.cut:,} of them are longer than the model takes: {told.lost_share:.1%} of all "
+            "tokens are cut off (--long-texts chunk keeps them)."
+        )
+    if told.empty:
+        click.echo(f"{told.empty:,} of them have no content: only BM25 finds them.")
     if told.documents is not None and told.total_bytes is not None and told.seconds is not None:
         click.echo(
             f"The whole source: about {told.documents:,} documents, "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-from tokenizers import BertWordPieceTokenizer, Tokenizer, normalizers
+from tokenizers import BertWordPieceTokenizer, Encoding, Tokenizer, normalizers
 
 from splade_os.errors import EncodingError, ModelError
 from splade_os.vectors import Ids
@@ -53,13 +53,34 @@ class TextTokenizer:
                 string instead of a list of them.
         """
         refuse_one_text(texts)
+        return [np.array(encoding.ids, np.int32) for encoding in self._encodings(texts)]
+
+    def counted(self, texts: Sequence[str]) -> tuple[list[Ids], list[int]]:
+        """Token ids of each text, and how many more it has: those that were cut off.
+
+        Raises:
+            EncodingError: see `__call__`.
+        """
+        refuse_one_text(texts)
+        encodings = self._encodings(texts)
+        ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
+        limit = (self._tokenizer.truncation or {}).get("max_length", 0)
+        added = self._tokenizer.num_special_tokens_to_add(False) if self._special_tokens else 0
+        # what is cut off stands in pieces, each with its special tokens
+        lost = [
+            sum(len(piece) - added for piece in encoding.overflowing) if len(kept) == limit else 0
+            for encoding, kept in zip(encodings, ids, strict=True)
+        ]
+        return ids, lost
+
+    def _encodings(self, texts: Sequence[str]) -> list[Encoding]:
         try:
-            encodings = self._tokenizer.encode_batch_fast(
+            encodings: list[Encoding] = self._tokenizer.encode_batch_fast(
                 list(texts), add_special_tokens=self._special_tokens
             )
         except (TypeError, UnicodeEncodeError, ValueError) as error:
             raise _name_culprit(texts, error) from None
-        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+        return encodings
 
     def special_affixes(self) -> tuple[int, int]:
         """How many special tokens stand before and after a text."""
