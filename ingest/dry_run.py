@@ -10,7 +10,7 @@ from itertools import islice
 from splade_os.encoding import DocumentEncoder
 from splade_os.engines import DocumentRenderer, IndexMeta
 from splade_os.errors import EncoderProcessError, EncodingError, InputError, SpladeError
-from splade_os.ingest.documents.given_vectors import vector_of
+from splade_os.ingest.documents.given_vectors import Row, vector_of
 from splade_os.ingest.documents.records import Record, Rejected
 from splade_os.ingest.documents.stamps import Stamper
 from splade_os.ingest.sources import Source
@@ -69,8 +69,8 @@ def dry_run(
     reasons = [f"{item.where}: {item.reason}" for item in items if isinstance(item, Rejected)]
     good: list[Record] = []
     stamper = Stamper(encoder.identity, "dryrun")
-    ids = {token: i for i, token in enumerate(encoder.vocabulary.tokens)}
-    batches: list[SparseBatch] = []
+    ids = encoder.vocabulary.ids
+    rows: list[Row] = []  # of documents that bring their vectors
     start = time.perf_counter()
     for item in items:
         if isinstance(item, Rejected):
@@ -78,19 +78,19 @@ def dry_run(
         try:
             stamper.of(item)
             if item.vector is not None:
-                rows = [vector_of(item.vector, ids)]
-                batches.append(SparseBatch.from_rows(rows, encoder.identity.vocabulary_size))
+                rows.append(vector_of(item.vector, ids))
             good.append(item)
         except InputError as error:
             reasons.append(f"{item.where}: {error.message}")
     cut, share = 0, 0.0
-    if not batches:
+    batches = [SparseBatch.from_rows(rows, len(encoder.vocabulary))]
+    if not rows and not encoder.identity.external:
         good, batches, lengths = _encode(good, encoder, reasons)
         lost = sum(missing for _, missing in lengths)
         cut = sum(missing > 0 for _, missing in lengths)
         share = lost / max(1, lost + sum(kept for kept, _ in lengths))
     seconds = time.perf_counter() - start
-    batch = SparseBatch.concat(batches, encoder.identity.vocabulary_size)
+    batch = SparseBatch.concat(batches, len(encoder.vocabulary))
     renderer = DocumentRenderer.for_index(encoder.vocabulary, meta)
     documents = [(record.id, record.source) for record in good]
     marks = [str(stamper.of(record)) for record in good]

@@ -55,6 +55,8 @@ class EncodingOptions(BaseModel):
 NO_VECTORS = frozenset({"name", "revision", "query_hash"})
 """Fields of `ModelIdentity` that change no vector of a document."""
 _HASHES = frozenset({"content_hash", "fold_idf"})
+EXTERNAL = "external"
+"""Name in place of a model's, where vectors came from outside and no model was named."""
 OPTION_NAMES = tuple(EncodingOptions.model_fields)
 
 
@@ -68,7 +70,8 @@ class ModelIdentity(BaseModel):
 
     Attributes:
         name: folder name, hub name or ``starter``: how a client finds the model again.
-        content_hash: SHA-256 over weights and tokenizer of the document side.
+        content_hash: SHA-256 over weights and tokenizer of the document side; ``""`` = not noted,
+            because the vectors were made elsewhere and no weights were at hand.
         query_hash: SHA-256 over what IDF queries are made of, the tokenizer and the table of the
             query side; ``""`` = not noted. Changes no document.
         revision: commit of the hub, if it came from there.
@@ -111,18 +114,30 @@ class ModelIdentity(BaseModel):
     prompt: str = ""
     vocabulary_size: int
 
+    @property
+    def external(self) -> bool:
+        """Whether nobody said what made the vectors."""
+        return self.name == EXTERNAL and not self.content_hash
+
     def options(self) -> EncodingOptions:
-        """What makes `DocumentEncoder.load` give the same vectors again."""
+        """What makes `DocumentEncoder.load` give the same vectors again; nothing, if they came from
+        outside."""
+        if self.external:
+            return EncodingOptions()
         options = {name: getattr(self, name) for name in OPTION_NAMES}
         return EncodingOptions(**{**options, "fold_idf": bool(self.fold_idf)})
 
     def difference(self, other: ModelIdentity) -> str | None:
         """The first thing that makes vectors of ``other`` unlike ours, or ``None``.
 
-        The name does not count: the same model may lie in another folder.
+        The name does not count: the same model may lie in another folder. Only where no weights
+        were at hand on one side, it is all that tells models apart.
         """
         for field in type(self).model_fields:
-            if field in NO_VECTORS:
+            hashed = bool(self.content_hash and other.content_hash)
+            if field == "content_hash" and not hashed:
+                field = "name"
+            elif field in NO_VECTORS:
                 continue
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:

@@ -15,6 +15,7 @@ from splade_os.errors import (
     SettingsError,
 )
 from splade_os.identity import ModelIdentity, short_hash
+from splade_os.vocabulary import FEATURE_NAMING
 
 _FIELD_NAME = re.compile(r"(?!_)[\w-]+")
 
@@ -50,6 +51,12 @@ def new_meta(
         text_fields=tuple(text_fields),
         model=model,
     )
+    if model.external and meta.feature_naming != FEATURE_NAMING:
+        raise SettingsError(
+            f"A field of the type {field_type} names features by the ids of a model's tokens, and "
+            "no model is named.",
+            hint="Name it (--model NAME), or store vectors by token: --field-type rank_features.",
+        )
     _check_names(meta)
     return meta
 
@@ -107,6 +114,19 @@ def ensure_index(
         else:
             return meta
     difference = model.difference(meta.model)
+    if difference and meta.model.external:
+        raise ModelMismatchError(
+            f"The vectors of the index {index} came from outside, and no model was named that made "
+            f"them: what {model.name} encodes does not go with them.",
+            hint="Ingest into a new index; or bring vectors of the same kind, with --vectors and "
+            "without --model.",
+        )
+    if difference and model.external:
+        raise ModelMismatchError(
+            f"The index {index} was encoded with the model {meta.model.name}, and it is not known "
+            "what made these vectors.",
+            hint=f"If it was that model, say so: --model {meta.model.name}.",
+        )
     if difference:
         raise ModelMismatchError(
             f"The index {index} was encoded with the model {meta.model.name} (content hash "

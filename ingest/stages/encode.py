@@ -37,7 +37,7 @@ class EncodeStage:
             known = [draft for draft in drafts if draft.vector is not None]
             if known:
                 rows = [draft.vector for draft in known if draft.vector is not None]
-                batch = SparseBatch.from_rows(rows, self._context.encoder.identity.vocabulary_size)
+                batch = SparseBatch.from_rows(rows, len(self._context.encoder.vocabulary))
                 self.encoded += len(known)
                 out.put(Encoded(known, batch))
             for encoded in self._encoded([d for d in drafts if d.vector is None], events):

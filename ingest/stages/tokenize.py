@@ -25,7 +25,7 @@ class TokenizeStage:
         vocabulary = context.encoder.vocabulary
         self._special = np.zeros(len(vocabulary), bool)
         self._special[list(vocabulary.special_ids)] = True
-        self._ids = {token: i for i, token in enumerate(vocabulary.tokens)}
+        self._ids = vocabulary.ids
         self._features: dict[str, int] = {}  # ids of feature names
 
     def run(
@@ -95,6 +95,8 @@ class TokenizeStage:
 
     def _tokenised(self, texts: Sequence[str]) -> list[tuple[Ids, int] | EncodingError]:
         """Token ids and number of tokens cut off, of each text."""
+        if not texts:
+            return []
         try:
             return [*zip(*self._context.encoder.tokenize_documents(texts), strict=True)]
         except EncodingError as error:
@@ -169,7 +171,9 @@ class TokenizeStage:
 
     def plain_tokens(self, texts: Sequence[str]) -> list[Ids | None]:
         """Token ids without special ones; ``None`` for a text that is empty or damaged."""
-        found = self._tokenised(texts) if texts else []
+        if self._context.encoder.identity.external:
+            return [None] * len(texts)
+        found = self._tokenised(texts)
         return [
             None if not text or isinstance(each, EncodingError) else self.plain(each[0])
             for text, each in zip(texts, found, strict=True)

@@ -91,7 +91,7 @@ def show(as_json: bool, **flags: Any) -> None:
         "field": f"{meta.field} ({meta.field_type}, features named by {meta.feature_naming})",
         "text fields": f"{', '.join(meta.text_fields)}; for BM25 copied into {meta.content_field}",
         "model": model.name + (f" @ {model.revision}" if model.revision else ""),
-        "content hash": model.content_hash,
+        "content hash": model.content_hash or "not noted",
         "activation": f"{model.activation}, {model.pooling} pooling",
         "maximum length": f"{model.max_length} tokens",
         "active dimensions": str(model.max_active_dims or "all"),

@@ -124,7 +124,7 @@ def ingest(
         check_alias(engine, alias)
     if reader.vectors:
         running.update(backend="none", device=None, dtype=None)
-    encoder = load_encoder(engine, target, settings.model, running, chosen)
+    encoder = load_encoder(engine, target, settings.model, running, chosen, vectors=reader.vectors)
     if dry_run:
         _dry_run(engine, found, reader, selection, encoder, field_type, options, as_json)
         return
@@ -172,19 +172,45 @@ def ingest(
 
 
 def load_encoder(
-    engine: Engine, index: str, model: str | None, running: dict[str, Any], chosen: EncodingOptions
+    engine: Engine,
+    index: str,
+    model: str | None,
+    running: dict[str, Any],
+    chosen: EncodingOptions,
+    *,
+    vectors: bool = False,
 ) -> DocumentEncoder:
-    """The encoder that the user names, else the one that the index names."""
+    """The encoder that the user names, else the one that the index names.
+
+    Args:
+        vectors: documents bring their vectors: where neither names a model, none is assumed.
+    """
     from splade_os.encoding import DocumentEncoder
+    from splade_os.encoding.external import ExternalVectors
     from splade_os.encoding.resolve import resolve_recorded
-    from splade_os.errors import IndexNotFoundError
+    from splade_os.errors import IndexNotFoundError, ModelMismatchError
     from splade_os.settings import DEFAULT_MODEL
 
     try:
         of_index = engine.index_meta(index).model
-        model = model or resolve_recorded(of_index, index).name
+        if of_index.external and model is None:
+            if vectors:
+                return ExternalVectors()
+            raise ModelMismatchError(
+                f"The vectors of the index {index} came from outside, and no model was named that "
+                "made them: no text can be encoded for it.",
+                hint="Bring vectors (--vectors), or ingest into a new index.",
+            )
+        if vectors and model is None:
+            click.echo(
+                f"The vectors are taken for those of {of_index.name}, the model of {index}.",
+                err=True,
+            )
+        model = model or resolve_recorded(of_index, index, weights=not vectors).name
         chosen = chosen.over(of_index.options())
     except IndexNotFoundError:
+        if vectors and model is None:
+            return ExternalVectors()
         model = model or DEFAULT_MODEL
     with busy(f"Loading the model {model}"):
         return DocumentEncoder.load(model, **running, **chosen.model_dump())

@@ -48,7 +48,8 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
         raise click.UsageError("--sync would delete everything else.")
     engine = open_engine(settings)
     meta = engine.index_meta(index)
-    encoder = load_encoder(engine, index, settings.model, running, chosen)
+    external = meta.model.external
+    encoder = load_encoder(engine, index, settings.model, running, chosen, vectors=external)
     checkpoint = Checkpoint()
     checkpoint.begin(None, index, (how["dead_letters"] or dead_letters_file(index)).absolute())
     report = run_ingest(

@@ -18,7 +18,7 @@ from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_
 from splade_os.encoding.lexical import LexicalPrior, mean_weight
 from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.query import IdfQueryEncoder
-from splade_os.encoding.resolve import content_hash, query_hash, resolve_model
+from splade_os.encoding.resolve import content_hash, has_weights, query_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers, scale
 from splade_os.encoding.start import exact_backend, start_backend
 from splade_os.encoding.text import has_content, normalized
@@ -103,7 +103,8 @@ class DocumentEncoder:
             backend: ``torch``, ``onnx``, or ``auto``: ONNX Runtime where the model has a graph,
                 it is installed and no GPU is used (it is the faster one on a CPU), else torch.
                 ``none``: only vocabulary, tokenizer and identity are loaded, for documents
-                that bring their vectors; `encode` raises ModelError.
+                that bring their vectors; `encode` raises ModelError. It needs no weights; where
+                there are none, the identity notes no content hash.
             batch_tokens: tokens per forward pass, padding included; default 1,024 on a CPU,
                 65,536 on a GPU, where the weights of a pass are bounded as well (1 GiB of
                 ``(B, V)``).
@@ -116,7 +117,7 @@ class DocumentEncoder:
             MissingExtraError: torch, or onnxruntime, is not installed.
             SettingsError: an option is wrong.
         """
-        found = resolve_model(model)
+        found = resolve_model(model, weights=backend != "none")
         layout = read_layout(found.folder)
         try:
             chosen = EncodingOptions(**options).over(layout.options)
@@ -149,14 +150,16 @@ class DocumentEncoder:
         )
         lexical = chosen.lexical_weight or 0.0
         mean = chosen.mean_weight or 0.0
-        if lexical and not mean:
+        if lexical and not mean and choice.backend != "none":
             exact = exact_backend(part, running, choice)
             mean = mean_weight(exact, tokenizer, chosen.max_active_dims)
         table = _table(layout) if chosen.fold_idf else None
+        weightless = choice.backend == "none" and not has_weights(part.folder)
+        hash_of = "" if weightless else content_hash(part.folder)
         identity = ModelIdentity(
             name=found.name,
             revision=found.revision,
-            content_hash=content_hash(part.folder),
+            content_hash=hash_of,
             query_hash=query_hash(layout.query),
             activation=part.activation or "",
             pooling=part.pooling or "",

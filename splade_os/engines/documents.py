@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from splade_os.engines.base import CONTENT_FIELD, HASH_FIELD, VECTOR_FIELD, IndexMeta
@@ -37,10 +38,8 @@ class DocumentRenderer:
         content_field: str = CONTENT_FIELD,
         hash_field: str = HASH_FIELD,
     ) -> None:
-        names = vocabulary.named(feature_naming)
-        # `,"feature":` of every id, ready to be joined
-        self._keys = np.empty(len(vocabulary), object)
-        self._keys[:] = [b"," + orjson.dumps(name) + b":" for name in names]
+        self._vocabulary, self._naming = vocabulary, feature_naming
+        self._keys = self._ready()
         self._options = {
             field: "--vector-field",
             content_field: "--content-field",
@@ -60,6 +59,13 @@ class DocumentRenderer:
             content_field=meta.content_field,
             hash_field=meta.hash_field,
         )
+
+    def _ready(self) -> npt.NDArray[np.object_]:
+        """``,"feature":`` of every id, ready to be joined."""
+        names = self._vocabulary.named(self._naming)[: len(self._vocabulary)]
+        keys = np.empty(len(names), object)
+        keys[:] = [b"," + orjson.dumps(name) + b":" for name in names]
+        return keys
 
     def render(
         self, identifier: str, source: Mapping[str, Any], ids: Ids, weights: Weights
@@ -98,6 +104,8 @@ class DocumentRenderer:
             operation: ``create`` fails where the document exists.
             marks: what the hash field of each holds, letters, digits and ``-_``.
         """
+        if len(self._vocabulary) > len(self._keys):  # one that takes every token
+            self._keys = self._ready()
         ids, weights, bounds = batch.indices, batch.values, batch.indptr
         finite = np.isfinite(weights)
         stored = finite & (weights >= MIN_WEIGHT)

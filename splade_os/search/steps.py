@@ -198,6 +198,13 @@ class SearchSteps:
     def _checked_model(self, meta: IndexMeta, mode: EncoderMode) -> str:
         """Where the model lies, once it is known to be the one that encoded the index."""
         wanted, weights = meta.model, mode != "idf"
+        if wanted.external and self._check:
+            raise ModelMismatchError(
+                f"The vectors of the index {self._index} came from outside, and no model was named "
+                "that made them, so that nothing can encode queries for them.",
+                hint="Search in the mode raw (token → weight) or bm25; or ingest again with "
+                "--vectors --model NAME.",
+            )
         if self._model is None:
             found = resolve_recorded(wanted, self._index, weights=weights)
         else:
@@ -212,9 +219,16 @@ class SearchSteps:
                     "query side has another tokenizer or table.",
                     hint="Name the model of the index with model= or --model.",
                 )
+            if not wanted.content_hash and found.name != wanted.name:
+                raise ModelMismatchError(
+                    f"The vectors of the index {self._index} are of the model {wanted.name}, of "
+                    f"which no weights were at hand when they came: that {found.name} is the same "
+                    "cannot be known.",
+                    hint=f"Name it by that name: --model {wanted.name} (model= in Python).",
+                )
             have = wanted.model_copy(
                 update={
-                    "content_hash": content_hash(part.folder),
+                    "content_hash": wanted.content_hash and content_hash(part.folder),
                     # a checkpoint that does not say these is told by the index
                     "activation": part.activation or wanted.activation,
                     "pooling": part.pooling or wanted.pooling,
@@ -325,6 +339,8 @@ class SearchSteps:
         endpoint = f"{self._url}/_search" if options.after else self.endpoint
         if not options.explain or not any(plan.sparse for plan in plans):
             return ResultBuilder(endpoint, str, lambda source: set())
+        if meta.model.external:  # nobody knows which tokens a text has
+            return ResultBuilder(endpoint, token_of, lambda source: set())
         plain = yield from self._plain()
         tokens = plain.vocabulary.tokens
 
