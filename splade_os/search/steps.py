@@ -250,7 +250,7 @@ class SearchSteps:
         meta = self._meta or (yield from self.meta())
         _check_texts(texts, mode)
         if mode == "bm25":
-            return [plan_bm25(t, options) if has_content(t) else _nothing(options) for t in texts]  # type: ignore[union-attr,arg-type]
+            return [plan_bm25(t, options) if has_content(t) else _nothing(options) for t in texts]  # type: ignore[arg-type]
         if mode == "raw":
             raw = yield from self._raw(texts, meta, options)
             return [
@@ -329,7 +329,7 @@ class SearchSteps:
             meta = yield from self.meta()
             name = yield Work(lambda: self._checked_model(meta, "idf"))
             encoder = self._tokenizer = yield Work(
-                lambda: lambda: IdfQueryEncoder.unweighted(name, meta.model.normalize)
+                lambda: IdfQueryEncoder.unweighted(name, meta.model.normalize)
             )
         return encoder
 
