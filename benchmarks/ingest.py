@@ -122,8 +122,9 @@ def render_bodies(file: Path, encoder: Any, operation: str = "create") -> list[b
     for record in records(file):
         row = vector_of(record.vector, ids)
         batch = SparseBatch.from_rows([row], len(np.asarray(encoder.vocabulary.tokens)))
-        stored = {**record.source, "splade_hash": str(digests.of(record))}
-        (line,) = renderer.render_many([(record.id, stored)], batch, operation=operation)
+        mark = str(digests.of(record))
+        document = (record.id, record.source)
+        (line,) = renderer.render_many([document], batch, operation=operation, marks=[mark])
         if lines and size + len(line) > BODY:
             bodies.append(b"".join(lines))
             lines, size = [], 0
@@ -158,7 +159,7 @@ def actions(file: Path, index: str, features: dict[str, str]) -> Iterator[dict[s
     for line in file.open():
         document = json.loads(line)
         vector = {features[token]: w for token, w in document["vector"].items()}
-        source = {"id": document["id"], "price": document["price"], "splade": vector}
+        source = {"id": document["id"], "price": document["price"], "splade_os_vector": vector}
         yield {"_op_type": "create", "_index": index, "_id": document["id"], "_source": source}
 
 
@@ -290,7 +291,7 @@ def null_client(meta: dict[str, Any], version: str = "3.8.0") -> Any:
                     answers[count] = f'{{"errors":false,"items":[{",".join([item] * count)}]}}'
                 return 200, kind, answers[count]
             if url.endswith("_mapping"):
-                properties = {"splade": {"type": "rank_features"}}
+                properties = {"splade_os_vector": {"type": "rank_features"}}
                 mapping = {"_meta": {"splade_os": meta}, "properties": properties}
                 return 200, kind, json.dumps({"bench": {"mappings": mapping}})
             if url.endswith("_count"):
@@ -346,7 +347,7 @@ def cpu_case(encoder: Any, folder: Path) -> list[dict[str, Any]]:
 
     documents = [
         [
-            {**source, "splade": dict(zip([vocabulary.features[i] for i in ids.tolist()],
+            {**source, "splade_os_vector": dict(zip([vocabulary.features[i] for i in ids.tolist()],
                                           weights.tolist(), strict=True))}
             for (_, source), (ids, weights) in zip(named, batch, strict=True)
         ]

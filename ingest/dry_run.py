@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from splade_os.encoding import DocumentEncoder
-from splade_os.engines import HASH_FIELD, DocumentRenderer, IndexMeta
+from splade_os.engines import DocumentRenderer, IndexMeta
 from splade_os.errors import EncoderProcessError, EncodingError, InputError, SpladeError
-from splade_os.ingest.documents.given_vectors import vector_of
+from splade_os.ingest.documents.given_vectors import Row, vector_of
 from splade_os.ingest.documents.records import Record, Rejected
 from splade_os.ingest.documents.stamps import Stamper
 from splade_os.ingest.sources import Source
@@ -29,6 +29,9 @@ class DryRun:
         terms: mean number of terms.
         rate: documents encoded a second (one batch, without the engine).
         documents: estimate for the whole source; ``None`` = its size is unknown.
+        empty: documents without any term.
+        cut: documents that are longer than the model takes.
+        lost_share: the part of all tokens that was cut off, 0 to 1.
     """
 
     read: int
@@ -39,6 +42,9 @@ class DryRun:
     terms: float
     rate: float
     documents: int | None
+    empty: int = 0
+    cut: int = 0
+    lost_share: float = 0.0
 
     @property
     def total_bytes(self) -> float | None:
@@ -63,8 +69,8 @@ def dry_run(
     reasons = [f"{item.where}: {item.reason}" for item in items if isinstance(item, Rejected)]
     good: list[Record] = []
     stamper = Stamper(encoder.identity, "dryrun")
-    ids = {token: i for i, token in enumerate(encoder.vocabulary.tokens)}
-    batches: list[SparseBatch] = []
+    ids = encoder.vocabulary.ids
+    rows: list[Row] = []  # of documents that bring their vectors
     start = time.perf_counter()
     for item in items:
         if isinstance(item, Rejected):
@@ -72,18 +78,23 @@ def dry_run(
         try:
             stamper.of(item)
             if item.vector is not None:
-                rows = [vector_of(item.vector, ids)]
-                batches.append(SparseBatch.from_rows(rows, encoder.identity.vocabulary_size))
+                rows.append(vector_of(item.vector, ids))
             good.append(item)
         except InputError as error:
             reasons.append(f"{item.where}: {error.message}")
-    if not batches:
-        good, batches = _encode(good, encoder, reasons)
+    cut, share = 0, 0.0
+    batches = [SparseBatch.from_rows(rows, len(encoder.vocabulary))]
+    if not rows and not encoder.identity.external:
+        good, batches, lengths = _encode(good, encoder, reasons)
+        lost = sum(missing for _, missing in lengths)
+        cut = sum(missing > 0 for _, missing in lengths)
+        share = lost / max(1, lost + sum(kept for kept, _ in lengths))
     seconds = time.perf_counter() - start
-    batch = SparseBatch.concat(batches, encoder.identity.vocabulary_size)
-    renderer = DocumentRenderer(encoder.vocabulary, meta.field, meta.feature_naming)
-    documents = [(r.id, {**r.source, HASH_FIELD: str(stamper.of(r))}) for r in good]
-    lines = renderer.render_many(documents, batch, operation="create")
+    batch = SparseBatch.concat(batches, len(encoder.vocabulary))
+    renderer = DocumentRenderer.for_index(encoder.vocabulary, meta)
+    documents = [(record.id, record.source) for record in good]
+    marks = [str(stamper.of(record)) for record in good]
+    lines = renderer.render_many(documents, batch, operation="create", marks=marks)
     sound = [line for line in lines if isinstance(line, bytes)]
     reasons += [line.message for line in lines if isinstance(line, SpladeError)]
     total = source.total
@@ -98,19 +109,30 @@ def dry_run(
         terms=float(batch.active_dims().mean()) if len(batch) else 0.0,
         rate=len(good) / seconds if seconds else 0.0,
         documents=max(total, len(items)) if total is not None else None,
+        empty=int((batch.active_dims() == 0).sum()),
+        cut=cut,
+        lost_share=share,
     )
 
 
 def _encode(
     records: list[Record], encoder: DocumentEncoder, reasons: list[str]
-) -> tuple[list[Record], list[SparseBatch]]:
+) -> tuple[list[Record], list[SparseBatch], list[tuple[int, int]]]:
+    """Those that can be encoded, their vectors, and how many tokens of each were kept and lost."""
     try:
-        return records, [encoder.encode([record.text for record in records])]
+        tokens, lost = encoder.tokenize_documents([record.text for record in records])
+        lengths = list(zip(map(len, tokens), lost, strict=True))
+        return records, [encoder.encode_tokens(tokens)], lengths
     except EncoderProcessError:
         raise
     except EncodingError as error:
         if len(records) == 1:
             reasons.append(f"{records[0].where}: {error.message}")
-            return [], []
+            return [], [], []
         found = [_encode([record], encoder, reasons) for record in records]
-        return [r for some, _ in found for r in some], [b for _, some in found for b in some]
+        good, batches, lengths_of = zip(*found, strict=True)
+        return (
+            [record for some in good for record in some],
+            [batch for some in batches for batch in some],
+            [length for some in lengths_of for length in some],
+        )

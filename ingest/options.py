@@ -27,6 +27,8 @@ class IngestOptions:
             index is empty at the beginning; ``off``.
         count_terms: keep the term statistics of the index, for IDF queries.
         sync: at the end, delete from the index what the source has no more.
+        vector_field, content_field: (a new index) names of the fields that hold the vectors, and
+            the text for BM25; default names that no document has.
     """
 
     max_bytes: int = 8_000_000
@@ -42,3 +44,5 @@ class IngestOptions:
     load_settings: Literal["auto", "on", "off"] = "auto"
     count_terms: bool = True
     sync: bool = False
+    vector_field: str | None = None
+    content_field: str | None = None

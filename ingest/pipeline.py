@@ -88,6 +88,8 @@ def ingest_documents(
         InputError: the source broke off; what came before is indexed.
     """
     options = options or IngestOptions()
+    if encoder.identity.external:  # nothing counts terms
+        options = replace(options, count_terms=False)
     fields = tuple(text_fields)
     cancellation = Cancellation()
     if checkpoint is None:
@@ -107,7 +109,15 @@ def ingest_documents(
                 model=encoder.identity.name,
                 resumed=checkpoint.resumed,
             )
-            meta = ensure_index(engine, index, encoder.identity, fields, field_type)
+            meta = ensure_index(
+                engine,
+                index,
+                encoder.identity,
+                fields,
+                field_type,
+                options.vector_field,
+                options.content_field,
+            )
             runner = _assemble(
                 engine,
                 index,
@@ -171,7 +181,8 @@ def _assemble(
 ) -> PipelineRunner:
     retry_policy = RetryPolicy(engine, cancellation, options.patience)
     width = encoder.identity.vocabulary_size
-    retry_policy.call(lambda: start_counting(engine, index, width))
+    if not encoder.identity.external:
+        retry_policy.call(lambda: start_counting(engine, index, width))
     if checkpoint.fresh:
         retry_policy.call(lambda: engine.refresh(index))
         checkpoint.set_count_before(retry_policy.call(lambda: engine.count(index)))

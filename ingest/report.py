@@ -22,9 +22,12 @@ class IngestReport:
             them.
         deleted: documents removed because the source has them no more.
         dead: records in the dead letters.
-        empty: documents indexed without any term (only BM25 finds them).
+        empty: documents indexed without any term (only BM25 finds them): without content, or of
+            nothing that the model weighs.
+        cut: documents encoded of which tokens were cut off at the maximum length.
         retries: requests that were sent again.
-        tokens: tokens of the documents encoded.
+        tokens: tokens of the documents encoded, as far as they are acknowledged.
+        tokens_lost: tokens that were cut off.
         bytes: of the bulk requests.
         count_before, count_after: documents in the index.
         seconds: time spent in this run.
@@ -54,8 +57,10 @@ class IngestReport:
     deleted: int = 0
     dead: int = 0
     empty: int = 0
+    cut: int = 0
     retries: int = 0
     tokens: int = 0
+    tokens_lost: int = 0
     bytes: int = 0
     count_before: int = 0
     count_after: int = 0
@@ -79,6 +84,11 @@ class IngestReport:
         return self.created + self.updated
 
     @property
+    def lost_share(self) -> float:
+        """The part of all tokens of the documents encoded that was cut off, 0 to 1."""
+        return self.tokens_lost / max(1, self.tokens + self.tokens_lost)
+
+    @property
     def settled(self) -> int:
         """Records of which it is known what became."""
         return self.indexed + self.unchanged + self.dead
@@ -98,6 +108,6 @@ class IngestReport:
 
 COUNTERS = (
     "read", "encoded", "created", "updated", "unchanged", "duplicates", "conflicts", "deleted",
-    "dead", "empty", "retries", "tokens", "bytes",
+    "dead", "empty", "cut", "retries", "tokens", "tokens_lost", "bytes",
 )  # fmt: skip
 """Fields of a report that add up over the runs of a resumed ingest."""

@@ -127,7 +127,6 @@ class PipelineRunner:
         counters: dict[str, Any] = dict(results.progress.counters)
         counters["read"] = self._known + self._read.read
         counters["encoded"] = self._known + self._encode.encoded
-        counters["tokens"] = self._encode.tokens
         reasons = results.progress.reasons
         file = results.dead_letters.file
         return IngestReport(

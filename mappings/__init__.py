@@ -6,6 +6,9 @@ import json
 from importlib.resources import files
 from typing import Any
 
+TEXT_FIELDS = ("title", "text")
+"""Fields that every body for an index maps as text, whatever is encoded."""
+
 
 def load(engine: str, name: str) -> dict[str, Any]:
     """The body ``mappings/<engine>/<name>.json``; a new object on every call."""

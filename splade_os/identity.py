@@ -25,6 +25,8 @@ class EncodingOptions(BaseModel):
         average_length: of the lexical prior, tokens [100].
         fold_idf: multiply document weights by the model's IDF table, so that a query is its bare
             tokens with weight 1 [no].
+        normalize: ``nfkc``: texts and queries in this Unicode normal form (ligatures, full-width
+            letters), or ``none`` [``none``].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +44,7 @@ class EncodingOptions(BaseModel):
     mean_weight: float | None = Field(default=None, ge=0)
     average_length: float | None = Field(default=None, ge=0)
     fold_idf: bool | None = None
+    normalize: Literal["none", "nfkc"] | None = None
 
     def over(self, other: EncodingOptions) -> EncodingOptions:
         """These options, and those of ``other`` where nothing is chosen."""
@@ -52,6 +55,8 @@ class EncodingOptions(BaseModel):
 NO_VECTORS = frozenset({"name", "revision", "query_hash"})
 """Fields of `ModelIdentity` that change no vector of a document."""
 _HASHES = frozenset({"content_hash", "fold_idf"})
+EXTERNAL = "external"
+"""Name in place of a model's, where vectors came from outside and no model was named."""
 OPTION_NAMES = tuple(EncodingOptions.model_fields)
 
 
@@ -65,7 +70,8 @@ class ModelIdentity(BaseModel):
 
     Attributes:
         name: folder name, hub name or ``starter``: how a client finds the model again.
-        content_hash: SHA-256 over weights and tokenizer of the document side.
+        content_hash: SHA-256 over weights and tokenizer of the document side; ``""`` = not noted,
+            because the vectors were made elsewhere and no weights were at hand.
         query_hash: SHA-256 over what IDF queries are made of, the tokenizer and the table of the
             query side; ``""`` = not noted. Changes no document.
         revision: commit of the hub, if it came from there.
@@ -80,6 +86,7 @@ class ModelIdentity(BaseModel):
         mean_weight: ``m`` of the lexical prior, measured on fixed sentences; 0 = not measured.
         average_length: of the lexical prior, tokens.
         fold_idf: SHA-256 of the IDF table that is folded into the weights, ``""`` = none.
+        normalize: Unicode normal form of texts and queries, ``none`` or ``nfkc``.
         prompt: text put before every document.
         vocabulary_size: V.
     """
@@ -103,21 +110,34 @@ class ModelIdentity(BaseModel):
     mean_weight: float = 0.0
     average_length: float = 0.0
     fold_idf: str = ""
+    normalize: Literal["none", "nfkc"] = "none"
     prompt: str = ""
     vocabulary_size: int
 
+    @property
+    def external(self) -> bool:
+        """Whether nobody said what made the vectors."""
+        return self.name == EXTERNAL and not self.content_hash
+
     def options(self) -> EncodingOptions:
-        """What makes `DocumentEncoder.load` give the same vectors again."""
+        """What makes `DocumentEncoder.load` give the same vectors again; nothing, if they came from
+        outside."""
+        if self.external:
+            return EncodingOptions()
         options = {name: getattr(self, name) for name in OPTION_NAMES}
         return EncodingOptions(**{**options, "fold_idf": bool(self.fold_idf)})
 
     def difference(self, other: ModelIdentity) -> str | None:
         """The first thing that makes vectors of ``other`` unlike ours, or ``None``.
 
-        The name does not count: the same model may lie in another folder.
+        The name does not count: the same model may lie in another folder. Only where no weights
+        were at hand on one side, it is all that tells models apart.
         """
         for field in type(self).model_fields:
-            if field in NO_VECTORS:
+            hashed = bool(self.content_hash and other.content_hash)
+            if field == "content_hash" and not hashed:
+                field = "name"
+            elif field in NO_VECTORS:
                 continue
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:

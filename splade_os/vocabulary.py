@@ -10,7 +10,7 @@ tokenizers produce as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from splade_os.errors import ModelError
 
@@ -24,7 +24,8 @@ REPLACEMENTS = ((_ESCAPE, _ESCAPE + "0"), (".", _ESCAPE + "1"))
 """The rule as replacements of text, one after the other: for tokenizers that run elsewhere."""
 _ENCODE = str.maketrans(dict(REPLACEMENTS))
 _EMPTY = _ESCAPE + "2"
-_MAX_TERM_BYTES = 32_766  # Lucene's limit for one term
+MAX_TERM_BYTES = 32_766
+"""Lucene's limit for one term."""
 
 
 def feature_name(token: str) -> str:
@@ -58,7 +59,7 @@ class Vocabulary:
         if len(self._ids) != len(self.tokens):
             raise ModelError("The vocabulary holds a token twice.")
         for i, feature in enumerate(self.features):
-            if len(feature) > _MAX_TERM_BYTES // 4 and len(feature.encode()) > _MAX_TERM_BYTES:
+            if len(feature) > MAX_TERM_BYTES // 4 and len(feature.encode()) > MAX_TERM_BYTES:
                 raise ModelError(f"Token {i} is longer than a Lucene term may be.")
 
     def __len__(self) -> int:
@@ -71,6 +72,11 @@ class Vocabulary:
         if feature_naming == TOKEN_IDS:
             return [str(i) for i in range(len(self.tokens))]
         raise ValueError(f"there is no rule {feature_naming!r} for feature names")
+
+    @property
+    def ids(self) -> Mapping[str, int]:
+        """Token → id."""
+        return self._ids
 
     def id(self, token: str) -> int | None:
         """The id of a token, or ``None``."""

@@ -26,9 +26,11 @@ def test_bodies(kind: str, request: pytest.FixtureRequest) -> None:
         field.pop("analyzer", None)  # the nodes of the tests have not all of them
     engine.request("PUT", "/docs", body)
     try:
-        document = {"splade": VECTOR, "text": "how to read a table"}
+        document = {"splade_os_vector": VECTOR, "text": "how to read a table"}
         engine.request("PUT", "/docs/_doc/1", document, params={"refresh": "true"})
-        engine.request("PUT", "/docs/_doc/2", {"splade": {"dog": 1}}, params={"refresh": "true"})
+        engine.request(
+            "PUT", "/docs/_doc/2", {"splade_os_vector": {"dog": 1}}, params={"refresh": "true"}
+        )
         tried = 0
         for only, query in BODIES:
             spelled = "term" if only else "rank_feature"

@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 
-from splade_os.engines import HASH_FIELD
 from splade_os.errors import InputError
 from splade_os.identity import NO_VECTORS, ModelIdentity
 from splade_os.ingest.documents.records import Record
@@ -53,7 +52,8 @@ class Stamper:
 
     def __init__(self, model: ModelIdentity, run: str) -> None:
         self.run = run
-        identity = model.model_dump_json(exclude=set(NO_VECTORS)).encode()
+        unnoted = {"normalize"} if model.normalize == "none" else set()  # as before it was noted
+        identity = model.model_dump_json(exclude={*NO_VECTORS, *unnoted}).encode()
         self._key = blake2b(identity, digest_size=16).digest()
 
     def of(self, record: Record) -> DocumentStamp:
@@ -80,9 +80,10 @@ class Stamper:
         )
 
 
-def stored_stamp(document: Mapping[str, Any]) -> DocumentStamp | None:
-    """The mark of a document as the engine returns it; ``None`` if it has none of ours."""
-    parts = str(document.get(HASH_FIELD, "")).rsplit("-", 2)
+def stored_stamp(document: Mapping[str, Any], field: str) -> DocumentStamp | None:
+    """The mark in a field of a document, as the engine returns it; ``None`` if it has none of
+    ours."""
+    parts = str(document.get(field, "")).rsplit("-", 2)
     if len(parts) != 3 or len(parts[0]) != 2 * _WIDTH:
         return None
     hashes, run, position = parts

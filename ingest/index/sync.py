@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from splade_os.engines import HASH_FIELD, Engine, IndexMeta
+from splade_os.engines import Engine, IndexMeta
 from splade_os.errors import IngestError
 from splade_os.ingest.documents.records import stored_text
 from splade_os.ingest.stages.tokenize import TokenizeStage
@@ -52,7 +52,7 @@ def delete_absent(
             hint=f"If that is right: splade-os index delete --index {index}",
         )
     deleted = 0
-    fields = [HASH_FIELD, *meta.text_fields]
+    fields = [meta.hash_field, *meta.text_fields]
     for page in _pages(engine.scan(index, fields, page=_PAGE)):
         hashes = {id_hash(identifier): identifier for identifier in page}
         gone = [page_id for h, page_id in hashes.items() if h not in checkpoint.has_seen(hashes)]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from splade_os import __version__
-from splade_os.engines import Engine, IndexMeta
+from splade_os import __version__, mappings
+from splade_os.engines import CONTENT_FIELD, HASH_FIELD, VECTOR_FIELD, Engine, IndexMeta
 from splade_os.errors import (
     IndexExistsError,
     IndexFormatError,
     IndexNotFoundError,
     ModelMismatchError,
+    SettingsError,
 )
 from splade_os.identity import ModelIdentity, short_hash
 from splade_os.statistics import TermStatistics
+from splade_os.vocabulary import FEATURE_NAMING
+
+_FIELD_NAME = re.compile(r"(?!_)[\w-]+")
 
 
 def new_meta(
@@ -21,6 +26,8 @@ def new_meta(
     model: ModelIdentity,
     text_fields: Sequence[str],
     field_type: str | None = None,
+    vector_field: str | None = None,
+    content_field: str | None = None,
 ) -> IndexMeta:
     """What a new index remembers.
 
@@ -28,18 +35,55 @@ def new_meta(
         engine: where it will be.
         model, text_fields: what encodes which fields.
         field_type: how vectors are stored; default the first that the engine has.
+        vector_field, content_field: names of the fields that hold the vectors, and the text for
+            BM25; default names that no document has.
 
     Raises:
         EngineError: the engine does not have the field type.
+        SettingsError: a name that cannot be, or that is taken.
     """
     field_type = field_type or next(iter(engine.field_types()), "rank_features")
-    return IndexMeta(
+    meta = IndexMeta(
         splade_os=__version__,
+        field=vector_field or VECTOR_FIELD,
+        content_field=content_field or CONTENT_FIELD,
         field_type=field_type,
         feature_naming=engine.feature_naming(field_type),
         text_fields=tuple(text_fields),
         model=model,
     )
+    if model.external and meta.feature_naming != FEATURE_NAMING:
+        raise SettingsError(
+            f"A field of the type {field_type} names features by the ids of a model's tokens, and "
+            "no model is named.",
+            hint="Name it (--model NAME), or store vectors by token: --field-type rank_features.",
+        )
+    _check_names(meta)
+    return meta
+
+
+def _check_names(meta: IndexMeta) -> None:
+    """Whether the index can have its own fields beside those of its documents."""
+    own = {
+        "--vector-field": meta.field,
+        "--content-field": meta.content_field,
+        "the mark": HASH_FIELD,
+    }
+    taken = dict.fromkeys(mappings.TEXT_FIELDS, "a text field of every index")
+    taken |= dict.fromkeys(meta.text_fields, "a field to encode")
+    for option, name in own.items():
+        if not _FIELD_NAME.fullmatch(name):
+            raise SettingsError(
+                f"{option} {name!r}: a field's name has letters, digits, - and _, and begins with "
+                "no _."
+            )
+        if name in taken:
+            raise SettingsError(
+                f"The field {name!r} ({option}) is {taken[name]} already.",
+                hint="Give another name: --vector-field NAME, --content-field NAME; or store the "
+                f"document's field by another one: --rename {name}=NAME.",
+            )
+        taken[name] = option
 
 
 def ensure_index(
@@ -48,19 +92,22 @@ def ensure_index(
     model: ModelIdentity,
     text_fields: Sequence[str],
     field_type: str | None = None,
+    vector_field: str | None = None,
+    content_field: str | None = None,
 ) -> IndexMeta:
-    """Create the index, or check that it was made for the same model and fields. One that holds
-    nothing takes others: it is bound to nothing yet.
+    """Create the index (arguments as those of `new_meta`), or check that it was made for the same
+    model and fields. One that holds nothing takes others: it is bound to nothing yet.
 
     Raises:
         ModelMismatchError: another model, or other settings of it, encoded the index.
-        IndexFormatError: the index is none of ours, or has other text fields, or another
-            field type.
+        IndexFormatError: the index is none of ours, or has other text fields, another field
+            type, or other names for its own fields.
+        SettingsError: a name for a field that cannot be, or that is taken.
     """
     try:
         meta = engine.index_meta(index)
     except IndexNotFoundError:
-        meta = new_meta(engine, model, text_fields, field_type)
+        meta = new_meta(engine, model, text_fields, field_type, vector_field, content_field)
         try:
             engine.create_index(index, meta)
         except IndexExistsError:  # another process was faster
@@ -74,6 +121,19 @@ def ensure_index(
             engine.update_meta(index, meta.model_copy(update=change))
             engine.save_statistics(index, TermStatistics.empty(model.vocabulary_size))
             meta, difference = engine.index_meta(index), None
+    if difference and meta.model.external:
+        raise ModelMismatchError(
+            f"The vectors of the index {index} came from outside, and no model was named that made "
+            f"them: what {model.name} encodes does not go with them.",
+            hint="Ingest into a new index; or bring vectors of the same kind, with --vectors and "
+            "without --model.",
+        )
+    if difference and model.external:
+        raise ModelMismatchError(
+            f"The index {index} was encoded with the model {meta.model.name}, and it is not known "
+            "what made these vectors.",
+            hint=f"If it was that model, say so: --model {meta.model.name}.",
+        )
     if difference:
         raise ModelMismatchError(
             f"The index {index} was encoded with the model {meta.model.name} (content hash "
@@ -81,11 +141,16 @@ def ensure_index(
             f"{difference}.",
             hint="Ingest into a new index, or name the model of this one.",
         )
-    if field_type not in (None, meta.field_type):
-        raise IndexFormatError(
-            f"The index {index} stores vectors as {meta.field_type}, not as {field_type}.",
-            hint="Ingest into a new index, or leave --field-type out.",
-        )
+    for option, wanted, there in (
+        ("--field-type", field_type, meta.field_type),
+        ("--vector-field", vector_field, meta.field),
+        ("--content-field", content_field, meta.content_field),
+    ):
+        if wanted not in (None, there):
+            raise IndexFormatError(
+                f"The index {index} was made with {option} {there}, not with {wanted}.",
+                hint=f"Ingest into a new index, or leave {option} out.",
+            )
     naming = engine.feature_naming(meta.field_type)
     if meta.feature_naming != naming or meta.text_fields != tuple(text_fields):
         raise IndexFormatError(

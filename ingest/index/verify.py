@@ -44,7 +44,7 @@ def check_sample(
         if document is None:
             faults.append(f"the document {written.id} was acknowledged and is not there")
             continue
-        mark = stored_stamp(document)
+        mark = stored_stamp(document, meta.hash_field)
         if mark is None or mark.run != run or mark.position > written.stamp.position:
             continue  # of another writer, or of a later record with this id
         if mark != written.stamp:

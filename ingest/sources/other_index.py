@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from splade_os.engines import HASH_FIELD, VECTOR_FIELD, Engine
+from splade_os.engines import Engine
 from splade_os.errors import IndexFormatError, InputError
 from splade_os.ingest.documents.records import Item
 from splade_os.ingest.sources.base import SourceOptions
@@ -22,9 +22,9 @@ class IndexSource:
         self.total: int | None = engine.count(index)
         self.done = 0
         try:
-            self._left_out = {engine.index_meta(index).field, HASH_FIELD}
-        except IndexFormatError:  # none of ours
-            self._left_out = {VECTOR_FIELD, HASH_FIELD}
+            self._left_out = engine.index_meta(index).own_fields
+        except IndexFormatError:  # none of ours: every field is the document's
+            self._left_out = frozenset()
 
     def fingerprint(self) -> str:
         return f"{self._engine.url} {self.name} {self.total}"

@@ -15,12 +15,12 @@ class EncodeStage:
     """Encodes what has no vector yet.
 
     Attributes:
-        encoded, tokens: documents that have got their vector, and tokens of those encoded here.
+        encoded: documents that have got their vector.
     """
 
     def __init__(self, context: StageContext) -> None:
         self._context = context
-        self.encoded = self.tokens = 0
+        self.encoded = 0
 
     def run(
         self,
@@ -37,12 +37,11 @@ class EncodeStage:
             known = [draft for draft in drafts if draft.vector is not None]
             if known:
                 rows = [draft.vector for draft in known if draft.vector is not None]
-                batch = SparseBatch.from_rows(rows, self._context.encoder.identity.vocabulary_size)
+                batch = SparseBatch.from_rows(rows, len(self._context.encoder.vocabulary))
                 self.encoded += len(known)
                 out.put(Encoded(known, batch))
             for encoded in self._encoded([d for d in drafts if d.vector is None], events):
                 self.encoded += len(encoded.drafts)
-                self.tokens += sum(len(d.ids) for d in encoded.drafts if d.ids is not None)
                 out.put(encoded)
                 if self._context.cancellation.halted.is_set():
                     break

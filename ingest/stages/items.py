@@ -23,6 +23,7 @@ class Draft:
         exists: whether the index holds a document of this id.
         replaces: token ids of that one.
         first: the mark of the first record that this one superseded as it waited.
+        lost: tokens that were cut off, because the text is longer than the model takes.
     """
 
     record: Record
@@ -32,6 +33,7 @@ class Draft:
     exists: bool = False
     replaces: Ids | None = None
     first: DocumentStamp | None = None
+    lost: int = 0
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class BulkItem:
         replaces: token ids of the document that it overwrites, where they are known.
         terms: length of its vector.
         first: the mark of the first record that this one superseded as it waited.
+        length, lost: tokens that its vector was made of, and tokens that were cut off; 0 where it
+            was not encoded by this run.
     """
 
     record: Record
@@ -63,6 +67,8 @@ class BulkItem:
     replaces: Ids | None = None
     terms: int = 0
     first: DocumentStamp | None = None
+    length: int = 0
+    lost: int = 0
 
     def update(self) -> None:
         """Let it overwrite what is there, and say so in its mark."""

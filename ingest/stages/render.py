@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from splade_os.engines import HASH_FIELD, DocumentRenderer
+from splade_os.engines import DocumentRenderer
 from splade_os.errors import SpladeError
 from splade_os.ingest.runtime.queues import BoundedQueue
 from splade_os.ingest.stages.context import StageContext
@@ -32,11 +32,7 @@ class RenderStage:
         events: BoundedQueue[Event],
     ) -> None:
         """Bulk items, put together into requests of the size that the limiter wants."""
-        renderer = DocumentRenderer(
-            self._context.encoder.vocabulary,
-            self._context.meta.field,
-            self._context.meta.feature_naming,
-        )
+        renderer = DocumentRenderer.for_index(self._context.encoder.vocabulary, self._context.meta)
         waiting: list[BulkItem] = []
         size, since = 0, time.monotonic()
         while True:
@@ -66,10 +62,9 @@ class RenderStage:
     def _items(
         self, encoded: Encoded, renderer: DocumentRenderer, events: BoundedQueue[Event]
     ) -> Iterator[BulkItem]:
-        documents = [
-            (d.record.id, {**d.record.source, HASH_FIELD: str(d.stamp)}) for d in encoded.drafts
-        ]
-        rendered = renderer.render_many(documents, encoded.batch, operation="create")
+        documents = [(draft.record.id, draft.record.source) for draft in encoded.drafts]
+        marks = [str(draft.stamp) for draft in encoded.drafts]
+        rendered = renderer.render_many(documents, encoded.batch, operation="create", marks=marks)
         terms = encoded.batch.active_dims().tolist()
         for draft, lines, count in zip(encoded.drafts, rendered, terms, strict=True):
             if isinstance(lines, SpladeError):
@@ -81,6 +76,8 @@ class RenderStage:
             item = BulkItem(
                 draft.record, lines, tokens, draft.stamp, draft.replaces, count, draft.first
             )
+            if draft.vector is None and draft.ids is not None:
+                item.length, item.lost = len(draft.ids), draft.lost
             if draft.exists:
                 item.update()
             yield item

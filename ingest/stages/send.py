@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from splade_os.engines import HASH_FIELD, Outcome
+from splade_os.engines import Outcome
 from splade_os.errors import EngineError, EngineUnavailableError, IngestError
 from splade_os.ingest.documents.records import stored_text
 from splade_os.ingest.documents.stamps import stored_stamp
@@ -44,6 +44,7 @@ class SendStage:
         self._engine, self._index = context.engine, context.index
         self._limiter, self._retry_policy = context.limiter, context.retry_policy
         self._run, self._text_fields = context.stamper.run, context.meta.text_fields
+        self._hash_field = context.meta.hash_field
         self._tokens = tokens
         self.begun = 0
 
@@ -145,9 +146,8 @@ class SendStage:
         """Documents that exist although they were thought new; returns those to send again."""
         items, outcomes = result.items, result.outcomes
         ids = [items[i].record.id for i in conflicts]
-        stored = self._retry_policy.call(
-            lambda: self._engine.documents(self._index, ids, [HASH_FIELD, *self._text_fields])
-        )
+        fields = [self._hash_field, *self._text_fields]
+        stored = self._retry_policy.call(lambda: self._engine.documents(self._index, ids, fields))
         again: list[int] = []
         for i in conflicts:
             item, identifier = items[i], items[i].record.id
@@ -155,7 +155,7 @@ class SendStage:
             if found is None:  # deleted in between
                 again.append(i)
                 continue
-            mark = stored_stamp(found)
+            mark = stored_stamp(found, self._hash_field)
             if mark is not None and mark.run == self._run:
                 if mark.position == item.stamp.position:  # our own write; its answer was lost
                     outcomes[i], item.stamp = Outcome(identifier, 201, "created"), mark

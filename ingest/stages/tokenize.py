@@ -8,7 +8,6 @@ from itertools import repeat
 
 import numpy as np
 
-from splade_os.engines import HASH_FIELD
 from splade_os.errors import EncodingError, InputError
 from splade_os.ingest.documents.given_vectors import Row, vector_of, vectors_of
 from splade_os.ingest.documents.records import Record, stored_text
@@ -27,7 +26,7 @@ class TokenizeStage:
         vocabulary = context.encoder.vocabulary
         self._special = np.zeros(len(vocabulary), bool)
         self._special[list(vocabulary.special_ids)] = True
-        self._ids = {token: i for i, token in enumerate(vocabulary.tokens)}
+        self._ids = vocabulary.ids
         self._features: dict[str, int] = {}  # ids of feature names
 
     def run(
@@ -82,12 +81,12 @@ class TokenizeStage:
         ]
         texts = [draft.record.text for draft in wanted]
         damaged = set()
-        for draft, ids in zip(wanted, self._tokenised(texts), strict=True):
-            if isinstance(ids, EncodingError):
-                events.put(Failed(draft.record, ids.message))
+        for draft, found in zip(wanted, self._tokenised(texts), strict=True):
+            if isinstance(found, EncodingError):
+                events.put(Failed(draft.record, found.message))
                 damaged.add(draft.record.position)
             else:
-                draft.ids = ids
+                draft.ids, draft.lost = found
         if damaged:
             drafts = [draft for draft in drafts if draft.record.position not in damaged]
         return drafts
@@ -100,19 +99,23 @@ class TokenizeStage:
         except (InputError, KeyError, TypeError, ValueError):
             return repeat(None, len(vectors))
 
-    def _tokenised(self, texts: Sequence[str]) -> list[Ids | EncodingError]:
+    def _tokenised(self, texts: Sequence[str]) -> list[tuple[Ids, int] | EncodingError]:
+        """Token ids and number of tokens cut off, of each text."""
+        if not texts:
+            return []
         try:
-            return [*self._context.encoder.tokenize(texts)]
+            return [*zip(*self._context.encoder.tokenize_documents(texts), strict=True)]
         except EncodingError as error:
             if len(texts) == 1:
                 return [error]
-            return [ids for text in texts for ids in self._tokenised([text])]
+            return [found for text in texts for found in self._tokenised([text])]
 
     def _unknown(self, drafts: list[Draft], events: BoundedQueue[Event]) -> list[Draft]:
         """Mark what exists, and leave out what is the same."""
+        hash_field = self._context.meta.hash_field
         ids = [draft.record.id for draft in drafts]
         fields = [
-            HASH_FIELD,
+            hash_field,
             *(self._context.meta.text_fields if self._context.options.count_terms else ()),
         ]
         stored = self._context.retry_policy.call(
@@ -123,7 +126,7 @@ class TokenizeStage:
         kept, same, old = [], [], []
         for draft in drafts:
             found = stored.get(draft.record.id)
-            mark = None if found is None else stored_stamp(found)
+            mark = None if found is None else stored_stamp(found, hash_field)
             # our own write, of a run that was killed, or of an earlier record of this id: the
             # sender finds out which of the two is right
             if found is None or (mark is not None and mark.run == self._context.stamper.run):
@@ -149,7 +152,7 @@ class TokenizeStage:
                     draft
                     for draft in old
                     if draft.vector is None
-                    and (mark := stored_stamp(stored[draft.record.id])) is not None
+                    and (mark := stored_stamp(stored[draft.record.id], hash_field)) is not None
                     and mark.text == draft.stamp.text
                 ]
             )
@@ -174,10 +177,12 @@ class TokenizeStage:
 
     def plain_tokens(self, texts: Sequence[str]) -> list[Ids | None]:
         """Token ids without special ones; ``None`` for a text that is empty or damaged."""
-        found = self._tokenised(texts) if texts else []
+        if self._context.encoder.identity.external:
+            return [None] * len(texts)
+        found = self._tokenised(texts)
         return [
-            None if not text or isinstance(ids, EncodingError) else self.plain(ids)
-            for text, ids in zip(texts, found, strict=True)
+            None if not text or isinstance(each, EncodingError) else self.plain(each[0])
+            for text, each in zip(texts, found, strict=True)
         ]
 
     def plain(self, ids: Ids) -> Ids:

@@ -104,7 +104,7 @@ class ResultRecorder:
         self.progress.statistics.count_many(taken_out, sign=-1)
 
     def _acknowledge(self, event: BulkResult) -> None:
-        created = updated = empty = 0
+        created = updated = empty = cut = 0
         new: list[Ids] = []
         old: list[Ids] = []
         good: list[Record] = []
@@ -122,6 +122,7 @@ class ResultRecorder:
                 if item.replaces is not None:
                     old.append(item.replaces)
             empty += not item.terms
+            cut += item.lost > 0
             if item.tokens is not None:
                 new.append(item.tokens)
             self._keep(item)
@@ -129,6 +130,9 @@ class ResultRecorder:
             created=created,
             updated=updated,
             empty=empty,
+            cut=cut,
+            tokens=sum(item.length for item in event.items),
+            tokens_lost=sum(item.lost for item in event.items),
             duplicates=len(event.duplicates),
             conflicts=len(event.conflicts),
             retries=event.retries,

@@ -60,6 +60,11 @@ _CHOICES = (
         default=None,
         help="Multiply by the model's IDF: a query is then its bare tokens.",
     ),
+    click.option(
+        "--normalize",
+        type=click.Choice(["none", "nfkc"]),
+        help="Unicode form of texts and queries: nfkc reads ligatures and full-width letters.",
+    ),
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from splade_os.cli.encoding import encoding_options, split_options
+from splade_os.cli.ingest_options import field_name_options
 from splade_os.cli.options import (
     connection_options,
     field_type_option,
@@ -31,8 +32,15 @@ def index() -> None:
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: starter]")
 @click.option("--text", default="title,text", show_default=True, help="Fields to encode.")
 @field_type_option
+@field_name_options
 @encoding_options
-def create(text: str, field_type: str | None, **flags: Any) -> None:
+def create(
+    text: str,
+    field_type: str | None,
+    vector_field: str | None,
+    content_field: str | None,
+    **flags: Any,
+) -> None:
     """Create an empty index for a model."""
     from splade_os.encoding import DocumentEncoder
     from splade_os.ingest.index.target import new_meta
@@ -44,7 +52,9 @@ def create(text: str, field_type: str | None, **flags: Any) -> None:
     model = settings.model or DEFAULT_MODEL
     encoder = DocumentEncoder.load(model, **running, **options.model_dump())
     engine = open_engine(settings)
-    meta = new_meta(engine, encoder.identity, text.split(","), field_type)
+    meta = new_meta(
+        engine, encoder.identity, text.split(","), field_type, vector_field, content_field
+    )
     engine.create_index(name, meta)
     click.echo(f"Created {name} for the model {encoder.identity.name}.", err=True)
 
@@ -79,9 +89,9 @@ def show(as_json: bool, **flags: Any) -> None:
         "size": f"{stats.bytes / 1e6:,.1f} MB",
         "IDF table": f"from {counted:,} documents" if counted else "the model's",
         "field": f"{meta.field} ({meta.field_type}, features named by {meta.feature_naming})",
-        "text fields": ", ".join(meta.text_fields),
+        "text fields": f"{', '.join(meta.text_fields)}; for BM25 copied into {meta.content_field}",
         "model": model.name + (f" @ {model.revision}" if model.revision else ""),
-        "content hash": model.content_hash,
+        "content hash": model.content_hash or "not noted",
         "activation": f"{model.activation}, {model.pooling} pooling",
         "maximum length": f"{model.max_length} tokens",
         "active dimensions": str(model.max_active_dims or "all"),

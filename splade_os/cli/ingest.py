@@ -148,9 +148,9 @@ def ingest(
         check_alias(engine, alias)
     if reader.vectors:
         running.update(backend="none", device=None, dtype=None)
-    encoder = load_encoder(engine, target, settings.model, running, chosen)
+    encoder = load_encoder(engine, target, settings.model, running, chosen, vectors=reader.vectors)
     if dry_run:
-        _dry_run(engine, found, reader, selection, encoder, field_type, as_json)
+        _dry_run(engine, found, reader, selection, encoder, field_type, options, as_json)
         return
     with busy(f"Looking at {found.name}"):
         job = Job(
@@ -208,19 +208,45 @@ def ingest(
 
 
 def load_encoder(
-    engine: Engine, index: str, model: str | None, running: dict[str, Any], chosen: EncodingOptions
+    engine: Engine,
+    index: str,
+    model: str | None,
+    running: dict[str, Any],
+    chosen: EncodingOptions,
+    *,
+    vectors: bool = False,
 ) -> DocumentEncoder:
-    """The encoder that the user names, else the one that the index names."""
+    """The encoder that the user names, else the one that the index names.
+
+    Args:
+        vectors: documents bring their vectors: where neither names a model, none is assumed.
+    """
     from splade_os.encoding import DocumentEncoder
+    from splade_os.encoding.external import ExternalVectors
     from splade_os.encoding.resolve import resolve_recorded
-    from splade_os.errors import IndexNotFoundError
+    from splade_os.errors import IndexNotFoundError, ModelMismatchError
     from splade_os.settings import DEFAULT_MODEL
 
     try:
         of_index = engine.index_meta(index).model
-        model = model or resolve_recorded(of_index, index).name
+        if of_index.external and model is None:
+            if vectors:
+                return ExternalVectors()
+            raise ModelMismatchError(
+                f"The vectors of the index {index} came from outside, and no model was named that "
+                "made them: no text can be encoded for it.",
+                hint="Bring vectors (--vectors), or ingest into a new index.",
+            )
+        if vectors and model is None:
+            click.echo(
+                f"The vectors are taken for those of {of_index.name}, the model of {index}.",
+                err=True,
+            )
+        model = model or resolve_recorded(of_index, index, weights=not vectors).name
         chosen = chosen.over(of_index.options())
     except IndexNotFoundError:
+        if vectors and model is None:
+            return ExternalVectors()
         model = model or DEFAULT_MODEL
     with busy(f"Loading the model {model}"):
         return DocumentEncoder.load(model, **running, **chosen.model_dump())
@@ -382,13 +408,21 @@ def _dry_run(
     selection: Selection,
     encoder: DocumentEncoder,
     field_type: str | None,
+    options: IngestOptions,
     as_json: bool,
 ) -> None:
     from splade_os.ingest.dry_run import dry_run
     from splade_os.ingest.index.target import new_meta
     from splade_os.ingest.sources import read_source
 
-    meta = new_meta(engine, encoder.identity, reader.stored_text_fields, field_type)
+    meta = new_meta(
+        engine,
+        encoder.identity,
+        reader.stored_text_fields,
+        field_type,
+        options.vector_field,
+        options.content_field,
+    )
     records = read_source(source, reader, selection)
     told = dry_run(records, source, encoder, meta)
     if as_json:
@@ -402,6 +436,13 @@ def _dry_run(
         f"{told.read:,} records read, {told.dead:,} of them dead letters; on average "
         f"{told.terms:.0f} terms and {told.bytes:,.0f} bytes; {told.rate:,.0f} docs/s encoded."
     )
+    if told.cut:
+        click.echo(
+            f"{told.cut:,} of them are longer than the model takes: {told.lost_share:.1%} of all "
+            "tokens are cut off (--long-texts chunk keeps them)."
+        )
+    if told.empty:
+        click.echo(f"{told.empty:,} of them have no content: only BM25 finds them.")
     if told.documents is not None and told.total_bytes is not None and told.seconds is not None:
         click.echo(
             f"The whole source: about {told.documents:,} documents, "

@@ -129,6 +129,16 @@ _RUNNING = (
 )
 
 
+def field_name_options(command: Command) -> Command:
+    """--vector-field and --content-field, of a new index."""
+    for option in (
+        click.option("--content-field", help="Of a new index: the field of the text for BM25."),
+        click.option("--vector-field", help="Of a new index: the field of the vectors."),
+    ):
+        command = option(command)
+    return command
+
+
 def reading_options(command: Command) -> Command:
     """How records are made of a source: for `split_reading`."""
     for option in reversed(_READING):
@@ -140,7 +150,7 @@ def running_options(command: Command) -> Command:
     """How an ingest runs: for `split_running`."""
     for option in reversed(_RUNNING):
         command = option(command)
-    return command
+    return field_name_options(command)
 
 
 def split_reading(

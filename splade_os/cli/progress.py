@@ -112,12 +112,22 @@ def summarise(report: IngestReport) -> None:
         err=True,
     )
     if report.empty:
-        click.echo(f"{report.empty:,} have no term at all: only BM25 finds them.", err=True)
+        click.echo(
+            f"{report.empty:,} have no content that the model knows, and so no vector: only BM25 "
+            "finds them.",
+            err=True,
+        )
     if report.conflicts:
         click.secho(
             f"{report.conflicts:,} records have the id of another record with other content: the "
             "last one of each id is kept. Is the id field the right one (--id)?",
             fg="yellow",
+            err=True,
+        )
+    if report.cut:
+        click.echo(
+            f"{report.cut:,} are longer than the model takes: {report.lost_share:.1%} of all "
+            "tokens were cut off. To keep them: --long-texts chunk, into a new index.",
             err=True,
         )
     if report.dead:

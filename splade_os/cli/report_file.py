@@ -53,7 +53,12 @@ def report_file(file: Path | None) -> Iterator[LatestReport]:
 
 def report_fields(report: IngestReport) -> dict[str, Any]:
     """A report as JSON objects have it."""
-    return {**asdict(report), "indexed": report.indexed, "verified": report.verified}
+    return {
+        **asdict(report),
+        "indexed": report.indexed,
+        "verified": report.verified,
+        "lost_share": report.lost_share,
+    }
 
 
 def _code_of(error: BaseException) -> int:

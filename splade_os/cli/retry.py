@@ -56,15 +56,17 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
     if options.sync:
         raise click.UsageError("--sync would delete everything else.")
     engine = open_engine(settings)
+    external = False
     try:
-        fields = engine.index_meta(index).text_fields
+        meta = engine.index_meta(index)
+        fields, external = meta.text_fields, meta.model.external
     except IndexNotFoundError:  # nothing of that ingest could be indexed
         if settings.model is None:
             raise click.UsageError(
                 f"There is no index {index}, which would say what encodes; give --model."
             ) from None
         fields = dead_letter_fields(letters)
-    encoder = load_encoder(engine, index, settings.model, running, chosen)
+    encoder = load_encoder(engine, index, settings.model, running, chosen, vectors=external)
     checkpoint = Checkpoint()
     again = (how["dead_letters"] or dead_letters_file(index)).absolute()
     if again.exists() and again.samefile(letters):

@@ -18,9 +18,10 @@ from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_
 from splade_os.encoding.lexical import LexicalPrior, mean_weight
 from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.query import IdfQueryEncoder
-from splade_os.encoding.resolve import content_hash, query_hash, resolve_model
+from splade_os.encoding.resolve import content_hash, has_weights, query_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers, scale
 from splade_os.encoding.start import exact_backend, start_backend
+from splade_os.encoding.text import has_content, normalized
 from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
 from splade_os.encoding.tokenizer.check import check_tokenizer
 from splade_os.encoding.windows import split
@@ -73,6 +74,12 @@ class DocumentEncoder:
             self.vocabulary.special_ids,
         )
         self._folded = folded
+        self._special = np.zeros(len(self.vocabulary), bool)
+        self._special[list(self.vocabulary.special_ids)] = True
+        self._prompt = np.empty(0, np.int32)  # its tokens: alone they are no content
+        if identity.prompt:
+            (ids,) = tokenizer([identity.prompt])
+            self._prompt = ids[~self._special[ids]]
 
     @classmethod
     def load(
@@ -98,7 +105,8 @@ class DocumentEncoder:
             backend: ``torch``, ``onnx``, or ``auto``: ONNX Runtime where the model has a graph,
                 it is installed and no GPU is used (it is the faster one on a CPU), else torch.
                 ``none``: only vocabulary, tokenizer and identity are loaded, for documents
-                that bring their vectors; `encode` raises ModelError.
+                that bring their vectors; `encode` raises ModelError. It needs no weights; where
+                there are none, the identity notes no content hash.
             batch_tokens: tokens per forward pass, padding included; default 1,024 on a CPU,
                 65,536 on a GPU, where the weights of a pass are bounded as well (1 GiB of
                 ``(B, V)``).
@@ -111,7 +119,7 @@ class DocumentEncoder:
             MissingExtraError: torch, or onnxruntime, is not installed.
             SettingsError: an option is wrong.
         """
-        found = resolve_model(model)
+        found = resolve_model(model, weights=backend != "none")
         layout = read_layout(found.folder)
         try:
             chosen = EncodingOptions(**options).over(layout.options)
@@ -127,6 +135,7 @@ class DocumentEncoder:
                 pooling=chosen.pooling,
                 max_length=chosen.max_length,
                 max_active_dims=layout.options.max_active_dims,
+                normalize=chosen.normalize,
             )
             if isinstance(layout.query, SpladePart):
                 part = layout.query
@@ -146,14 +155,16 @@ class DocumentEncoder:
         )
         lexical = chosen.lexical_weight or 0.0
         mean = chosen.mean_weight or 0.0
-        if lexical and not mean:
+        if lexical and not mean and choice.backend != "none":
             exact = exact_backend(part, running, choice)
             mean = mean_weight(exact, tokenizer, chosen.max_active_dims)
         table = _table(layout) if chosen.fold_idf else None
+        weightless = choice.backend == "none" and not has_weights(part.folder)
+        hash_of = "" if weightless else content_hash(part.folder)
         identity = ModelIdentity(
             name=found.name,
             revision=found.revision,
-            content_hash=content_hash(part.folder),
+            content_hash=hash_of,
             query_hash=query_hash(layout.query),
             activation=part.activation or "",
             pooling=part.pooling or "",
@@ -168,6 +179,7 @@ class DocumentEncoder:
             mean_weight=mean if lexical else 0.0,
             average_length=(chosen.average_length or _AVERAGE_LENGTH) if lexical else 0.0,
             fold_idf=table.sha256() if table else "",
+            normalize=chosen.normalize or "none",
             prompt=prompt,
             vocabulary_size=running.vocabulary_size,
         )
@@ -187,11 +199,39 @@ class DocumentEncoder:
         Raises:
             EncodingError: naming the position of a text that is no valid Unicode string.
         """
+        return self._tokenizer(self._prepared(texts))
+
+    def _prepared(self, texts: Sequence[str]) -> Sequence[str]:
         refuse_one_text(texts)
-        prompt = self.identity.prompt
-        if prompt and all(isinstance(text, str) for text in texts):
-            texts = [prompt + text for text in texts]
-        return self._tokenizer(texts)
+        prompt, form = self.identity.prompt, self.identity.normalize
+        if (prompt or form != "none") and all(isinstance(text, str) for text in texts):
+            return [prompt + normalized(text, form) for text in texts]
+        return texts
+
+    def tokenize_documents(self, texts: Sequence[str]) -> tuple[list[Ids], list[int]]:
+        """`tokenize` for an index: a text without content has no tokens, and so no vector. (The
+        model would give it one, of what it says about nothing.) Without content is what is blank,
+        of zero-width or control characters, or of nothing that the vocabulary knows.
+
+        Returns:
+            Token ids of each text, and how many tokens of it were cut off.
+        """
+        ids, lost = self._tokenizer.counted(self._prepared(texts))
+        for i in self._without_content(texts, ids):
+            ids[i], lost[i] = ids[i][:0], 0
+        return ids, lost
+
+    def _without_content(self, texts: Sequence[str], ids: Sequence[Ids]) -> set[int]:
+        """Positions of the texts that say nothing."""
+        blank = {i for i, text in enumerate(texts) if not has_content(text)}
+        if not ids:
+            return blank
+        bounds = np.cumsum([0, *map(len, ids)])
+        known = np.concatenate(([0], np.cumsum(~self._special[np.concatenate(ids)])))[bounds]
+        for i in np.flatnonzero(np.diff(known) == len(self._prompt)).tolist():
+            if np.array_equal(ids[i][~self._special[ids[i]]], self._prompt):
+                blank.add(i)
+        return blank
 
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Encode texts; row ``i`` belongs to ``texts[i]``.
@@ -202,13 +242,22 @@ class DocumentEncoder:
         Raises:
             EncodingError: a text is no valid Unicode, or the model returned NaN for it.
         """
+        return self._encode(texts, self.tokenize)
+
+    def encode_documents(self, texts: Sequence[str]) -> SparseBatch:
+        """`encode` for an index: a text without content has no term (`tokenize_documents`)."""
+        return self._encode(texts, lambda some: self.tokenize_documents(some)[0])
+
+    def _encode(
+        self, texts: Sequence[str], tokenize: Callable[[Sequence[str]], list[Ids]]
+    ) -> SparseBatch:
         refuse_one_text(texts)
         starts = range(0, len(texts), self.window)
         encoded = []
         with ThreadPoolExecutor(1) as background:
 
             def tokens(start: int) -> Future[list[Ids]]:
-                return background.submit(self.tokenize, texts[start : start + self.window])
+                return background.submit(tokenize, texts[start : start + self.window])
 
             coming = tokens(0)
             for start in starts:

@@ -11,6 +11,7 @@ from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.idf_source import IdfSource, choose_table
 from splade_os.encoding.layout import ModelLayout, read_layout
 from splade_os.encoding.resolve import resolve_model
+from splade_os.encoding.text import Normalization, normalized
 from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
 from splade_os.encoding.words import word_tokens
 from splade_os.statistics import TermStatistics
@@ -38,8 +39,15 @@ class IdfQueryEncoder:
     times weight. Tokens whose weight is not positive take no part.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, table: IdfTable, prompt: str = "") -> None:
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        table: IdfTable,
+        prompt: str = "",
+        normalize: Normalization = "none",
+    ) -> None:
         self.tokenizer, self.table, self.prompt = tokenizer, table, prompt
+        self.normalize: Normalization = normalize
         self.vocabulary: Vocabulary = tokenizer.vocabulary()
         self._words = word_tokens(tokenizer)
 
@@ -50,6 +58,7 @@ class IdfQueryEncoder:
         statistics: TermStatistics | None = None,
         *,
         source: IdfSource | None = None,
+        normalize: Normalization | None = None,
     ) -> IdfQueryEncoder:
         """The tokenizer of ``model`` with a table.
 
@@ -58,29 +67,39 @@ class IdfQueryEncoder:
             statistics: of the searched corpus, if there are any.
             source: of the table; default those statistics, or else what the model was saved
                 with.
+            normalize: Unicode normal form of queries, as the documents have it; default what the
+                model says.
 
         Raises:
             ModelError: there is no such table.
         """
         layout, tokenizer = _read_tokenizer(model)
         table = choose_table(source, layout, tokenizer.vocabulary(), statistics)
-        return cls(tokenizer, table, layout.query_prompt)
+        return cls(tokenizer, table, layout.query_prompt, _form(normalize, layout))
 
     @classmethod
-    def unweighted(cls, model: str) -> IdfQueryEncoder:
+    def unweighted(cls, model: str, normalize: Normalization | None = None) -> IdfQueryEncoder:
         """The tokenizer of ``model`` alone: no token has a weight."""
         layout, tokenizer = _read_tokenizer(model)
         nothing = np.zeros(len(tokenizer.vocabulary()), np.float32)
-        return cls(tokenizer, IdfTable(nothing, "none"), layout.query_prompt)
+        table = IdfTable(nothing, "none")
+        return cls(tokenizer, table, layout.query_prompt, _form(normalize, layout))
 
     def bare(self) -> IdfQueryEncoder:
         """The same tokens, each with weight 1: for documents that hold the IDF themselves."""
-        return IdfQueryEncoder(self.tokenizer, self.table.presence(), self.prompt)
+        return IdfQueryEncoder(self.tokenizer, self.table.presence(), self.prompt, self.normalize)
 
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, without special tokens."""
         refuse_one_text(texts)
-        return self.tokenizer([self.prompt + text for text in texts] if self.prompt else texts)
+        if not (self.prompt or self.normalize != "none"):
+            return self.tokenizer(texts)
+        return self.tokenizer([self._prepared(text) for text in texts])
+
+    def _prepared(self, text: str) -> str:
+        if self.normalize != "none" and isinstance(text, str):
+            text = normalized(text, self.normalize)
+        return self.prompt + text
 
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Row ``i`` belongs to ``texts[i]``; empty where no token has a weight."""
@@ -98,7 +117,7 @@ class IdfQueryEncoder:
         refuse_one_text(texts)
         if self._words is None or not all(isinstance(text, str) for text in texts):
             return [np.unique(ids) for ids in self.tokenize(texts)]
-        return [np.array(self._words.distinct(self.prompt + text), np.int32) for text in texts]
+        return [np.array(self._words.distinct(self._prepared(text)), np.int32) for text in texts]
 
 
 def load_query_encoder(
@@ -107,6 +126,7 @@ def load_query_encoder(
     *,
     statistics: TermStatistics | None = None,
     device: str | None = None,
+    normalize: Normalization | None = None,
     **options: Any,
 ) -> QueryEncoder:
     """Load a query encoder.
@@ -117,6 +137,8 @@ def load_query_encoder(
             inference-free model the document side).
         statistics: (``idf``) of the searched corpus; ``None`` takes the model's own table.
         device: (``encoder``) torch device.
+        normalize: Unicode normal form of queries, as the documents have it; default what the
+            model says.
         options: (``encoder``) of `DocumentEncoder.load`: ``dtype``; ``activation`` and
             ``pooling`` of a checkpoint that does not say them.
 
@@ -124,10 +146,14 @@ def load_query_encoder(
         ModelError, MissingExtraError: see `DocumentEncoder.load` and `IdfQueryEncoder.load`.
     """
     if mode == "idf":
-        return IdfQueryEncoder.load(model, statistics)
+        return IdfQueryEncoder.load(model, statistics, normalize=normalize)
     from splade_os.encoding.document import DocumentEncoder
 
-    return DocumentEncoder.load(model, device=device, side="query", **options)
+    return DocumentEncoder.load(model, device=device, side="query", normalize=normalize, **options)
+
+
+def _form(wish: Normalization | None, layout: ModelLayout) -> Normalization:
+    return wish or layout.options.normalize or "none"
 
 
 def _read_tokenizer(model: str) -> tuple[ModelLayout, TextTokenizer]:

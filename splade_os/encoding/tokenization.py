@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import orjson
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Encoding, Tokenizer, normalizers
 
 from splade_os.encoding.tokenizer.build import BuiltTokenizer, is_of_tokenizers, reading
 from splade_os.encoding.tokenizer.convert import SlowTokenizer
@@ -25,6 +25,9 @@ class TokenizerBackend(Protocol):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, cut, and with special tokens where they are wanted."""
+
+    def counted(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """`encode`, and how many tokens were cut off each text."""
 
     def affixes(self) -> tuple[int, int]:
         """How many special tokens stand before and after a text."""
@@ -82,8 +85,25 @@ class TextTokenizer:
                 a token that the model has not (`limit`); or one string instead of a list of them.
         """
         refuse_one_text(texts)
+        return self._rows(texts, lambda given: (self._backend.encode(given), []))[0]
+
+    def counted(self, texts: Sequence[str]) -> tuple[list[Ids], list[int]]:
+        """Token ids of each text, and how many more it has: those that were cut off.
+
+        Raises:
+            EncodingError: see `__call__`.
+        """
+        refuse_one_text(texts)
+        return self._rows(texts, self._backend.counted)
+
+    def _rows(
+        self,
+        texts: Sequence[str],
+        encode: Callable[[list[str]], tuple[list[list[int]], list[int]]],
+    ) -> tuple[list[Ids], list[int]]:
         try:
-            rows = [np.array(ids, np.int32) for ids in self._backend.encode(list(texts))]
+            found, lost = encode(list(texts))
+            rows = [np.array(ids, np.int32) for ids in found]
         except BaseException as error:  # a panic is no Exception
             if not is_of_tokenizers(error) and not isinstance(error, UnicodeError):
                 raise
@@ -92,7 +112,7 @@ class TextTokenizer:
             rows = [row[row != self._dropped] for row in rows]
         if self._limit is not None:
             self._refuse_beyond(rows, self._limit)
-        return rows
+        return rows, lost
 
     def limit(self, size: int) -> None:
         """Refuse texts with a token that a head of ``size`` tokens has not, instead of the whole
@@ -205,10 +225,26 @@ class _InRust:
             self._tokenizer.normalizer = normalizers.Sequence(steps)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        encodings = self._tokenizer.encode_batch_fast(
+        return [encoding.ids for encoding in self._encodings(texts)]
+
+    def counted(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        encodings = self._encodings(texts)
+        limit = (self._tokenizer.truncation or {}).get("max_length", 0)
+        added = self._tokenizer.num_special_tokens_to_add(False) if self._special_tokens else 0
+        # what is cut off stands in pieces, each with its special tokens
+        lost = [
+            sum(len(piece) - added for piece in encoding.overflowing)
+            if len(encoding) == limit
+            else 0
+            for encoding in encodings
+        ]
+        return [encoding.ids for encoding in encodings], lost
+
+    def _encodings(self, texts: Sequence[str]) -> list[Encoding]:
+        encodings: list[Encoding] = self._tokenizer.encode_batch_fast(
             list(texts), add_special_tokens=self._special_tokens
         )
-        return [encoding.ids for encoding in encodings]
+        return encodings
 
     def affixes(self) -> tuple[int, int]:
         encoding = self._tokenizer.encode("a", add_special_tokens=self._special_tokens)
@@ -245,6 +281,11 @@ class _InPython:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return self._loaded.encode(texts, self._length, self._special_tokens, self._lowercase)
+
+    def counted(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        kept = self.encode(texts)
+        whole = self._loaded.encode(texts, None, self._special_tokens, self._lowercase)
+        return kept, [len(all_) - len(ids) for all_, ids in zip(whole, kept, strict=True)]
 
     def affixes(self) -> tuple[int, int]:
         bare = self._loaded.encode(["a"], None, False, False)[0]

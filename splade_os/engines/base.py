@@ -14,11 +14,15 @@ from splade_os.identity import ModelIdentity
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import Weights
 
-VECTOR_FIELD = "splade"
-CONTENT_FIELD = "content"
+VECTOR_FIELD = "splade_os_vector"
+"""Field of the vectors in a new index. These three names are none that documents have; what an
+index calls its own stands in its `IndexMeta`."""
+CONTENT_FIELD = "splade_os_content"
 """Field into which the text fields are copied, analysed for BM25."""
-HASH_FIELD = "splade_hash"
+HASH_FIELD = "splade_os_hash"
 """Field with the hash of what was encoded, by which an ingest knows unchanged documents."""
+_BEFORE_NAMES = {"content_field": "content", "hash_field": "splade_hash"}
+"""What every index had before its record named them."""
 
 
 class IndexMeta(BaseModel):
@@ -28,6 +32,8 @@ class IndexMeta(BaseModel):
         format: version of this record.
         splade_os: version of the package that created the index.
         field: name of the field that holds the vectors.
+        content_field: name of the field into which the text fields are copied, for BM25.
+        hash_field: name of the field with the mark of what was written.
         field_type: how vectors are stored, e.g. ``rank_features``.
         feature_naming: rule from token to feature name (`splade_os.vocabulary`).
         text_fields: fields that were encoded, in order.
@@ -39,10 +45,28 @@ class IndexMeta(BaseModel):
     format: Literal[1] = 1
     splade_os: str
     field: str = VECTOR_FIELD
+    content_field: str = CONTENT_FIELD
+    hash_field: str = HASH_FIELD
     field_type: str = "rank_features"
     feature_naming: str
     text_fields: tuple[str, ...] = ("title", "text")
     model: ModelIdentity
+
+    @classmethod
+    def read(cls, record: Any) -> IndexMeta:
+        """The record of an index, as it is stored.
+
+        Raises:
+            ValidationError: it is damaged, or of a newer version.
+        """
+        if isinstance(record, Mapping):
+            record = {**_BEFORE_NAMES, **record}
+        return cls.model_validate(record)
+
+    @property
+    def own_fields(self) -> frozenset[str]:
+        """The fields that splade-os writes itself: no document may bring one of them."""
+        return frozenset((self.field, self.content_field, self.hash_field))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ import numpy as np
 import orjson
 
 from splade_os.engines.base import (
-    CONTENT_FIELD,
-    HASH_FIELD,
     Cursor,
     EngineHit,
     HybridQuery,
@@ -71,7 +69,7 @@ def search_body(
     head: dict[str, Any] = {
         "size": request.k,
         "track_total_hits": request.total,
-        "_source": _source_filter(request, meta.field, server),
+        "_source": _source_filter(request, meta, server),
     }
     if request.offset:
         head["from"] = request.offset
@@ -97,7 +95,7 @@ def search_body(
         body = _hybrid(query, request, meta, strategy, server)
         head["search_pipeline"] = query.pipeline
     elif isinstance(query, MatchQuery):
-        body = _filtered(_match(query), request.filter)
+        body = _filtered(_match(query, meta), request.filter)
     elif isinstance(query, IdsQuery):
         body = orjson.dumps({"ids": {"values": list(query.ids)}})
     elif isinstance(query, TextQuery):
@@ -156,8 +154,8 @@ def _seismic(request: SearchRequest) -> dict[str, Any]:
     return parameters
 
 
-def _match(query: MatchQuery) -> bytes:
-    return orjson.dumps({"match": {CONTENT_FIELD: {"query": query.text}}})
+def _match(query: MatchQuery, meta: IndexMeta) -> bytes:
+    return orjson.dumps({"match": {meta.content_field: {"query": query.text}}})
 
 
 def _clauses(filters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -185,7 +183,7 @@ def _hybrid(
         )
     terms = checked(query.terms)
     shape = strategy.shape(request.shape, server)
-    parts = [_terms(terms, shape, request, meta), _match(query.match)]
+    parts = [_terms(terms, shape, request, meta), _match(query.match, meta)]
     queries = b",".join(_filtered(part, request.filter) for part in parts)
     depth = b""
     if server.number >= (2, 19):  # older ones fuse as many as are asked for
@@ -193,16 +191,17 @@ def _hybrid(
     return b'{"hybrid":{"queries":[' + queries + b"]" + depth + b"}}"
 
 
-def _source_filter(request: SearchRequest, field: str, server: Capabilities) -> Any:
+def _source_filter(request: SearchRequest, meta: IndexMeta, server: Capabilities) -> Any:
+    field = meta.field
     if request.with_vector:
-        wanted: dict[str, Any] = {"excludes": [HASH_FIELD]}
+        wanted: dict[str, Any] = {"excludes": [meta.hash_field]}
         if request.source is not None:
             wanted["includes"] = [*(name for name in request.source if name != field), field]
         if server.exclude_vectors:
             wanted["exclude_vectors"] = False
         return wanted
     if request.source is None:
-        return {"excludes": [HASH_FIELD, field]}
+        return {"excludes": [meta.hash_field, field]}
     names = [name for name in request.source if name != field]
     return {"includes": names} if names else False
 
@@ -232,7 +231,7 @@ def read_response(
         )
     found = answer["hits"]
     sparse = not isinstance(request.query, MatchQuery)
-    hits = [_hit(hit, meta.field, request.with_vector and sparse) for hit in found["hits"]]
+    hits = [_hit(hit, meta, request.with_vector and sparse) for hit in found["hits"]]
     if request.min_score is not None and request.two_phase is not None:
         hits = [hit for hit in hits if hit.score >= request.min_score]
     following = None
@@ -250,10 +249,10 @@ def read_response(
     )
 
 
-def _hit(hit: Mapping[str, Any], field: str, with_vector: bool) -> EngineHit:
+def _hit(hit: Mapping[str, Any], meta: IndexMeta, with_vector: bool) -> EngineHit:
     source = hit.get("_source") or {}
-    vector = source.pop(field, None)  # the answer is nobody else's
-    source.pop(HASH_FIELD, None)
+    vector = source.pop(meta.field, None)  # the answer is nobody else's
+    source.pop(meta.hash_field, None)
     score = hit["_score"]
     if score is None:  # sorted by it
         score = hit["sort"][0]

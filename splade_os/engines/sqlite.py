@@ -20,7 +20,6 @@ import orjson
 from pydantic import ValidationError
 
 from splade_os.engines.base import (
-    HASH_FIELD,
     Cursor,
     EngineHit,
     EngineInfo,
@@ -170,8 +169,8 @@ class SQLiteEngine(SQLiteUpkeep):
                 "SELECT meta FROM indices WHERE number = ?", (number,)
             ).fetchone()
         try:
-            return IndexMeta.model_validate_json(text)
-        except ValidationError as error:
+            return IndexMeta.read(orjson.loads(text))
+        except (ValidationError, orjson.JSONDecodeError) as error:
             raise IndexFormatError(f"The record of the index {index} is damaged: {error}") from None
 
     def stats(self, index: str) -> IndexStats:
@@ -225,7 +224,7 @@ class SQLiteEngine(SQLiteUpkeep):
 
     def search(self, index: str, request: SearchRequest) -> SearchResponse:
         start = time.perf_counter()
-        number, field = self._number(index), self.index_meta(index).field
+        number, meta = self._number(index), self.index_meta(index)
         if isinstance(request.query, HybridQuery):
             raise EngineError("SQLite has no hybrid query.", hint="Leave the fusion to the client.")
         if isinstance(request.query, TextQuery):
@@ -238,7 +237,7 @@ class SQLiteEngine(SQLiteUpkeep):
                 rows = self._match(number, request, conditions, values)
             else:
                 rows = self._dot_product(number, request, conditions, values)
-        hits = [_hit(row, request, field) for row in rows]
+        hits = [_hit(row, request, meta) for row in rows]
         following = None
         if request.after is not None and len(rows) == request.k:
             following = Cursor(after=(rows[-1][1], rows[-1][4]))
@@ -388,11 +387,11 @@ def _postings(vector: Any) -> list[tuple[str, float]]:
     return list(zip(vector, weights.tolist(), strict=True))
 
 
-def _hit(row: tuple[Any, ...], request: SearchRequest, field: str) -> EngineHit:
+def _hit(row: tuple[Any, ...], request: SearchRequest, meta: IndexMeta) -> EngineHit:
     identifier, score, blob, marked, *_ = row
     source = orjson.loads(blob)
-    vector = source.pop(field, {})
-    source.pop(HASH_FIELD, None)
+    vector = source.pop(meta.field, {})
+    source.pop(meta.hash_field, None)
     if request.source is not None:
         source = selected(source, request.source)
     words = marked.split(_MARK)[1::2] if request.highlight else []

@@ -198,7 +198,7 @@ class ClusterSteps:
                 hint="Name one of them.",
             )
         try:
-            meta = IndexMeta.model_validate(found[0])
+            meta = IndexMeta.read(found[0])
         except ValidationError as error:
             raise IndexFormatError(
                 f"The splade-os record in the mapping of {index} is damaged or of a newer "
@@ -220,9 +220,10 @@ class ClusterSteps:
         return self._metas[index]
 
     def stats(self, index: str) -> Steps[IndexStats]:
-        answer = yield Call("GET", f"/{index}/_stats/docs,store", index=index)
-        primaries = answer["_all"]["primaries"]
-        return IndexStats(primaries["docs"]["count"], primaries["store"]["size_in_bytes"])
+        answer = yield Call("GET", f"/{index}/_stats/store", index=index)
+        size = answer["_all"]["primaries"]["store"]["size_in_bytes"]
+        # the statistics of an index count nested objects as documents too
+        return IndexStats((yield from self.count(index)), size)
 
     def bulk(self, index: str, body: bytes, attempts: int) -> Steps[list[Outcome]]:
         yield from self._meta(index)  # else a missing index would be made, without a mapping

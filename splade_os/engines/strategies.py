@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from splade_os import mappings
-from splade_os.engines.base import IndexMeta
+from splade_os.engines.base import CONTENT_FIELD, HASH_FIELD, VECTOR_FIELD, IndexMeta
 from splade_os.engines.capabilities import Capabilities
 from splade_os.engines.shapes import NEURAL_SPARSE, RANK_FEATURE, SPARSE_VECTOR, TERM, Shape
 from splade_os.errors import EngineError
@@ -55,10 +55,18 @@ class FieldStrategy:
         """The body that creates an index: the literal mapping, text fields and ``_meta``."""
         body = mappings.load(self.folder, self.field_type)
         body["settings"]["index"].update(settings or {})
-        properties = body["mappings"]["properties"]
-        text_field = properties["text"]
+        names = {
+            VECTOR_FIELD: meta.field,
+            CONTENT_FIELD: meta.content_field,
+            HASH_FIELD: meta.hash_field,
+        }
+        properties = {names.get(n, n): p for n, p in body["mappings"]["properties"].items()}
+        for each in properties.values():
+            if "copy_to" in each:
+                each["copy_to"] = names[each["copy_to"]]
         for name in meta.text_fields:
-            properties.setdefault(name, text_field)
+            properties.setdefault(name, properties["text"])
+        body["mappings"]["properties"] = properties
         body["mappings"]["_meta"] = {"splade_os": meta.model_dump(mode="json")}
         return body
 

@@ -99,7 +99,13 @@ def evaluate_in_memory(
     queries = collection.judged.queries
     vectors: dict[str, SparseBatch] = {}
     for mode in modes:
-        of_queries = load_queries_encoder(model, mode, statistics=statistics, device=device)
+        of_queries = load_queries_encoder(
+            model,
+            mode,
+            statistics=statistics,
+            device=device,
+            normalize=encoder.identity.normalize,
+        )
         vectors[mode] = of_queries.encode(list(queries.values()))
     missing = {
         document: None

@@ -11,7 +11,9 @@ import numpy as np
 
 from splade_os.encoding import DocumentEncoder, QueryEncoder, load_query_encoder, read_layout
 from splade_os.encoding.layout import StaticPart
+from splade_os.encoding.query import QueryMode
 from splade_os.encoding.resolve import resolve_model
+from splade_os.encoding.text import Normalization
 from splade_os.errors import EncoderProcessError, EncodingError, InputError
 from splade_os.evaluation.runs import Run, without_query_ids
 from splade_os.evaluation.sparsity import Sparsity
@@ -48,6 +50,7 @@ def load_queries_encoder(
     *,
     statistics: TermStatistics | None = None,
     device: str | None = None,
+    normalize: Normalization | None = None,
 ) -> QueryEncoder:
     """The query encoder of a mode.
 
@@ -59,13 +62,17 @@ def load_queries_encoder(
             transformer.
         statistics: (``idf``) of the corpus.
         device: torch device.
+        normalize: Unicode normal form, as that of the documents; default what the model says.
     """
     if mode == "idf" and statistics is None:
         raise ValueError("idf needs the statistics of the corpus")
     if mode == "model":
         static = isinstance(read_layout(resolve_model(model).folder).query, StaticPart)
-        return load_query_encoder(model, "idf" if static else "encoder", device=device)
-    return load_query_encoder(model, mode, statistics=statistics, device=device)
+        side: QueryMode = "idf" if static else "encoder"
+        return load_query_encoder(model, side, device=device, normalize=normalize)
+    return load_query_encoder(
+        model, mode, statistics=statistics, device=device, normalize=normalize
+    )
 
 
 def corpus_statistics(
@@ -92,7 +99,7 @@ def encoded_blocks(
     """
     for block in _blocks(documents):
         try:
-            batch = encoder.encode([record.text for record in block])
+            batch = encoder.encode_documents([record.text for record in block])
         except EncoderProcessError:
             raise
         except EncodingError as error:

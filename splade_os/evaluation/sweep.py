@@ -163,12 +163,14 @@ def _copy(
 ) -> Sparsity:
     """Write the changed documents of an index into another."""
     engine, vocabulary = client.engine, client.encoder("idf").vocabulary
-    renderer = DocumentRenderer(vocabulary, meta.field, meta.feature_naming)
+    renderer = DocumentRenderer.for_index(vocabulary, meta)
     ids_of = {feature: i for i, feature in enumerate(vocabulary.named(meta.feature_naming))}
     sparsity = Sparsity.empty(len(vocabulary))
     documents = engine.scan(client.index, page=_PAGE)
     while page := [(i, dict(source)) for i, source in islice(documents, _PAGE)]:
         batch = change(batch_of([source.pop(meta.field, None) or {} for _, source in page], ids_of))
+        for _, source in page:
+            source.pop(meta.hash_field, None)  # the mark of another index
         sparsity.add(batch)
         lines: list[bytes] = []
         size = 0

@@ -23,6 +23,7 @@ from splade_os.encoding.resolve import (
     resolve_recorded,
     same_queries,
 )
+from splade_os.encoding.text import has_content, normalized
 from splade_os.encoding.weights import has_weights
 from splade_os.engines import IndexMeta, QueryPipeline, SearchRequest, SearchResponse
 from splade_os.engines.ml_commons import hinted
@@ -49,6 +50,7 @@ from splade_os.search.plan import (
     sparse_query,
 )
 from splade_os.search.results import Results
+from splade_os.statistics import TermStatistics
 from splade_os.vocabulary import FEATURE_NAMING, TOKEN_IDS, feature_name, token_of
 
 Text = str | Mapping[str, float]
@@ -136,11 +138,18 @@ class SearchSteps:
                 self._encoders[mode] = yield Work(lambda: self._bare(mode, name, meta))
             elif mode == "idf":
                 statistics = yield lambda engine: engine.load_statistics(self._index)
-                table = yield Work(lambda: IdfQueryEncoder.load(name, statistics, source=self._idf))
+                table = yield Work(lambda: self._table(name, statistics, meta))
                 self._encoders[mode] = table
             else:
                 self._encoders[mode] = yield Work(lambda: self._full_encoder(name, meta))
         return self._encoders[mode]
+
+    def _table(
+        self, name: str, statistics: TermStatistics | None, meta: IndexMeta
+    ) -> IdfQueryEncoder:
+        return IdfQueryEncoder.load(
+            name, statistics, source=self._idf, normalize=meta.model.normalize
+        )
 
     def _bare(self, mode: EncoderMode, name: str, meta: IndexMeta) -> QueryEncoder:
         """Queries of documents that hold the IDF already are their bare tokens."""
@@ -151,7 +160,7 @@ class SearchSteps:
                 "it would count twice.",
                 hint="Search with mode 'idf' alone.",
             )
-        encoder = IdfQueryEncoder.load(name)
+        encoder = IdfQueryEncoder.load(name, normalize=meta.model.normalize)
         if self._check and encoder.table.sha256() != meta.model.fold_idf:
             raise ModelMismatchError(
                 f"Another IDF table than that of {name} is folded into the documents of "
@@ -183,12 +192,19 @@ class SearchSteps:
         part = read_layout(resolve_model(name).folder).document
         # a checkpoint that does not say these is told by the index
         told = {"activation", "pooling"} if part.activation is None else set()
-        options = meta.model.model_dump(include=told)
+        options = meta.model.model_dump(include={*told, "normalize"})
         return load_query_encoder(name, "encoder", device=self._device, **options)
 
     def _checked_model(self, meta: IndexMeta, mode: EncoderMode) -> str:
         """Where the model lies, once it is known to be the one that encoded the index."""
         wanted, weights = meta.model, mode != "idf"
+        if wanted.external and self._check:
+            raise ModelMismatchError(
+                f"The vectors of the index {self._index} came from outside, and no model was named "
+                "that made them, so that nothing can encode queries for them.",
+                hint="Search in the mode raw (token → weight) or bm25; or ingest again with "
+                "--vectors --model NAME.",
+            )
         if self._model is None:
             found = resolve_recorded(wanted, self._index, weights=weights)
         else:
@@ -203,9 +219,16 @@ class SearchSteps:
                     "query side has another tokenizer or table.",
                     hint="Name the model of the index with model= or --model.",
                 )
+            if not wanted.content_hash and found.name != wanted.name:
+                raise ModelMismatchError(
+                    f"The vectors of the index {self._index} are of the model {wanted.name}, of "
+                    f"which no weights were at hand when they came: that {found.name} is the same "
+                    "cannot be known.",
+                    hint=f"Name it by that name: --model {wanted.name} (model= in Python).",
+                )
             have = wanted.model_copy(
                 update={
-                    "content_hash": content_hash(part.folder),
+                    "content_hash": wanted.content_hash and content_hash(part.folder),
                     # a checkpoint that does not say these is told by the index
                     "activation": part.activation or wanted.activation,
                     "pooling": part.pooling or wanted.pooling,
@@ -227,7 +250,7 @@ class SearchSteps:
         meta = self._meta or (yield from self.meta())
         _check_texts(texts, mode)
         if mode == "bm25":
-            return [plan_bm25(t, options) if t.strip() else _nothing(options) for t in texts]  # type: ignore[union-attr,arg-type]
+            return [plan_bm25(t, options) if has_content(t) else _nothing(options) for t in texts]  # type: ignore[arg-type]
         if mode == "raw":
             raw = yield from self._raw(texts, meta, options)
             return [
@@ -235,9 +258,11 @@ class SearchSteps:
                 for text, sparse in zip(texts, raw, strict=True)
             ]
         if mode == "engine":
-            pipeline = yield from self.pipeline()
+            pipeline, form = (yield from self.pipeline()), meta.model.normalize
             return [
-                plan_text(t, pipeline, options) if t.strip() else _nothing(options)  # type: ignore[union-attr,arg-type]
+                plan_text(normalized(t, form), pipeline, options)  # type: ignore[arg-type]
+                if has_content(t)  # type: ignore[arg-type]
+                else _nothing(options)
                 for t in texts
             ]
         half: EncoderMode = options.fusion.sparse if mode == "hybrid" else mode
@@ -253,7 +278,7 @@ class SearchSteps:
         names = self._names[half]
         plans = []
         for text, (ids, weights) in zip(texts, batch, strict=True):
-            if not text.strip():  # type: ignore[union-attr]
+            if not has_content(text):  # type: ignore[arg-type]
                 plans.append(_nothing(options))
                 continue
             sparse = sparse_query(ids, weights, names, tokens, options, half)
@@ -303,7 +328,9 @@ class SearchSteps:
         if not isinstance(encoder, IdfQueryEncoder):
             meta = yield from self.meta()
             name = yield Work(lambda: self._checked_model(meta, "idf"))
-            encoder = self._tokenizer = yield Work(lambda: IdfQueryEncoder.unweighted(name))
+            encoder = self._tokenizer = yield Work(
+                lambda: IdfQueryEncoder.unweighted(name, meta.model.normalize)
+            )
         return encoder
 
     def _builder(self, plans: Sequence[Plan], options: SearchOptions) -> Steps[ResultBuilder]:
@@ -312,6 +339,8 @@ class SearchSteps:
         endpoint = f"{self._url}/_search" if options.after else self.endpoint
         if not options.explain or not any(plan.sparse for plan in plans):
             return ResultBuilder(endpoint, str, lambda source: set())
+        if meta.model.external:  # nobody knows which tokens a text has
+            return ResultBuilder(endpoint, token_of, lambda source: set())
         plain = yield from self._plain()
         tokens = plain.vocabulary.tokens
 

@@ -92,7 +92,7 @@ def test_bytes_are_those_of_a_dict(
     expected: dict[str, Any] = {
         "size": 10,
         "track_total_hits": False,
-        "_source": {"excludes": ["splade_hash", field]},
+        "_source": {"excludes": ["splade_os_hash", field]},
     }
     if offset:
         expected["from"] = offset

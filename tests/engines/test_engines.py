@@ -146,7 +146,7 @@ def test_one_bad_document_does_not_harm_the_others(engine: Engine, index: str) -
     lines = [good]
     for i, vector in enumerate(({"a": 0}, {"a": -1}, {"a": "x"}, [1], {"a": 1e-45}, {"a": [1]})):
         lines.append(orjson.dumps({"index": {"_id": f"bad{i}"}}) + b"\n")
-        lines.append(orjson.dumps({"splade": vector}) + b"\n")
+        lines.append(orjson.dumps({"splade_os_vector": vector}) + b"\n")
     lines.append(good.replace(b'"good"', b'"last"'))
     outcomes = engine.bulk(index, b"".join(lines))
     assert [o.id for o in outcomes] == ["good", *(f"bad{i}" for i in range(6)), "last"]
@@ -275,7 +275,7 @@ def test_too_many_terms(engine: Engine, index: str) -> None:
     np.testing.assert_allclose(got, np.sort(expected[expected > 0])[::-1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("field", ["splade", "content"])
+@pytest.mark.parametrize("field", ["splade_os_vector", "splade_os_content", "splade_os_hash"])
 def test_reserved_fields(field: str) -> None:
     row = np.array([1], np.int32), np.array([1], np.float32)
     with pytest.raises(InputError, match=field):
@@ -303,7 +303,7 @@ def test_literal_mappings_work_as_they_stand(engine: Engine) -> None:
                 body = json.load(answer)
             if method == "GET":
                 properties = body["literal-mapping"]["mappings"]["properties"]
-                assert properties["splade"]["type"] == file.stem
+                assert properties["splade_os_vector"]["type"] == file.stem
     with pytest.raises(IndexNotFoundError):
         engine.index_meta("literal-mapping")
 

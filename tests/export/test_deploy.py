@@ -116,7 +116,7 @@ def fill(
 
 def search(engine: ClusterEngine, text: str, index: str = "docs", **clause: str) -> list[Any]:
     """As any client in any language would: plain text."""
-    query = {"neural_sparse": {"splade": {"query_text": text, **clause}}}
+    query = {"neural_sparse": {"splade_os_vector": {"query_text": text, **clause}}}
     body = {"query": query, "size": 100, "_source": False}
     request = urllib.request.Request(
         f"{engine.url}/{index}/_search",
@@ -280,7 +280,7 @@ def test_bodies_that_a_person_can_send(
             body = json.dumps(mappings.load("opensearch", name))
             body = body.replace("MODEL_ID", deployed.model_id)
             cluster.request("PUT", "/_search/pipeline/splade-os", json.loads(body))
-            document = {"text": "any", "splade": {"cat": 1.5, "dog": 2}}
+            document = {"text": "any", "splade_os_vector": {"cat": 1.5, "dog": 2}}
             path = "/splade-docs-1/_doc/1"
             cluster.request("PUT", path, document, params={"refresh": "true"})
             [(_, score)] = search(cluster, "a cat", "splade-docs-1")

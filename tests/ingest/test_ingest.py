@@ -92,7 +92,7 @@ def test_damaged_lines(
         8: (b'{"_id": [1], "text": "cat"}', "neither text nor a whole number"),
         10: (b'{"_id": "x", "text": "\xff\xfe"}', "not valid JSON"),
         11: (b'{"_id": "' + b"x" * 600 + b'", "text": "cat"}', "longer than 512"),
-        13: (b'{"_id": "x", "text": "cat", "splade": {}}', "field 'splade'"),
+        13: (b'{"_id": "x", "text": "cat", "splade_os_vector": {}}', "field 'splade_os_vector'"),
     }
     good = iter(lines(DOCUMENTS).splitlines())
     content = [bad[i][0] if i in bad else next(good) for i in range(1, 21)]

@@ -58,7 +58,7 @@ def test_dead_letters_are_replayed(
         '{"sku": "a", "name": "red cat", "body": "sun", "x": 1}',
         '{"sku": "b", "name": "blue dog", "body": {"x": 7}}',
         "not json",
-        '{"sku": "d", "name": "small fish", "body": "river", "splade": 1}',
+        '{"sku": "d", "name": "small fish", "body": "river", "splade_os_vector": 1}',
     ]
     (tmp_path / "docs.jsonl").write_text("\n".join(rows) + "\n")
     dead = tmp_path / "dead.jsonl"
@@ -87,7 +87,7 @@ def test_dead_letters_are_replayed(
     }
     (letter,) = map(json.loads, again.open())
     assert letter["record"] == json.loads(rows[3]) and letter["index"] == index
-    del letter["record"]["splade"]
+    del letter["record"]["splade_os_vector"]
     again.write_text(json.dumps(letter))
     done, report = place("retry", str(again), "--json", index=False)
     assert done.exit_code == 0 and report["created"] == 1, done.stderr
@@ -156,13 +156,13 @@ def test_changed_fields_keep_their_vector(
         )
 
     assert run(1).created == 40 and sum(encoded) == 40
-    before = {i: s["splade"] for i, s in engine.scan(index)}
+    before = {i: s["splade_os_vector"] for i, s in engine.scan(index)}
     assert run(1).unchanged == 40 and sum(encoded) == 40
     assert run(2).updated == 40 and sum(encoded) == 40
     engine.refresh(index)
     after = dict(engine.scan(index))
     assert {s["price"] for s in after.values()} == {2}
-    assert {i: s["splade"] for i, s in after.items()} == before
+    assert {i: s["splade_os_vector"] for i, s in after.items()} == before
     assert run(2, "a dog").updated == 40 and sum(encoded) == 80
 
 

@@ -236,7 +236,7 @@ def test_another_index(tmp_path: Path, tiny: Path) -> None:
     engine = connect(url)
     assert dict(engine.scan("a", ["title", "text"])) == dict(engine.scan("b", ["title", "text"]))
     (_, stored) = next(iter(engine.scan("b")))
-    features = sorted(stored["splade"])[:2]
+    features = sorted(stored["splade_os_vector"])[:2]
     import numpy as np
 
     request = SearchRequest(TermsQuery(features, np.ones(2, np.float32)))
