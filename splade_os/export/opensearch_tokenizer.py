@@ -49,7 +49,7 @@ from splade_os.export.opensearch_package import (
 )
 from splade_os.export.token_pattern import any_of
 from splade_os.statistics import TermStatistics
-from splade_os.vectors import SparseBatch
+from splade_os.vectors import SparseBatch, Weights
 from splade_os.vocabulary import FEATURE_NAMING, REPLACEMENTS
 
 ENGINE_MAX_TOKENS = 512
@@ -136,7 +136,7 @@ def engine_terms(tokenizer: Tokenizer, table: Mapping[str, float], text: str) ->
 
 
 def _engine_tokenizer(encoder: IdfQueryEncoder) -> Tokenizer:
-    vocabulary, weights = encoder.vocabulary, encoder.table.weights
+    vocabulary, weights = encoder.vocabulary, _weights(encoder)
     content = encoder.tokenizer.to_json()
     content["post_processor"] = content["padding"] = None
     for token in content["added_tokens"]:
@@ -156,6 +156,14 @@ def _engine_tokenizer(encoder: IdfQueryEncoder) -> Tokenizer:
     return tokenizer
 
 
+def _weights(encoder: IdfQueryEncoder) -> Weights:
+    """Of the table; padding that somebody writes counts for nothing (`TextTokenizer`)."""
+    weights = encoder.table.weights.copy()
+    if encoder.tokenizer.pad_id is not None:
+        weights[encoder.tokenizer.pad_id] = 0
+    return weights
+
+
 def _max_tokens(encoder: IdfQueryEncoder) -> int:
     truncation = encoder.tokenizer.to_json()["truncation"]
     own = truncation["max_length"] if truncation else ENGINE_MAX_TOKENS
@@ -166,7 +174,7 @@ def _table(encoder: IdfQueryEncoder) -> dict[str, float]:
     """Feature name → weight, of every token. As doubles: Java reads them as such and rounds
     them to the very float32 that they came from."""
     vocabulary = encoder.vocabulary
-    weights = encoder.table.weights[: len(vocabulary)]
+    weights = _weights(encoder)[: len(vocabulary)]
     heaviest = int(weights.argmax())
     if weights[heaviest] > MAX_WEIGHT:
         raise ModelError(
@@ -182,7 +190,7 @@ def _table(encoder: IdfQueryEncoder) -> dict[str, float]:
 
 def _check(encoder: IdfQueryEncoder, tokenizer: Tokenizer, table: Mapping[str, float]) -> None:
     """Every token, and a few hundred texts, through both."""
-    vocabulary, weights = encoder.vocabulary, encoder.table.weights
+    vocabulary, weights = encoder.vocabulary, _weights(encoder)
     reloaded = Tokenizer.from_str(tokenizer.to_str())
     known = set(reloaded.get_vocab().values())
     ids = [i for i in range(len(vocabulary)) if i in known]
@@ -226,7 +234,7 @@ def _rows(encoder: IdfQueryEncoder, texts: Sequence[str]) -> list[tuple[list[str
 
 def _probe(encoder: IdfQueryEncoder) -> Probe:
     """A text whose terms a deployment is tested with: words of many weights, and a dot."""
-    vocabulary, weights = encoder.vocabulary, encoder.table.weights
+    vocabulary, weights = encoder.vocabulary, _weights(encoder)
     usable = [i for i in np.flatnonzero(weights[: len(vocabulary)] > 0).tolist()
               if vocabulary.tokens[i].isalpha()]  # fmt: skip
     words = [vocabulary.tokens[i] for i in usable[:: max(1, len(usable) // 12)][:12]]

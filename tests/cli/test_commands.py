@@ -38,6 +38,7 @@ def test_encode(tiny: Path, tmp_path: Path, docs: Path, form: str) -> None:
     assert done.exit_code == 3 and "docs.jsonl:3" in done.stderr  # the broken line
     encoder = DocumentEncoder.load(str(tiny / "bert"), device="cpu")
     dense = encoder.encode(["the cat", "red sun and moon", "", "fast search engine"]).to_dense()
+    dense[2] = 0  # for an index a text without content has no vector
     if form == "npz":
         with np.load(out) as file:
             got = np.zeros_like(dense)

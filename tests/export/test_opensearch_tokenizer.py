@@ -137,6 +137,9 @@ def test_byte_level_tokens_keep_their_names(tiny: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.BPE(vocabulary, [("a", "b"), ("Ġ", "ab"), ("Ġ", "a")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.save(str(model / STATIC / "tokenizer.json"))
+    # the file alone decides: the class that stood there would add BERT's special tokens
+    config = model / STATIC / "tokenizer_config.json"
+    config.write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     weights = np.arange(1, 8, dtype=np.float32)
     save_file({"weight": weights}, model / STATIC / "model.safetensors")
     package = export_opensearch_tokenizer(str(model), tmp_path / "out")
