@@ -77,7 +77,7 @@ def test_opensearch_doc_model(plain: Path, form: str) -> None:
     ("name", "content", "message"),
     [
         ("query_token_weights.txt", "the\t1.0\nnine 2\n", r"weights\.txt:2 is not a token"),
-        ("idf.json", '{"the": "heavy"}', "weight of token 'the' is 'heavy'"),
+        ("idf.json", '{"the": "heavy"}', "weight of token 'the' is str"),
         ("idf.json", "[1, 2]", "not a JSON object"),
     ],
 )

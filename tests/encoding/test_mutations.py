@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import warnings
@@ -75,7 +76,7 @@ def test_files_of_a_model(
     content = orjson.loads(file.read_bytes())
     for _ in range(data.draw(st.integers(1, 2))):
         way = data.draw(st.sampled_from(places(content)))
-        value = data.draw(st.sampled_from(VALUES))
+        value = copy.deepcopy(data.draw(st.sampled_from(VALUES)))  # it is changed itself
         if data.draw(st.booleans()):
             value = {data.draw(st.sampled_from(KEYS)): value}
         content = put(content, way, value)
