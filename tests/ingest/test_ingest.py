@@ -90,7 +90,7 @@ def test_damaged_lines(
         5: (b'{"_id": "x", "text": true}', "'text' is bool"),
         7: (b'{"_id": "x", "body": "no text field"}', "none of the text fields"),
         8: (b'{"_id": [1], "text": "cat"}', "neither text nor a whole number"),
-        10: (b'{"_id": "x", "text": "\xff\xfe"}', "not valid JSON"),
+        10: (b'{"_id": "x", "text": "\xff\xfe"}', "is not UTF-8"),
         11: (b'{"_id": "' + b"x" * 600 + b'", "text": "cat"}', "longer than 512"),
         13: (b'{"_id": "x", "text": "cat", "splade_os_vector": {}}', "field 'splade_os_vector'"),
     }
