@@ -25,6 +25,9 @@ class EncodingOptions(BaseModel):
         average_length: of the lexical prior, tokens [100].
         fold_idf: multiply document weights by the model's IDF table, so that a query is its bare
             tokens with weight 1 [no].
+        leading_space: count texts, and cut IDF queries, as if a space stood before them
+            (`splade_os.encoding.first_words`) [where the tokenizer keeps the space in front of a
+            word, and the model has no IDF table of its own].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +45,7 @@ class EncodingOptions(BaseModel):
     mean_weight: float | None = Field(default=None, ge=0)
     average_length: float | None = Field(default=None, ge=0)
     fold_idf: bool | None = None
+    leading_space: bool | None = None
 
     def over(self, other: EncodingOptions) -> EncodingOptions:
         """These options, and those of ``other`` where nothing is chosen."""
@@ -49,8 +53,9 @@ class EncodingOptions(BaseModel):
         return other.model_copy(update=mine)
 
 
-NO_VECTORS = frozenset({"name", "revision", "query_hash"})
-"""Fields of `ModelIdentity` that change no vector of a document."""
+NO_VECTORS = frozenset({"name", "revision", "query_hash", "leading_space"})
+"""Fields of `ModelIdentity` that change no vector of a document (``leading_space`` does so by the
+lexical prior alone)."""
 _HASHES = frozenset({"content_hash", "fold_idf"})
 OPTION_NAMES = tuple(EncodingOptions.model_fields)
 
@@ -80,6 +85,7 @@ class ModelIdentity(BaseModel):
         mean_weight: ``m`` of the lexical prior, measured on fixed sentences; 0 = not measured.
         average_length: of the lexical prior, tokens.
         fold_idf: SHA-256 of the IDF table that is folded into the weights, ``""`` = none.
+        leading_space: texts are counted, and IDF queries cut, as if a space stood before them.
         prompt: text put before every document.
         vocabulary_size: V.
     """
@@ -103,6 +109,7 @@ class ModelIdentity(BaseModel):
     mean_weight: float = 0.0
     average_length: float = 0.0
     fold_idf: str = ""
+    leading_space: bool = False
     prompt: str = ""
     vocabulary_size: int
 
@@ -116,8 +123,11 @@ class ModelIdentity(BaseModel):
 
         The name does not count: the same model may lie in another folder.
         """
+        same = NO_VECTORS
+        if self.lexical_weight and other.lexical_weight:
+            same -= {"leading_space"}
         for field in type(self).model_fields:
-            if field in NO_VECTORS:
+            if field in same:
                 continue
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:

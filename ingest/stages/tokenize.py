@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 
-import numpy as np
-
 from splade_os.engines import HASH_FIELD
 from splade_os.errors import EncodingError, InputError
 from splade_os.ingest.documents.given_vectors import Row, vector_of, vectors_of
@@ -23,10 +21,7 @@ class TokenizeStage:
 
     def __init__(self, context: StageContext) -> None:
         self._context = context
-        vocabulary = context.encoder.vocabulary
-        self._special = np.zeros(len(vocabulary), bool)
-        self._special[list(vocabulary.special_ids)] = True
-        self._ids = {token: i for i, token in enumerate(vocabulary.tokens)}
+        self._ids = {token: i for i, token in enumerate(context.encoder.vocabulary.tokens)}
         self._features: dict[str, int] = {}  # ids of feature names
 
     def run(
@@ -167,7 +162,7 @@ class TokenizeStage:
                 draft.vector = vector_of(vector, self._features)
 
     def plain_tokens(self, texts: Sequence[str]) -> list[Ids | None]:
-        """Token ids without special ones; ``None`` for a text that is empty or damaged."""
+        """Token ids as they are counted; ``None`` for a text that is empty or damaged."""
         found = self._tokenised(texts) if texts else []
         return [
             None if not text or isinstance(ids, EncodingError) else self.plain(ids)
@@ -175,5 +170,5 @@ class TokenizeStage:
         ]
 
     def plain(self, ids: Ids) -> Ids:
-        """Without special tokens."""
-        return ids[~self._special[ids]]
+        """What is counted of them, as all texts of this index were."""
+        return self._context.encoder.counted(ids, self._context.meta.model.leading_space)

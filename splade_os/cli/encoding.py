@@ -60,6 +60,12 @@ _CHOICES = (
         default=None,
         help="Multiply by the model's IDF: a query is then its bare tokens.",
     ),
+    click.option(
+        "--leading-space/--no-leading-space",
+        default=None,
+        help="Count texts as if a space stood before them.  [default: where it matters to the "
+        "tokenizer, and the model has no IDF table]",
+    ),
 )
 
 

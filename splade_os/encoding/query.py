@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from splade_os.encoding.first_words import leading_space as use_leading_space
+from splade_os.encoding.first_words import with_leading_space
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.idf_source import IdfSource, choose_table
 from splade_os.encoding.layout import ModelLayout, read_layout
@@ -36,10 +38,24 @@ class IdfQueryEncoder:
 
     Definition of sentence-transformers' SparseStaticEmbedding: presence (not frequency)
     times weight. Tokens whose weight is not positive take no part.
+
+    Args:
+        tokenizer: without special tokens.
+        table: weight of every token.
+        prompt: put before every text.
+        leading_space: cut texts as if a space stood before them, as they were counted
+            (`splade_os.encoding.first_words`).
     """
 
-    def __init__(self, tokenizer: TextTokenizer, table: IdfTable, prompt: str = "") -> None:
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        table: IdfTable,
+        prompt: str = "",
+        leading_space: bool = False,
+    ) -> None:
         self.tokenizer, self.table, self.prompt = tokenizer, table, prompt
+        self.leading_space = leading_space
         self.vocabulary: Vocabulary = tokenizer.vocabulary()
         self._words = word_tokens(tokenizer)
 
@@ -50,6 +66,7 @@ class IdfQueryEncoder:
         statistics: TermStatistics | None = None,
         *,
         source: IdfSource | None = None,
+        leading_space: bool | None = None,
     ) -> IdfQueryEncoder:
         """The tokenizer of ``model`` with a table.
 
@@ -58,13 +75,17 @@ class IdfQueryEncoder:
             statistics: of the searched corpus, if there are any.
             source: of the table; default those statistics, or else what the model was saved
                 with.
+            leading_space: whether the statistics were counted with a space before every text, as
+                the index says; default as an ingest with this model counts now.
 
         Raises:
             ModelError: there is no such table.
         """
         layout, tokenizer = _read_tokenizer(model)
         table = choose_table(source, layout, tokenizer.vocabulary(), statistics)
-        return cls(tokenizer, table, layout.query_prompt)
+        wanted = layout.options.leading_space if leading_space is None else leading_space
+        spaced = use_leading_space(layout, tokenizer, wanted)
+        return cls(tokenizer, table, layout.query_prompt, spaced)
 
     @classmethod
     def unweighted(cls, model: str) -> IdfQueryEncoder:
@@ -75,12 +96,19 @@ class IdfQueryEncoder:
 
     def bare(self) -> IdfQueryEncoder:
         """The same tokens, each with weight 1: for documents that hold the IDF themselves."""
-        return IdfQueryEncoder(self.tokenizer, self.table.presence(), self.prompt)
+        return IdfQueryEncoder(
+            self.tokenizer, self.table.presence(), self.prompt, self.leading_space
+        )
 
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, without special tokens."""
         refuse_one_text(texts)
-        return self.tokenizer([self.prompt + text for text in texts] if self.prompt else texts)
+        if (self.prompt or self.leading_space) and all(isinstance(text, str) for text in texts):
+            texts = [self._input(text) for text in texts]
+        return self.tokenizer(texts)
+
+    def _input(self, text: str) -> str:
+        return with_leading_space(text, self.prompt) if self.leading_space else self.prompt + text
 
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Row ``i`` belongs to ``texts[i]``; empty where no token has a weight."""
@@ -98,7 +126,7 @@ class IdfQueryEncoder:
         refuse_one_text(texts)
         if self._words is None or not all(isinstance(text, str) for text in texts):
             return [np.unique(ids) for ids in self.tokenize(texts)]
-        return [np.array(self._words.distinct(self.prompt + text), np.int32) for text in texts]
+        return [np.array(self._words.distinct(self._input(text)), np.int32) for text in texts]
 
 
 def load_query_encoder(

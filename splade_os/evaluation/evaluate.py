@@ -92,7 +92,13 @@ def evaluate_in_memory(
     queries = collection.judged.queries
     vectors: dict[str, SparseBatch] = {}
     for mode in modes:
-        of_queries = load_queries_encoder(model, mode, statistics=statistics, device=device)
+        of_queries = load_queries_encoder(
+            model,
+            mode,
+            statistics=statistics,
+            leading_space=encoder.identity.leading_space,
+            device=device,
+        )
         vectors[mode] = of_queries.encode(list(queries.values()))
     found = retrieve(
         encoded_blocks(collection.documents(), encoder),

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-import numpy as np
-
 from splade_os.encoding import DocumentEncoder, QueryEncoder, load_query_encoder, read_layout
 from splade_os.encoding.layout import StaticPart
+from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.encoding.resolve import resolve_model
 from splade_os.errors import EncoderProcessError, EncodingError, InputError
 from splade_os.evaluation.runs import Run, without_query_ids
@@ -47,6 +46,7 @@ def load_queries_encoder(
     mode: MemoryMode,
     *,
     statistics: TermStatistics | None = None,
+    leading_space: bool | None = None,
     device: str | None = None,
 ) -> QueryEncoder:
     """The query encoder of a mode.
@@ -58,6 +58,8 @@ def load_queries_encoder(
             other); ``idf``: a table of IDF weights from ``statistics``; ``encoder``: the
             transformer.
         statistics: (``idf``) of the corpus.
+        leading_space: (``idf``) whether they were counted with a space before every text;
+            default as `corpus_statistics` of this model counts.
         device: torch device.
     """
     if mode == "idf" and statistics is None:
@@ -65,7 +67,9 @@ def load_queries_encoder(
     if mode == "model":
         static = isinstance(read_layout(resolve_model(model).folder).query, StaticPart)
         return load_query_encoder(model, "idf" if static else "encoder", device=device)
-    return load_query_encoder(model, mode, statistics=statistics, device=device)
+    if mode == "idf":
+        return IdfQueryEncoder.load(model, statistics, leading_space=leading_space)
+    return load_query_encoder(model, mode, device=device)
 
 
 def corpus_statistics(
@@ -73,10 +77,9 @@ def corpus_statistics(
 ) -> TermStatistics:
     """Document frequencies as ingest counts them: tokenises, and runs no model."""
     statistics = TermStatistics.empty(encoder.identity.vocabulary_size)
-    special = np.array(sorted(encoder.vocabulary.special_ids), np.int32)
     for block in _blocks(documents):
         for ids in encoder.tokenize([record.text for record in block]):
-            statistics.count(ids[~np.isin(ids, special)])
+            statistics.count(encoder.counted(ids))
         if progress:
             progress(statistics.documents)
     return statistics

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from splade_os.encoding.first_words import with_leading_space
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.encoding.layout import read_layout
 from splade_os.encoding.query import IdfQueryEncoder, QueryEncoder, load_query_encoder
@@ -136,8 +137,12 @@ class SearchSteps:
                 self._encoders[mode] = yield Work(lambda: self._bare(mode, name, meta))
             elif mode == "idf":
                 statistics = yield lambda engine: engine.load_statistics(self._index)
-                table = yield Work(lambda: IdfQueryEncoder.load(name, statistics, source=self._idf))
-                self._encoders[mode] = table
+                spaced = meta.model.leading_space
+                self._encoders[mode] = yield Work(
+                    lambda: IdfQueryEncoder.load(
+                        name, statistics, source=self._idf, leading_space=spaced
+                    )
+                )
             else:
                 self._encoders[mode] = yield Work(lambda: self._full_encoder(name, meta))
         return self._encoders[mode]
@@ -317,7 +322,8 @@ class SearchSteps:
 
         def own_tokens(source: Mapping[str, Any]) -> set[str]:
             text = " ".join(str(source[f]) for f in meta.text_fields if source.get(f))
-            return {tokens[i] for i in plain.tokenize([text])[0].tolist()}
+            texts = [text, with_leading_space(text)] if meta.model.leading_space else [text]
+            return {tokens[i] for ids in plain.tokenizer(texts) for i in ids.tolist()}
 
         by_id = meta.feature_naming == TOKEN_IDS
         name = (lambda feature: tokens[int(feature)]) if by_id else token_of
