@@ -20,6 +20,7 @@ class SQLiteUpkeep:
 
     _db: sqlite3.Connection
     _lock: RLock
+    _given: Sequence[str]
 
     def _number(self, index: str) -> int:
         raise NotImplementedError
@@ -35,10 +36,11 @@ class SQLiteUpkeep:
     ) -> dict[str, Mapping[str, Any]]:
         number = self._number(index)
         with self._lock, self._translated():
+            self._given = ids
             rows = self._db.execute(
                 "SELECT id, source FROM documents WHERE in_index = ? "
-                "AND id IN (SELECT value FROM json_each(?))",
-                (number, orjson.dumps(list(ids)).decode()),
+                "AND id IN (SELECT given(value) FROM json_each(?))",
+                (number, places(ids)),
             ).fetchall()
         return {identifier: _fields(blob, fields) for identifier, blob in rows}
 
@@ -136,3 +138,8 @@ def _fields(blob: bytes, names: Sequence[str] | None) -> Mapping[str, Any]:
     if names is None:
         return source
     return {name: source[name] for name in names if name in source}
+
+
+def places(items: Sequence[str]) -> str:
+    """Numbers for ``json_each``, one for each of ``_given``."""
+    return orjson.dumps(list(range(len(items)))).decode()
