@@ -24,6 +24,7 @@ from splade_os.encoding.resolve import content_hash, query_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers, scale
 from splade_os.encoding.start import exact_backend, start_backend
 from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
+from splade_os.encoding.truncation import Truncation
 from splade_os.encoding.windows import split
 from splade_os.errors import EncodingError, ModelError, SettingsError
 from splade_os.identity import EncodingOptions, ModelIdentity
@@ -49,8 +50,10 @@ class DocumentEncoder:
         choice: Choice,
         batch_tokens: int | None = None,
         folded: Weights | None = None,
+        truncation: Truncation | None = None,
     ) -> None:
         self._backend = backend
+        self._truncation = truncation
         self._tokenizer = tokenizer
         self.identity = identity
         self.vocabulary: Vocabulary = tokenizer.vocabulary(backend.vocabulary_size)
@@ -138,12 +141,14 @@ class DocumentEncoder:
         running, choice = start_backend(part, device, dtype, backend)
         length = min(length, running.max_length or length)
         chunk = chosen.long_texts == "chunk"
-        tokenizer = TextTokenizer(
-            part.folder,
-            max_length=None if chunk else length,
-            lowercase=part.lowercase,
-            special_tokens=True,
-        )
+
+        def open_tokenizer(max_length: int | None) -> TextTokenizer:
+            return TextTokenizer(
+                part.folder, max_length=max_length, lowercase=part.lowercase, special_tokens=True
+            )
+
+        most = None if chunk else length
+        tokenizer = open_tokenizer(most)
         lexical = chosen.lexical_weight or 0.0
         mean = chosen.mean_weight or 0.0
         if lexical and not mean:
@@ -174,7 +179,13 @@ class DocumentEncoder:
             vocabulary_size=running.vocabulary_size,
         )
         return cls(
-            running, tokenizer, identity, choice, batch_tokens, table.weights if table else None
+            running,
+            tokenizer,
+            identity,
+            choice,
+            batch_tokens,
+            table.weights if table else None,
+            Truncation(most, lambda: open_tokenizer(None)),
         )
 
     def close(self) -> None:
@@ -198,6 +209,12 @@ class DocumentEncoder:
     @cached_property
     def _first_words(self) -> FirstWords:
         return FirstWords(self._tokenizer)
+
+    def tokens_cut(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text are behind the maximum length, and take no part."""
+        if self._truncation is None:
+            return [0] * len(texts)
+        return self._truncation([self.identity.prompt + text for text in texts])
 
     def counted(self, ids: Ids, leading_space: bool | None = None) -> Ids:
         """What term statistics count of the token ids of a text: no special tokens.

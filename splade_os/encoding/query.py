@@ -11,9 +11,10 @@ from splade_os.encoding.first_words import leading_space as use_leading_space
 from splade_os.encoding.first_words import with_leading_space
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.idf_source import IdfSource, choose_table
-from splade_os.encoding.layout import ModelLayout, read_layout
+from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_layout
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
+from splade_os.encoding.truncation import Truncation
 from splade_os.encoding.words import word_tokens
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import Ids, SparseBatch
@@ -32,6 +33,9 @@ class QueryEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Row ``i`` belongs to ``texts[i]``; a row may be empty."""
 
+    def tokens_cut(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text are behind the maximum length, and take no part."""
+
 
 class IdfQueryEncoder:
     """Each distinct token of the query, with its weight from a table. No model runs.
@@ -45,6 +49,7 @@ class IdfQueryEncoder:
         prompt: put before every text.
         leading_space: cut texts as if a space stood before them, as they were counted
             (`splade_os.encoding.first_words`).
+        truncation: counts what ``tokenizer`` cuts off.
     """
 
     def __init__(
@@ -53,9 +58,11 @@ class IdfQueryEncoder:
         table: IdfTable,
         prompt: str = "",
         leading_space: bool = False,
+        truncation: Truncation | None = None,
     ) -> None:
         self.tokenizer, self.table, self.prompt = tokenizer, table, prompt
         self.leading_space = leading_space
+        self._truncation = truncation
         self.vocabulary: Vocabulary = tokenizer.vocabulary()
         self._words = word_tokens(tokenizer)
 
@@ -85,7 +92,7 @@ class IdfQueryEncoder:
         table = choose_table(source, layout, tokenizer.vocabulary(), statistics)
         wanted = layout.options.leading_space if leading_space is None else leading_space
         spaced = use_leading_space(layout, tokenizer, wanted)
-        return cls(tokenizer, table, layout.query_prompt, spaced)
+        return cls(tokenizer, table, layout.query_prompt, spaced, _truncation(layout.query))
 
     @classmethod
     def unweighted(cls, model: str) -> IdfQueryEncoder:
@@ -97,7 +104,11 @@ class IdfQueryEncoder:
     def bare(self) -> IdfQueryEncoder:
         """The same tokens, each with weight 1: for documents that hold the IDF themselves."""
         return IdfQueryEncoder(
-            self.tokenizer, self.table.presence(), self.prompt, self.leading_space
+            self.tokenizer,
+            self.table.presence(),
+            self.prompt,
+            self.leading_space,
+            self._truncation,
         )
 
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
@@ -120,6 +131,12 @@ class IdfQueryEncoder:
                 ids, weights = ids[kept], weights[kept]
             rows.append((ids, weights))
         return SparseBatch.from_rows(rows, len(self.vocabulary))
+
+    def tokens_cut(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text are behind the maximum length, and take no part."""
+        if self._truncation is None:
+            return [0] * len(texts)
+        return self._truncation([self._input(text) for text in texts])
 
     def _distinct(self, texts: Sequence[str]) -> list[Ids]:
         """The token ids that occur in each text, ascending."""
@@ -160,11 +177,14 @@ def load_query_encoder(
 
 def _read_tokenizer(model: str) -> tuple[ModelLayout, TextTokenizer]:
     layout = read_layout(resolve_model(model, weights=False).folder)
-    part = layout.query
-    tokenizer = TextTokenizer(
-        part.folder,
-        max_length=part.max_length,
-        lowercase=part.lowercase,
-        special_tokens=False,
+    return layout, _tokenizer(layout.query, layout.query.max_length)
+
+
+def _tokenizer(part: SpladePart | StaticPart, max_length: int | None) -> TextTokenizer:
+    return TextTokenizer(
+        part.folder, max_length=max_length, lowercase=part.lowercase, special_tokens=False
     )
-    return layout, tokenizer
+
+
+def _truncation(part: SpladePart | StaticPart) -> Truncation:
+    return Truncation(part.max_length, lambda: _tokenizer(part, None))
