@@ -81,6 +81,7 @@ class SQLiteEngine(SQLiteUpkeep):
         self.path = Path(path).expanduser()
         self.url = f"sqlite:///{self.path}"
         self._lock = RLock()
+        self._given: Sequence[str] = ()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
@@ -88,6 +89,8 @@ class SQLiteEngine(SQLiteUpkeep):
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(_SCHEMA)
+            # texts for a query: JSON would lose what stands behind U+0000
+            self._db.create_function("given", 1, lambda i: self._given[i])
         except (sqlite3.Error, OSError) as error:
             raise EngineUnavailableError(
                 f"The file {self.path} cannot be opened as a database: {error}.",
@@ -284,12 +287,11 @@ class SQLiteEngine(SQLiteUpkeep):
         self, number: int, request: SearchRequest, conditions: str, values: dict[str, Any]
     ) -> list[tuple[Any, ...]]:
         assert isinstance(request.query, TermsQuery)
-        features, weights = checked(request.query)
+        self._given, weights = checked(request.query)
         # One look-up per feature in the clustered postings; ties in the order of insertion.
-        terms = orjson.dumps(list(zip(features, weights.tolist(), strict=True))).decode()
+        terms = orjson.dumps(weights.tolist()).decode()
         return self._db.execute(
-            "WITH terms AS (SELECT value ->> 0 AS feature, value ->> 1 AS weight "
-            "               FROM json_each(:terms)), "
+            "WITH terms AS (SELECT given(key) AS feature, value AS weight FROM json_each(:terms)), "
             "sums AS (SELECT document, sum(p.weight * t.weight) AS score FROM terms t "
             "         CROSS JOIN postings p ON p.in_index = :number AND p.feature = t.feature "
             "         GROUP BY document), "

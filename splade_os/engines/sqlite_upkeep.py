@@ -24,6 +24,7 @@ class SQLiteUpkeep:
 
     _db: sqlite3.Connection
     _lock: RLock
+    _given: Sequence[str]
 
     def _number(self, index: str) -> int:
         raise NotImplementedError

@@ -21,7 +21,7 @@ from splade_os.engines import (
 )
 from splade_os.search.fusion import fuse, pipeline
 from splade_os.search.options import MAX_K, SearchOptions
-from splade_os.search.results import Hit, Results, Term
+from splade_os.search.results import Hit, Results, Term, UsedTerms
 from splade_os.vectors import Ids, Weights
 from splade_os.vocabulary import TOKEN_IDS
 
@@ -40,11 +40,13 @@ class Sparse:
         query: what is sent.
         ids: of its terms.
         vocabulary: token of every id.
+        whole: number of terms before the query was pruned.
     """
 
     query: TermsQuery
     ids: Sequence[int]
     vocabulary: Sequence[str] = field(repr=False)
+    whole: int = 0
 
     @property
     def tokens(self) -> dict[str, float]:
@@ -63,6 +65,7 @@ class Plan:
         sparse: the sparse query among them, or half of one.
         weights_from: where its weights come from.
         reason: why nothing is sent, or only half of a hybrid query.
+        tokens_cut: tokens of the text that are behind the maximum length.
     """
 
     mode: str
@@ -70,6 +73,19 @@ class Plan:
     sparse: Sparse | None = None
     weights_from: str = ""
     reason: str | None = None
+    tokens_cut: int = 0
+
+    @property
+    def used(self) -> UsedTerms:
+        """How much of the query took part."""
+        if self.sparse is None:
+            return UsedTerms(tokens_cut=self.tokens_cut)
+        kept = finding = len(self.sparse.ids)
+        request = self.requests[0]
+        if request.two_phase is not None and request.after is None:
+            finding = min(kept, request.two_phase.heavy(self.sparse.query.weights))
+        window = request.two_phase.window if request.two_phase and finding < kept else None
+        return UsedTerms(kept, self.sparse.whole, finding, window, self.tokens_cut)
 
 
 def sparse_query(
@@ -89,9 +105,10 @@ def sparse_query(
     """
     if not len(ids):
         return None
+    whole = len(ids)
     ids, weights = options.pruning(mode).apply(ids, weights)
     kept = ids.tolist()
-    return Sparse(TermsQuery([names[i] for i in kept], weights), kept, tokens)
+    return Sparse(TermsQuery([names[i] for i in kept], weights), kept, tokens, whole)
 
 
 def plan_sparse(
@@ -252,6 +269,7 @@ class ResultBuilder:
             took_ms=took,
             reason=plan.reason,
             weights_from=plan.weights_from,
+            used=plan.used,
             total=single.total if single else None,
             following=single.following if single else None,
             bodies=tuple(r.body for r in responses if r.body is not None),

@@ -8,12 +8,13 @@ them, so that both do exactly the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from splade_os.encoding.first_words import with_leading_space
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.encoding.layout import read_layout
 from splade_os.encoding.query import IdfQueryEncoder, QueryEncoder, load_query_encoder
@@ -51,6 +52,7 @@ from splade_os.search.plan import (
 )
 from splade_os.search.results import Results
 from splade_os.statistics import TermStatistics
+from splade_os.vectors import SparseBatch
 from splade_os.vocabulary import FEATURE_NAMING, TOKEN_IDS, feature_name, token_of
 
 Text = str | Mapping[str, float]
@@ -148,7 +150,11 @@ class SearchSteps:
         self, name: str, statistics: TermStatistics | None, meta: IndexMeta
     ) -> IdfQueryEncoder:
         return IdfQueryEncoder.load(
-            name, statistics, source=self._idf, normalize=meta.model.normalize
+            name,
+            statistics,
+            source=self._idf,
+            normalize=meta.model.normalize,
+            leading_space=meta.model.leading_space,
         )
 
     def _bare(self, mode: EncoderMode, name: str, meta: IndexMeta) -> QueryEncoder:
@@ -268,24 +274,25 @@ class SearchSteps:
         half: EncoderMode = options.fusion.sparse if mode == "hybrid" else mode
         encoder = self._encoders.get(half) or (yield from self.encoder(half))
         if half == "idf":
-            batch = encoder.encode(texts)  # type: ignore[arg-type]
+            batch, cut = _encode(encoder, texts)
         else:
-            batch = yield Work(lambda: encoder.encode(texts))  # type: ignore[arg-type]
+            batch, cut = yield Work(lambda: _encode(encoder, texts))
         origin = encoder.table.origin if isinstance(encoder, IdfQueryEncoder) else "encoder"
         tokens = encoder.vocabulary.tokens
         if half not in self._names:
             self._names[half] = encoder.vocabulary.named(meta.feature_naming)
         names = self._names[half]
         plans = []
-        for text, (ids, weights) in zip(texts, batch, strict=True):
+        for text, (ids, weights), tokens_cut in zip(texts, batch, cut, strict=True):
             if not has_content(text):  # type: ignore[arg-type]
                 plans.append(_nothing(options))
                 continue
             sparse = sparse_query(ids, weights, names, tokens, options, half)
             if mode == "hybrid":
-                plans.append(plan_hybrid(text, sparse, meta, options, origin))  # type: ignore[arg-type]
+                plan = plan_hybrid(text, sparse, meta, options, origin)  # type: ignore[arg-type]
             else:
-                plans.append(plan_sparse(sparse, meta, options, origin))
+                plan = plan_sparse(sparse, meta, options, origin)
+            plans.append(replace(plan, tokens_cut=tokens_cut) if tokens_cut else plan)
         return plans
 
     def _raw(
@@ -346,7 +353,8 @@ class SearchSteps:
 
         def own_tokens(source: Mapping[str, Any]) -> set[str]:
             text = " ".join(str(source[f]) for f in meta.text_fields if source.get(f))
-            return {tokens[i] for i in plain.tokenize([text])[0].tolist()}
+            texts = [text, with_leading_space(text)] if meta.model.leading_space else [text]
+            return {tokens[i] for ids in plain.tokenizer(texts) for i in ids.tolist()}
 
         by_id = meta.feature_naming == TOKEN_IDS
         name = (lambda feature: tokens[int(feature)]) if by_id else token_of
@@ -464,6 +472,11 @@ class SearchSteps:
             if body is not None:
                 bodies.append(body)
         return bodies
+
+
+def _encode(encoder: QueryEncoder, texts: Sequence[Any]) -> tuple[SparseBatch, list[int]]:
+    """Vectors, and how many tokens of each text have no part in them."""
+    return encoder.encode(texts), encoder.tokens_cut(texts)
 
 
 def _render(index: str, request: SearchRequest, engine: Any) -> Any:
