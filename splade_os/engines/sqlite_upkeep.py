@@ -102,6 +102,10 @@ class SQLiteUpkeep:
             ).fetchall()
         return [name for (name,) in rows]
 
+    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+        number = self._number(index)
+        return frozenset({(self._name(number), str(number))})
+
     def point_alias(self, alias: str, index: str) -> None:
         number = self._number(index)
         if self.indices(alias):

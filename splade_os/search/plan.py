@@ -19,7 +19,7 @@ from splade_os.engines import (
     TextQuery,
     explain_terms,
 )
-from splade_os.search.fusion import fuse, pipeline
+from splade_os.search.fusion import Key, fuse, pipeline
 from splade_os.search.options import MAX_K, SearchOptions
 from splade_os.search.results import Hit, Results, Term, UsedTerms
 from splade_os.vectors import Ids, Weights
@@ -28,8 +28,8 @@ from splade_os.vocabulary import TOKEN_IDS
 NO_TERM = "The query has no term with a weight: nothing to look for."
 EMPTY = "The query is empty."
 _COPIES = 8  # of an id, in an alias over several indices
-Page = Sequence[tuple[str, float]]
-"""Id and score of each hit, best first."""
+Page = Sequence[tuple[Key, float]]
+"""Index, id and score of each hit, best first."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,10 @@ def plan_hybrid(
 
 
 def fused_page(responses: Sequence[SearchResponse], options: SearchOptions) -> Page:
-    """Id and score of what a hybrid search returns of its two halves."""
+    """Key and score of what a hybrid search returns of its two halves."""
     ranking = fuse([response.hits for response in responses], options.fusion)
     if options.min_score is not None:
-        ranking = [(i, score) for i, score in ranking if score >= options.min_score]
+        ranking = [(key, score) for key, score in ranking if score >= options.min_score]
     return ranking[options.offset : options.offset + options.k]
 
 
@@ -174,7 +174,7 @@ def plan_page(page: Page, options: SearchOptions) -> SearchRequest | None:
     if not page or options.explain or (options.source is not None and not options.source):
         return None
     size = min(_COPIES * len(page), MAX_K)
-    ids = IdsQuery([identifier for identifier, _ in page])
+    ids = IdsQuery(list(dict.fromkeys(identifier for (_, identifier), _ in page)))
     return SearchRequest(ids, size, options.source, timeout=options.timeout)
 
 
@@ -278,7 +278,13 @@ class ResultBuilder:
 
     def _hit(self, hit: EngineHit, rank: int, plan: Plan) -> Hit:
         return Hit(
-            hit.id, hit.score, rank, hit.source, self._terms(hit, plan.sparse), hit.matched_words
+            hit.id,
+            hit.score,
+            rank,
+            hit.source,
+            self._terms(hit, plan.sparse),
+            hit.matched_words,
+            index=hit.index,
         )
 
     def _fused(
@@ -289,25 +295,26 @@ class ResultBuilder:
         page: Page,
         fetched: SearchResponse | None,
     ) -> list[Hit]:
-        sparse, match = ({hit.id: hit for hit in response.hits} for response in responses)
+        sparse, match = ({hit.key: hit for hit in response.hits} for response in responses)
         if fetched is not None:  # what was deleted in the meantime is no hit any more
-            sources = {hit.id: hit.source for hit in fetched.hits}
-            page = [(identifier, score) for identifier, score in page if identifier in sources]
+            sources = {hit.key: hit.source for hit in fetched.hits}
+            page = [(key, score) for key, score in page if key in sources]
         else:
-            sources = {i: hit.source for half in (match, sparse) for i, hit in half.items()}
+            sources = {key: hit.source for half in (match, sparse) for key, hit in half.items()}
         hits = []
-        for rank, (identifier, score) in enumerate(page, options.offset + 1):
-            one, other = sparse.get(identifier), match.get(identifier)
+        for rank, (key, score) in enumerate(page, options.offset + 1):
+            one, other = sparse.get(key), match.get(key)
             parts = {options.fusion.sparse: one, "bm25": other}
             hits.append(
                 Hit(
-                    identifier,
+                    key[1],
                     score,
                     rank,
-                    sources[identifier],
+                    sources[key],
                     self._terms(one, plan.sparse) if one else (),
                     other.matched_words if other else (),
                     {name: hit.score for name, hit in parts.items() if hit is not None},
+                    key[0],
                 )
             )
         return hits

@@ -41,6 +41,7 @@ class Hit:
         terms: (``explain=True``) what matched, largest share first.
         matched_words: (``explain=True``, bm25) words of the text that matched.
         scores: (hybrid, fused by the client) its score in each half that found it.
+        index: that holds it; behind an alias ids are only unique within each.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Hit:
     terms: tuple[Term, ...] = ()
     matched_words: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
+    index: str = ""
 
     def at_rank(self, rank: int) -> Hit:
         """The same hit on another rank."""
@@ -158,7 +160,7 @@ class Results(Sequence[Hit]):
         """A DataFrame: rank, id, score, and a column for each stored field."""
         import pandas
 
-        rows = [{"rank": h.rank, "id": h.id, "score": h.score, **h.source} for h in self.hits]
+        rows = [{**h.source, "rank": h.rank, "id": h.id, "score": h.score} for h in self.hits]
         columns = None if rows else ["rank", "id", "score"]
         return pandas.DataFrame(rows, columns=columns)
 
