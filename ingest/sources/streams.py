@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -20,7 +20,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 # two characters of ASCII without a mark: which of the first four bytes are zero
-_ZEROS = {
+_ZEROS: dict[tuple[bool, ...], str] = {
     (False, True, False, True): "utf-16-le",
     (True, False, True, False): "utf-16-be",
     (False, True, True, True): "utf-32-le",
@@ -32,7 +32,7 @@ def buffered(raw: IO[bytes]) -> io.BufferedReader:
     """The stream with ``peek`` and ``read1``, whatever opened it."""
     if isinstance(raw, io.BufferedReader):
         return raw
-    return io.BufferedReader(raw, _BUFFER)  # type: ignore[type-var]
+    return io.BufferedReader(cast(io.RawIOBase, raw), _BUFFER)
 
 
 def head(stream: io.BufferedReader) -> tuple[bytes, io.BufferedReader]:
@@ -47,7 +47,7 @@ def head(stream: io.BufferedReader) -> tuple[bytes, io.BufferedReader]:
     start = b""
     while len(start) < _ENOUGH and (more := stream.read1(_BUFFER)):
         start += more
-    replayed = io.BufferedReader(_Replayed(start, stream), _BUFFER)
+    replayed = cast(io.BufferedReader, io.BufferedReader(_Replayed(start, stream), _BUFFER))
     return replayed.peek(_BUFFER), replayed
 
 

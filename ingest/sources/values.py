@@ -103,7 +103,7 @@ def binary(value: bytes) -> str:
 
 def timestamp(value: int, unit: str, zoned: bool = False) -> str | None:
     """Units (``D``, ``s`` ... ``ns``) since 1970, of any year, as ISO 8601."""
-    text = str(np.datetime64(value, unit))
+    text = str(np.datetime64(value, unit))  # type: ignore[call-overload]
     if text == "NaT":
         return None
     if "." in text:  # as `datetime.isoformat`: no zeros, else three, six or nine digits

@@ -20,13 +20,14 @@ from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_
 from splade_os.encoding.lexical import LexicalPrior, mean_weight
 from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.query import IdfQueryEncoder
-from splade_os.encoding.resolve import content_hash, has_weights, query_hash, resolve_model
+from splade_os.encoding.resolve import content_hash, query_hash, resolve_model
 from splade_os.encoding.rows import combine, prune, row_numbers, scale
 from splade_os.encoding.start import exact_backend, start_backend
 from splade_os.encoding.text import has_content, normalized
 from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
 from splade_os.encoding.tokenizer.check import check_tokenizer
 from splade_os.encoding.truncation import Truncation
+from splade_os.encoding.weights import has_weights
 from splade_os.encoding.windows import split
 from splade_os.errors import EncodingError, ModelError, SettingsError
 from splade_os.identity import EncodingOptions, ModelIdentity

@@ -22,9 +22,18 @@ _MOST_VALUES = 500  # of one statement; SQLite's limit is 999 before 3.32
 class SQLiteUpkeep:
     """Part of `SQLiteEngine`."""
 
-    _db: sqlite3.Connection
-    _lock: RLock
     _given: Sequence[str]
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        raise NotImplementedError
+
+    @property
+    def _lock(self) -> RLock:
+        raise NotImplementedError
+
+    def _name(self, number: int) -> str:
+        raise NotImplementedError
 
     def _number(self, index: str) -> int:
         raise NotImplementedError

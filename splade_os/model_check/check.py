@@ -66,7 +66,7 @@ def check_model(
         nonlocal layout
         assert found is not None
         layout = read_layout(found.folder)
-        stated = EncodingOptions(activation=activation, pooling=pooling).over(layout.options)  # type: ignore[arg-type]
+        stated = EncodingOptions(activation=activation, pooling=pooling).over(layout.options)
         part = layout.document.stated(stated)
         return CheckRow("layout", "ok", f"{part.family}, {part.activation}, {part.pooling} pooling")
 
@@ -77,7 +77,7 @@ def check_model(
     if add("found", find).status != "ok" or add("layout", read).status != "ok":
         return report()
     assert found is not None and layout is not None
-    options = EncodingOptions(activation=activation, pooling=pooling)  # type: ignore[arg-type]
+    options = EncodingOptions(activation=activation, pooling=pooling)
     check_tokenizers(layout, add)
     add("query side", lambda: _query_side(layout))
     loaded = check_encoding(found, layout, options, add)

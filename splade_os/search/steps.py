@@ -137,6 +137,7 @@ class SearchSteps:
         return meta
 
     def _read_meta(self) -> Steps[IndexMeta]:
+        meta: IndexMeta
         # first: were the alias pointed elsewhere in between, the first hit would show it
         self._identity = yield from self._identified()
         meta = yield lambda engine: engine.index_meta(self._index)
