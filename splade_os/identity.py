@@ -27,6 +27,9 @@ class EncodingOptions(BaseModel):
             tokens with weight 1 [no].
         normalize: ``nfkc``: texts and queries in this Unicode normal form (ligatures, full-width
             letters), or ``none`` [``none``].
+        leading_space: count texts, and cut IDF queries, as if a space stood before them
+            (`splade_os.encoding.first_words`) [where the tokenizer keeps the space in front of a
+            word, and the model has no IDF table of its own].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +48,7 @@ class EncodingOptions(BaseModel):
     average_length: float | None = Field(default=None, ge=0)
     fold_idf: bool | None = None
     normalize: Literal["none", "nfkc"] | None = None
+    leading_space: bool | None = None
 
     def over(self, other: EncodingOptions) -> EncodingOptions:
         """These options, and those of ``other`` where nothing is chosen."""
@@ -52,8 +56,9 @@ class EncodingOptions(BaseModel):
         return other.model_copy(update=mine)
 
 
-NO_VECTORS = frozenset({"name", "revision", "query_hash"})
-"""Fields of `ModelIdentity` that change no vector of a document."""
+NO_VECTORS = frozenset({"name", "revision", "query_hash", "leading_space"})
+"""Fields of `ModelIdentity` that change no vector of a document (``leading_space`` does so by the
+lexical prior alone)."""
 _HASHES = frozenset({"content_hash", "fold_idf"})
 EXTERNAL = "external"
 """Name in place of a model's, where vectors came from outside and no model was named."""
@@ -87,6 +92,7 @@ class ModelIdentity(BaseModel):
         average_length: of the lexical prior, tokens.
         fold_idf: SHA-256 of the IDF table that is folded into the weights, ``""`` = none.
         normalize: Unicode normal form of texts and queries, ``none`` or ``nfkc``.
+        leading_space: texts are counted, and IDF queries cut, as if a space stood before them.
         prompt: text put before every document.
         vocabulary_size: V.
     """
@@ -111,6 +117,7 @@ class ModelIdentity(BaseModel):
     average_length: float = 0.0
     fold_idf: str = ""
     normalize: Literal["none", "nfkc"] = "none"
+    leading_space: bool = False
     prompt: str = ""
     vocabulary_size: int
 
@@ -133,11 +140,14 @@ class ModelIdentity(BaseModel):
         The name does not count: the same model may lie in another folder. Only where no weights
         were at hand on one side, it is all that tells models apart.
         """
+        same = NO_VECTORS
+        if self.lexical_weight and other.lexical_weight:
+            same -= {"leading_space"}
         for field in type(self).model_fields:
             hashed = bool(self.content_hash and other.content_hash)
             if field == "content_hash" and not hashed:
                 field = "name"
-            elif field in NO_VECTORS:
+            elif field in same:
                 continue
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:

@@ -19,7 +19,7 @@ class RenderStage:
     """Writes the lines of every document, once.
 
     Args:
-        plain: token ids without the special ones.
+        plain: token ids as they are counted.
     """
 
     def __init__(self, context: StageContext, plain: Callable[[Ids], Ids]) -> None:

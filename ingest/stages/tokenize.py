@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import repeat
 
-import numpy as np
-
 from splade_os.errors import EncodingError, InputError
 from splade_os.ingest.documents.given_vectors import Row, vector_of, vectors_of
 from splade_os.ingest.documents.records import Record, stored_text
@@ -23,10 +21,7 @@ class TokenizeStage:
 
     def __init__(self, context: StageContext) -> None:
         self._context = context
-        vocabulary = context.encoder.vocabulary
-        self._special = np.zeros(len(vocabulary), bool)
-        self._special[list(vocabulary.special_ids)] = True
-        self._ids = vocabulary.ids
+        self._ids = context.encoder.vocabulary.ids
         self._features: dict[str, int] = {}  # ids of feature names
 
     def run(
@@ -176,7 +171,7 @@ class TokenizeStage:
                 draft.vector = vector_of(vector, self._features)
 
     def plain_tokens(self, texts: Sequence[str]) -> list[Ids | None]:
-        """Token ids without special ones; ``None`` for a text that is empty or damaged."""
+        """Token ids as they are counted; ``None`` for a text that is empty or damaged."""
         if self._context.encoder.identity.external:
             return [None] * len(texts)
         found = self._tokenised(texts)
@@ -186,5 +181,5 @@ class TokenizeStage:
         ]
 
     def plain(self, ids: Ids) -> Ids:
-        """Without special tokens."""
-        return ids[~self._special[ids]]
+        """What is counted of them, as all texts of this index were."""
+        return self._context.encoder.counted(ids, self._context.meta.model.leading_space)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
 from splade_os.encoding import DocumentEncoder
-from splade_os.engines import Engine
+from splade_os.engines import Engine, IndexMeta
 from splade_os.ingest.documents.records import stored_text
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.progress import Progress
@@ -40,21 +36,21 @@ def add_to_index(engine: Engine, index: str, progress: Progress, checkpoint: Che
 
 
 def recount(
-    engine: Engine, index: str, encoder: DocumentEncoder, text_fields: Sequence[str]
+    engine: Engine, index: str, encoder: DocumentEncoder, meta: IndexMeta
 ) -> TermStatistics:
-    """Count all documents of an index anew, and store that."""
-    special = np.array(sorted(encoder.vocabulary.special_ids), np.int32)
+    """Count all documents of an index anew, as its record says that they are, and store that."""
+    spaced = meta.model.leading_space
     statistics = TermStatistics.empty(encoder.identity.vocabulary_size)
     texts: list[str] = []
 
     def count() -> None:
         tokens = encoder.tokenize(texts)
-        statistics.count_many([ids[~np.isin(ids, special)] for ids in tokens])
+        statistics.count_many([encoder.counted(ids, spaced) for ids in tokens])
         texts.clear()
 
     engine.refresh(index)
-    for _, source in engine.scan(index, text_fields):
-        text = stored_text(source, text_fields)
+    for _, source in engine.scan(index, meta.text_fields):
+        text = stored_text(source, meta.text_fields)
         if text:
             texts.append(text)
         if len(texts) >= _PAGE:

@@ -65,6 +65,12 @@ _CHOICES = (
         type=click.Choice(["none", "nfkc"]),
         help="Unicode form of texts and queries: nfkc reads ligatures and full-width letters.",
     ),
+    click.option(
+        "--leading-space/--no-leading-space",
+        default=None,
+        help="Count texts as if a space stood before them.  [default: where it matters to the "
+        "tokenizer, and the model has no IDF table]",
+    ),
 )
 
 

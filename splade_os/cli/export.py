@@ -96,13 +96,14 @@ def _opensearch_tokenizer(model: str, out: Path, name: str | None, **flags: Any)
     from splade_os.export.opensearch_tokenizer import export_opensearch_tokenizer
 
     # an index from the environment or a settings file is one to search, not one to count in
-    index, statistics, origin = flags.pop("index"), None, None
+    index, statistics, origin, spaced = flags.pop("index"), None, None, None
     if index is not None:
         engine = open_engine(settings_of(**flags))
-        statistics, origin = index_statistics(engine, index, model), f"index {index}"
+        statistics, spaced = index_statistics(engine, index, model)
+        origin = f"index {index}"
     with busy(f"Exporting {model}"):
         package = export_opensearch_tokenizer(
-            model, out, name=name, statistics=statistics, origin=origin
+            model, out, name=name, statistics=statistics, leading_space=spaced, origin=origin
         )
     manifest = package.manifest
     counted = f" ({manifest.idf_documents:,} documents)" if manifest.idf_documents else ""

@@ -98,6 +98,7 @@ def show(as_json: bool, **flags: Any) -> None:
         "pruning": f"min {model.min_weight}, ratio {model.max_ratio}, mass {model.alpha_mass or 1}",
         "long texts": model.long_texts,
         "lexical prior": str(model.lexical_weight or "none"),
+        "first words": "as behind a space" if model.leading_space else "as the texts begin",
         "made by": f"splade-os {meta.splade_os}",
     }
     for label, value in rows.items():
@@ -165,5 +166,5 @@ def recount(**flags: Any) -> None:
     meta = engine.index_meta(name)
     encoder = load_encoder(engine, name, settings.model, {}, EncodingOptions())
     with busy(f"Counting the terms of {name}"):
-        counted = statistics.recount(engine, name, encoder, meta.text_fields)
+        counted = statistics.recount(engine, name, encoder, meta)
     click.echo(f"Counted {counted.documents:,} documents of {name}.", err=True)

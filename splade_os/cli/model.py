@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from splade_os.cli.encoding import stating_options
 from splade_os.cli.options import json_option, print_json
+from splade_os.cli.steps import busy
+
+if TYPE_CHECKING:
+    from splade_os.model_check.report import ModelReport
 
 
 @click.group()
@@ -62,6 +67,51 @@ def show(name: str, as_json: bool) -> None:
     for label, value in facts.items():
         if value not in (None, ""):
             click.echo(f"{label.replace('_', ' '):<18} {value}")
+
+
+STYLES = {"ok": "green", "fails": "bold red", "refused": "yellow", "skipped": "dim", "info": ""}
+
+
+@model.command()
+@click.argument("name")
+@click.option("--quick", is_flag=True, help="Leave out exports and training.")
+@stating_options
+@json_option
+def check(
+    name: str, quick: bool, activation: str | None, pooling: str | None, as_json: bool
+) -> None:
+    """Try out everything with the model NAME (starter, a folder, or a hub name).
+
+    Tokenizer and vectors against transformers and sentence-transformers, precisions, exports,
+    training. Exit code 1 where something fails; what a model may lack is "refused", and why.
+    """
+    from splade_os.model_check.check import check_model
+
+    with busy(f"Checking {name}"):
+        report = check_model(name, quick=quick, activation=activation, pooling=pooling)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _print_report(report)
+    if not report.ok:
+        raise click.exceptions.Exit(1)
+
+
+def _print_report(report: ModelReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, title=report.model, title_justify="left")
+    for column in ("check", "result"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("found", overflow="fold")
+    for row in report.rows:
+        found = Text(row.detail)
+        if row.hint:
+            found.append(f" {row.hint}", style="italic")
+        table.add_row(row.name, Text(row.status, style=STYLES[row.status]), found)
+    Console().print(table)
 
 
 def _licence(card: Any) -> str | None:

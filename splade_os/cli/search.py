@@ -189,6 +189,10 @@ def _summary(results: Results, explain: bool) -> None:
     click.echo(
         f"{len(results)}{total} hits by {results.mode} in {results.took_ms:.0f} ms.", err=True
     )
+    used = results.used
+    if used.cut or (explain and results.query):
+        all_terms = " (--exact takes all terms)" if used.finding < used.of else ""
+        click.echo(f"query: {used}{all_terms}.", err=True)
     if explain and results.query:
         terms = "  ".join(f"{token} {weight:.2f}" for token, weight in results.query.items())
         click.echo(f"query, weights from {results.weights_from}: {terms}", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from splade_os.encoding.backend import Backend, NonFiniteError
 from splade_os.encoding.batching import padded_lengths, token_budget
 from splade_os.encoding.choice import BackendName, Choice, Precision
+from splade_os.encoding.first_words import FirstWords, leading_space
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_layout
 from splade_os.encoding.lexical import LexicalPrior, mean_weight
@@ -62,6 +64,8 @@ class DocumentEncoder:
         if choice.backend != "none":
             library = {"onnx": "ONNX Runtime", "torch": "torch"}[choice.backend]
             self.how = f"{self.precision} on {self.device} with {library} ({choice.reason})"
+        self._special = np.zeros(len(self.vocabulary), bool)
+        self._special[list(self.vocabulary.special_ids)] = True
         self._budget = batch_tokens or backend.batch_tokens
         self._rows: int | None = None
         if backend.batch_bytes is not None:
@@ -73,10 +77,9 @@ class DocumentEncoder:
             identity.lexical_weight * identity.mean_weight,
             identity.average_length,
             self.vocabulary.special_ids,
+            self._first_words if identity.leading_space and identity.lexical_weight else None,
         )
         self._folded = folded
-        self._special = np.zeros(len(self.vocabulary), bool)
-        self._special[list(self.vocabulary.special_ids)] = True
         self._prompt = np.empty(0, np.int32)  # its tokens: alone they are no content
         if identity.prompt:
             (ids,) = tokenizer([identity.prompt])
@@ -181,11 +184,18 @@ class DocumentEncoder:
             average_length=(chosen.average_length or _AVERAGE_LENGTH) if lexical else 0.0,
             fold_idf=table.sha256() if table else "",
             normalize=chosen.normalize or "none",
+            leading_space=side == "document"
+            and leading_space(layout, tokenizer, chosen.leading_space),
             prompt=prompt,
             vocabulary_size=running.vocabulary_size,
         )
         return cls(
-            running, tokenizer, identity, choice, batch_tokens, table.weights if table else None
+            running,
+            tokenizer,
+            identity,
+            choice,
+            batch_tokens,
+            table.weights if table else None,
         )
 
     def close(self) -> None:
@@ -233,6 +243,26 @@ class DocumentEncoder:
             if np.array_equal(ids[i][~self._special[ids[i]]], self._prompt):
                 blank.add(i)
         return blank
+
+    @cached_property
+    def _first_words(self) -> FirstWords:
+        return FirstWords(self._tokenizer)
+
+    def tokens_cut(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text are behind the maximum length, and take no part."""
+        return self._tokenizer.cut(self._prepared(texts))
+
+    def counted(self, ids: Ids, leading_space: bool | None = None) -> Ids:
+        """What term statistics count of the token ids of a text: no special tokens.
+
+        Args:
+            ids: of `tokenize`.
+            leading_space: the first word as it is behind a space (`FirstWords`); as the index
+                says that it is counted for, default as this encoder's identity.
+        """
+        plain = ids[~self._special[ids]]
+        wanted = self.identity.leading_space if leading_space is None else leading_space
+        return self._first_words(plain) if wanted else plain
 
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Encode texts; row ``i`` belongs to ``texts[i]``.

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from splade_os.encoding.backend import Backend
+from splade_os.encoding.first_words import FirstWords
 from splade_os.encoding.rows import combine, row_numbers
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.vectors import Ids, SparseBatch
@@ -54,21 +55,24 @@ class LexicalPrior:
         weight: ``c · m``; 0 adds nothing.
         average_length: tokens of an average document, without special ones.
         special_ids: tokens that get no prior.
+        first_words: (``leading_space``) changes the first word of every text.
     """
 
     weight: float
     average_length: float
     special_ids: frozenset[int]
+    first_words: FirstWords | None = None
 
     def add(self, batch: SparseBatch, tokens: Sequence[Ids]) -> SparseBatch:
         """``batch`` with the prior of ``tokens``, row by row."""
         if self.weight <= 0:
             return batch
         special = np.fromiter(self.special_ids, np.int32, len(self.special_ids))
-        all_ids = np.concatenate([np.empty(0, np.int32), *tokens])
-        rows = np.repeat(np.arange(len(tokens)), [len(ids) for ids in tokens])
-        own = ~np.isin(all_ids, special)
-        rows, all_ids = rows[own], all_ids[own]
+        own = [ids[~np.isin(ids, special)] for ids in tokens]
+        if self.first_words is not None:
+            own = [self.first_words(ids) for ids in own]
+        all_ids = np.concatenate([np.empty(0, np.int32), *own])
+        rows = np.repeat(np.arange(len(tokens)), [len(ids) for ids in own])
         lengths = np.bincount(rows, minlength=len(tokens))
         counts = combine(
             rows,

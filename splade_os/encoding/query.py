@@ -7,9 +7,11 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from splade_os.encoding.first_words import leading_space as use_leading_space
+from splade_os.encoding.first_words import with_leading_space
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.idf_source import IdfSource, choose_table
-from splade_os.encoding.layout import ModelLayout, read_layout
+from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_layout
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.text import Normalization, normalized
 from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
@@ -31,12 +33,22 @@ class QueryEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Row ``i`` belongs to ``texts[i]``; a row may be empty."""
 
+    def tokens_cut(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text are behind the maximum length, and take no part."""
+
 
 class IdfQueryEncoder:
     """Each distinct token of the query, with its weight from a table. No model runs.
 
     Definition of sentence-transformers' SparseStaticEmbedding: presence (not frequency)
     times weight. Tokens whose weight is not positive take no part.
+
+    Args:
+        tokenizer: without special tokens.
+        table: weight of every token.
+        prompt: put before every text.
+        leading_space: cut texts as if a space stood before them, as they were counted
+            (`splade_os.encoding.first_words`).
     """
 
     def __init__(
@@ -45,9 +57,11 @@ class IdfQueryEncoder:
         table: IdfTable,
         prompt: str = "",
         normalize: Normalization = "none",
+        leading_space: bool = False,
     ) -> None:
         self.tokenizer, self.table, self.prompt = tokenizer, table, prompt
         self.normalize: Normalization = normalize
+        self.leading_space = leading_space
         self.vocabulary: Vocabulary = tokenizer.vocabulary()
         self._words = word_tokens(tokenizer)
 
@@ -59,6 +73,7 @@ class IdfQueryEncoder:
         *,
         source: IdfSource | None = None,
         normalize: Normalization | None = None,
+        leading_space: bool | None = None,
     ) -> IdfQueryEncoder:
         """The tokenizer of ``model`` with a table.
 
@@ -69,13 +84,22 @@ class IdfQueryEncoder:
                 with.
             normalize: Unicode normal form of queries, as the documents have it; default what the
                 model says.
+            leading_space: whether the statistics were counted with a space before every text, as
+                the index says; default as an ingest with this model counts now.
 
         Raises:
             ModelError: there is no such table.
         """
         layout, tokenizer = _read_tokenizer(model)
         table = choose_table(source, layout, tokenizer.vocabulary(), statistics)
-        return cls(tokenizer, table, layout.query_prompt, _form(normalize, layout))
+        wanted = layout.options.leading_space if leading_space is None else leading_space
+        return cls(
+            tokenizer,
+            table,
+            layout.query_prompt,
+            _form(normalize, layout),
+            use_leading_space(layout, tokenizer, wanted),
+        )
 
     @classmethod
     def unweighted(cls, model: str, normalize: Normalization | None = None) -> IdfQueryEncoder:
@@ -87,19 +111,26 @@ class IdfQueryEncoder:
 
     def bare(self) -> IdfQueryEncoder:
         """The same tokens, each with weight 1: for documents that hold the IDF themselves."""
-        return IdfQueryEncoder(self.tokenizer, self.table.presence(), self.prompt, self.normalize)
+        return IdfQueryEncoder(
+            self.tokenizer,
+            self.table.presence(),
+            self.prompt,
+            self.normalize,
+            self.leading_space,
+        )
 
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, without special tokens."""
         refuse_one_text(texts)
-        if not (self.prompt or self.normalize != "none"):
+        if not (self.prompt or self.leading_space or self.normalize != "none"):
             return self.tokenizer(texts)
+        if not all(isinstance(text, str) for text in texts):
+            return self.tokenizer(texts)  # which names the culprit
         return self.tokenizer([self._prepared(text) for text in texts])
 
     def _prepared(self, text: str) -> str:
-        if self.normalize != "none" and isinstance(text, str):
-            text = normalized(text, self.normalize)
-        return self.prompt + text
+        text = normalized(text, self.normalize)
+        return with_leading_space(text, self.prompt) if self.leading_space else self.prompt + text
 
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Row ``i`` belongs to ``texts[i]``; empty where no token has a weight."""
@@ -111,6 +142,10 @@ class IdfQueryEncoder:
                 ids, weights = ids[kept], weights[kept]
             rows.append((ids, weights))
         return SparseBatch.from_rows(rows, len(self.vocabulary))
+
+    def tokens_cut(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text are behind the maximum length, and take no part."""
+        return self.tokenizer.cut([self._prepared(text) for text in texts])
 
     def _distinct(self, texts: Sequence[str]) -> list[Ids]:
         """The token ids that occur in each text, ascending."""
@@ -158,11 +193,13 @@ def _form(wish: Normalization | None, layout: ModelLayout) -> Normalization:
 
 def _read_tokenizer(model: str) -> tuple[ModelLayout, TextTokenizer]:
     layout = read_layout(resolve_model(model, weights=False).folder)
-    part = layout.query
-    tokenizer = TextTokenizer(
+    return layout, _tokenizer(layout.query)
+
+
+def _tokenizer(part: SpladePart | StaticPart) -> TextTokenizer:
+    return TextTokenizer(
         part.folder,
         max_length=part.max_length,
         lowercase=part.lowercase,
         special_tokens=False,
     )
-    return layout, tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,6 +67,7 @@ class TextTokenizer:
     ) -> None:
         loaded = load(folder)
         self._folder, self._class = folder, loaded.class_name
+        self._max_length = max_length
         options = (max_length, lowercase, special_tokens)
         self._backend: TokenizerBackend = (
             _InPython(loaded, *options)
@@ -95,6 +97,24 @@ class TextTokenizer:
         """
         refuse_one_text(texts)
         return self._rows(texts, self._backend.counted)
+
+    def cut(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text are behind the maximum length, and take no part."""
+        lost = [0] * len(texts)
+        room = self._room
+        if room is None:
+            return lost
+        # A byte is at most a token, so that most texts need no second look; normalisation makes
+        # up to six of one (U+FDFA).
+        long = [i for i, t in enumerate(texts) if len(t) * (1 if t.isascii() else 18) > room]
+        for i, number in zip(long, self.counted([texts[i] for i in long])[1], strict=True):
+            lost[i] = number
+        return lost
+
+    @cached_property
+    def _room(self) -> int | None:
+        """Tokens of a text before anything is cut."""
+        return None if self._max_length is None else self._max_length - sum(self.special_affixes())
 
     def _rows(
         self,

@@ -236,13 +236,24 @@ class SearchRequest:
 
 @dataclass(frozen=True)
 class EngineHit:
-    """One hit as the engine returns it; ``vector`` is feature name → stored weight."""
+    """One hit as the engine returns it.
+
+    Attributes:
+        index: that holds it: behind an alias several do, and their ids are their own.
+        vector: feature name → stored weight.
+    """
 
     id: str
     score: float
     source: Mapping[str, Any]
     vector: Mapping[str, float] | None = None
     matched_words: tuple[str, ...] = ()
+    index: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What no other document has: index and id."""
+        return self.index, self.id
 
 
 @dataclass(frozen=True)
@@ -367,6 +378,14 @@ class Engine(Protocol):
     def alias_targets(self, alias: str) -> list[str]:
         """The indices that an alias stands for; none if there is no such alias."""
 
+    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+        """Name and identity of every index that a name stands for: an index that was deleted and
+        made anew has another one.
+
+        Raises:
+            IndexNotFoundError: it stands for none.
+        """
+
     def point_alias(self, alias: str, index: str) -> None:
         """Let an alias stand for one index alone, in one step that no search can notice."""
 
@@ -395,7 +414,8 @@ class Engine(Protocol):
         """
 
     def load_statistics(self, index: str) -> TermStatistics | None:
-        """The statistics stored for an index or alias, or ``None`` if no document is counted."""
+        """The statistics of an index, or of all indices of an alias together; ``None`` if no
+        document is counted."""
 
     def close(self) -> None:
         """Release connections."""

@@ -110,13 +110,12 @@ def search_body(
         first, rest = _split(request, features, weights)
         body = _filtered(_terms(first, shape, request, meta), request.filter)
         if rest is not None and request.two_phase is not None:
-            window = max(request.two_phase.window, request.offset + request.k)
             rescore = (
                 b',"rescore":{"window_size":%d,"query":{"query_weight":1,'
-                b'"rescore_query_weight":1,"rescore_query":' % window
+                b'"rescore_query_weight":1,"rescore_query":' % request.two_phase.window
             )
             rescore += _terms(rest, shape, request, meta) + b"}}"
-    if request.min_score is not None and not rescore:  # it would judge the first phase's scores
+    if request.min_score is not None:
         head["min_score"] = request.min_score
     return orjson.dumps(head)[:-1] + b',"query":' + body + rescore + b"}"
 
@@ -125,9 +124,21 @@ def _split(
     request: SearchRequest, features: Sequence[str], weights: Weights
 ) -> tuple[tuple[Sequence[str], Weights], tuple[Sequence[str], Weights] | None]:
     """The terms of the query proper, and those of the rescorer: together they are all terms,
-    so that a document of the window has its exact score."""
+    so that a document of the window has its exact score.
+
+    Two phases are for the first page alone: what stands behind the window has only been ranked by
+    the heavy terms, so that later pages would repeat hits and lose others. And what is below
+    ``min_score`` can only be told, and counted, by the engine that has scored all terms.
+    """
     plan = request.two_phase
-    count = len(features) if plan is None or request.after is not None else plan.heavy(weights)
+    whole = (
+        plan is None
+        or request.after is not None
+        or request.min_score is not None
+        or request.offset > 0
+        or request.k > plan.window
+    )
+    count = len(features) if plan is None or whole else plan.heavy(weights)
     if len(features) <= count:
         return (features, weights), None
     order = np.argsort(-weights, kind="stable")
@@ -232,8 +243,6 @@ def read_response(
     found = answer["hits"]
     sparse = not isinstance(request.query, MatchQuery)
     hits = [_hit(hit, meta, request.with_vector and sparse) for hit in found["hits"]]
-    if request.min_score is not None and request.two_phase is not None:
-        hits = [hit for hit in hits if hit.score >= request.min_score]
     following = None
     if request.after is not None and len(found["hits"]) == request.k:
         last = found["hits"][-1]["sort"]
@@ -262,6 +271,7 @@ def _hit(hit: Mapping[str, Any], meta: IndexMeta, with_vector: bool) -> EngineHi
         source,
         (vector or {}) if with_vector else None,
         highlighted_words(hit["highlight"]) if "highlight" in hit else (),
+        hit["_index"],
     )
 
 

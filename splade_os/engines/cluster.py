@@ -18,6 +18,7 @@ from splade_os.engines.base import (
     SearchResponse,
 )
 from splade_os.engines.capabilities import Capabilities
+from splade_os.engines.driver import drive, drive_async
 from splade_os.engines.rest_statistics import RestStatistics
 from splade_os.engines.rest_upkeep import RestUpkeep
 from splade_os.engines.retry import ATTEMPTS
@@ -65,18 +66,7 @@ class ClusterEngine(RestUpkeep, RestStatistics):
         self._steps = ClusterSteps(self.url)
 
     def _run(self, steps: Steps[Result]) -> Result:
-        try:
-            call = next(steps)
-            while True:
-                try:
-                    answer = self._wire.send(call)
-                except Exception as error:
-                    call = steps.throw(error)
-                else:
-                    call = steps.send(answer)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
+        return drive(steps, self._wire.send)
 
     def _call(
         self,
@@ -163,6 +153,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     def alias_targets(self, alias: str) -> list[str]:
         return self._run(self._steps.alias_targets(alias))
 
+    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+        return self._run(self._steps.identity(index))
+
     def load_statistics(self, index: str) -> TermStatistics | None:
         return self._run(self._steps.load_statistics(index))
 
@@ -192,18 +185,7 @@ class AsyncClusterEngine:
         self._steps = ClusterSteps(self.url)
 
     async def _run(self, steps: Steps[Result]) -> Result:
-        try:
-            call = next(steps)
-            while True:
-                try:
-                    answer = await self._wire.send(call)
-                except Exception as error:
-                    call = steps.throw(error)
-                else:
-                    call = steps.send(answer)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
+        return await drive_async(steps, self._wire.send, lambda call: call.holds)
 
     async def info(self) -> EngineInfo:
         return await self._run(self._steps.info())
@@ -230,6 +212,9 @@ class AsyncClusterEngine:
 
     async def alias_targets(self, alias: str) -> list[str]:
         return await self._run(self._steps.alias_targets(alias))
+
+    async def identity(self, index: str) -> frozenset[tuple[str, str]]:
+        return await self._run(self._steps.identity(index))
 
     async def load_statistics(self, index: str) -> TermStatistics | None:
         return await self._run(self._steps.load_statistics(index))

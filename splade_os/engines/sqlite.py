@@ -7,6 +7,7 @@ those of a cluster; it takes the same bulk bodies and refuses the same documents
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +66,7 @@ CREATE TABLE IF NOT EXISTS tickets (in_index INTEGER, ticket TEXT, UNIQUE (in_in
 CREATE TABLE IF NOT EXISTS aliases (name TEXT PRIMARY KEY, in_index INTEGER NOT NULL);
 """
 _MARK = "\u241f"
+_INHERITED: list[sqlite3.Connection] = []  # from parent processes
 
 
 class SQLiteEngine(SQLiteUpkeep):
@@ -80,19 +82,41 @@ class SQLiteEngine(SQLiteUpkeep):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
         self.url = f"sqlite:///{self.path}"
-        self._lock = RLock()
+        self._given: Sequence[str] = ()
+        self._open()
+
+    def _open(self) -> None:
+        self._process, self._own_lock = os.getpid(), RLock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
-            self._db.isolation_level = None  # transactions are ours
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
+            self._connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+            self._connection.isolation_level = None  # transactions are ours
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.executescript(_SCHEMA)
+            # texts for a query: JSON would lose what stands behind U+0000
+            self._connection.create_function("given", 1, lambda i: self._given[i])
         except (sqlite3.Error, OSError) as error:
             raise EngineUnavailableError(
                 f"The file {self.path} cannot be opened as a database: {error}.",
                 hint="Name a file that splade-os may write: --url sqlite:///FILE.",
             ) from error
+
+    @property
+    def _lock(self) -> RLock:
+        self._reopen_in_child()
+        return self._own_lock
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        self._reopen_in_child()
+        return self._connection
+
+    def _reopen_in_child(self) -> None:
+        """SQLite forbids to use a connection in a forked process, even to close it."""
+        if os.getpid() != self._process:
+            _INHERITED.append(self._connection)
+            self._open()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -237,15 +261,14 @@ class SQLiteEngine(SQLiteUpkeep):
                 rows = self._match(number, request, conditions, values)
             else:
                 rows = self._dot_product(number, request, conditions, values)
-        hits = [_hit(row, request, meta) for row in rows]
+        name = self._name(number)
+        hits = [_hit(row, request, meta, name) for row in rows]
         following = None
         if request.after is not None and len(rows) == request.k:
             following = Cursor(after=(rows[-1][1], rows[-1][4]))
         total = (rows[0][5] if rows else 0) if request.total else None
         took = (time.perf_counter() - start) * 1000
-        return SearchResponse(
-            hits, took, total=total, following=following, index=self._name(number)
-        )
+        return SearchResponse(hits, took, total=total, following=following, index=name)
 
     def search_many(
         self, index: str, requests: Sequence[SearchRequest]
@@ -284,12 +307,11 @@ class SQLiteEngine(SQLiteUpkeep):
         self, number: int, request: SearchRequest, conditions: str, values: dict[str, Any]
     ) -> list[tuple[Any, ...]]:
         assert isinstance(request.query, TermsQuery)
-        features, weights = checked(request.query)
+        self._given, weights = checked(request.query)
         # One look-up per feature in the clustered postings; ties in the order of insertion.
-        terms = orjson.dumps(list(zip(features, weights.tolist(), strict=True))).decode()
+        terms = orjson.dumps(weights.tolist()).decode()
         return self._db.execute(
-            "WITH terms AS (SELECT value ->> 0 AS feature, value ->> 1 AS weight "
-            "               FROM json_each(:terms)), "
+            "WITH terms AS (SELECT given(key) AS feature, value AS weight FROM json_each(:terms)), "
             "sums AS (SELECT document, sum(p.weight * t.weight) AS score FROM terms t "
             "         CROSS JOIN postings p ON p.in_index = :number AND p.feature = t.feature "
             "         GROUP BY document), "
@@ -387,7 +409,7 @@ def _postings(vector: Any) -> list[tuple[str, float]]:
     return list(zip(vector, weights.tolist(), strict=True))
 
 
-def _hit(row: tuple[Any, ...], request: SearchRequest, meta: IndexMeta) -> EngineHit:
+def _hit(row: tuple[Any, ...], request: SearchRequest, meta: IndexMeta, index: str) -> EngineHit:
     identifier, score, blob, marked, *_ = row
     source = orjson.loads(blob)
     vector = source.pop(meta.field, {})
@@ -401,4 +423,5 @@ def _hit(row: tuple[Any, ...], request: SearchRequest, meta: IndexMeta) -> Engin
         source,
         vector if request.with_vector else None,
         tuple(dict.fromkeys(word.lower() for word in words)),
+        index,
     )

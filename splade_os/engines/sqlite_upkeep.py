@@ -22,8 +22,18 @@ _MOST_VALUES = 500  # of one statement; SQLite's limit is 999 before 3.32
 class SQLiteUpkeep:
     """Part of `SQLiteEngine`."""
 
-    _db: sqlite3.Connection
-    _lock: RLock
+    _given: Sequence[str]
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        raise NotImplementedError
+
+    @property
+    def _lock(self) -> RLock:
+        raise NotImplementedError
+
+    def _name(self, number: int) -> str:
+        raise NotImplementedError
 
     def _number(self, index: str) -> int:
         raise NotImplementedError
@@ -100,6 +110,10 @@ class SQLiteUpkeep:
                 (alias,),
             ).fetchall()
         return [name for (name,) in rows]
+
+    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+        number = self._number(index)
+        return frozenset({(self._name(number), str(number))})
 
     def point_alias(self, alias: str, index: str) -> None:
         number = self._number(index)

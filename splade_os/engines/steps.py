@@ -10,6 +10,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from typing import Any, TypeVar
 
 import orjson
@@ -45,7 +47,6 @@ from splade_os.errors import (
     EngineError,
     EngineUnavailableError,
     IndexFormatError,
-    SpladeError,
     SpladeWarning,
 )
 from splade_os.statistics import TermStatistics
@@ -306,7 +307,9 @@ class ClusterSteps:
             request, meta, body = yield from self._prepared(index, request)
             answer = yield self._search_call(index, request, body)
             response = read_response(answer, request, meta, body, index)
-        except SpladeError:
+        except GeneratorExit:
+            raise
+        except BaseException:  # cancelled, too
             if opened is not None:
                 yield from self.close_cursor(opened)
             raise
@@ -329,7 +332,7 @@ class ClusterSteps:
                 hint="Page with offset= instead.",
             )
         parameters = {"keep_alive": PIT_KEEP_ALIVE}
-        answer = yield Call("POST", f"/{index}/{path}", params=parameters, index=index)
+        answer = yield Call("POST", f"/{index}/{path}", params=parameters, index=index, holds=True)
         return Cursor(answer.get("id") or answer["pit_id"])
 
     def close_cursor(self, cursor: Cursor) -> Steps[None]:
@@ -369,18 +372,22 @@ class ClusterSteps:
         answer = yield from self._found(Call("GET", f"/_alias/{alias}", index=alias))
         return sorted(answer or ())
 
-    def load_statistics(self, index: str) -> Steps[TermStatistics | None]:
-        path = f"/{STATISTICS_INDEX}/_doc/{yield from self._concrete(index)}"
-        answer = yield from self._found(Call("GET", path, index=STATISTICS_INDEX))
-        if answer is None or not answer.get("found"):
-            return None
-        statistics = statistics_of(answer["_source"])
-        return statistics if statistics.documents > 0 else None
-
-    def _concrete(self, index: str) -> Steps[str]:
-        """The index behind an alias (the first, if it stands for several)."""
+    def identity(self, index: str) -> Steps[frozenset[tuple[str, str]]]:
         answer = yield Call("GET", f"/{index}/_settings/index.uuid", index=index)
-        return str(min(answer))
+        return frozenset(
+            (name, str(body["settings"]["index"]["uuid"])) for name, body in answer.items()
+        )
+
+    def load_statistics(self, index: str) -> Steps[TermStatistics | None]:
+        names = sorted(name for name, _ in (yield from self.identity(index)))
+        body = orjson.dumps({"ids": names})
+        call = Call("POST", f"/{STATISTICS_INDEX}/_mget", body, index=STATISTICS_INDEX)
+        answer = yield from self._found(call)
+        found = [d["_source"] for d in (answer or {}).get("docs", ()) if d.get("found")]
+        if not found:
+            return None
+        statistics = reduce(add, map(statistics_of, found))
+        return statistics if statistics.documents > 0 else None
 
 
 def _outcome(item: Mapping[str, Any]) -> Outcome:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -20,7 +22,7 @@ import orjson
 from splade_os.engines.client_options import client_options
 from splade_os.engines.failures import no_connection, refused
 from splade_os.engines.retry import ATTEMPTS, with_retries, with_retries_async
-from splade_os.errors import MissingExtraError, SpladeError
+from splade_os.errors import EngineError, MissingExtraError, SpladeError
 
 # opensearch-py warns of every 404; an application that configures logging still sees it
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
@@ -44,6 +46,7 @@ class Call:
         attempts: how often it is sent when it is put off or lost.
         repeat_timeouts: safe and useful to send again after a time-out.
         encoding: headers of a compressed body or answer.
+        holds: the answer names something in the server that is to be released.
     """
 
     method: str
@@ -56,6 +59,7 @@ class Call:
     attempts: int = ATTEMPTS
     repeat_timeouts: bool = False
     encoding: Mapping[str, str] = field(default_factory=dict)
+    holds: bool = False
 
     @property
     def policy(self) -> dict[str, Any]:
@@ -104,7 +108,8 @@ def open_wire(url: str, *, compress: bool = False, **options: Any) -> OpenSearch
     from opensearchpy import OpenSearch
 
     arguments = client_options(url, **options)
-    return OpenSearchWire(OpenSearch(**arguments), arguments["hosts"], own=True, compress=compress)
+    reopen = partial(OpenSearch, **arguments)
+    return OpenSearchWire(reopen(), arguments["hosts"], reopen=reopen, compress=compress)
 
 
 def open_async_wire(url: str, *, compress: bool = False, **options: Any) -> AsyncOpenSearchWire:
@@ -118,8 +123,8 @@ def open_async_wire(url: str, *, compress: bool = False, **options: Any) -> Asyn
     except ImportError:
         raise MissingExtraError("AsyncSearchClient", "async") from None
     arguments = client_options(url, asynchronous=True, **options)
-    client = AsyncOpenSearch(**arguments)
-    return AsyncOpenSearchWire(client, arguments["hosts"], own=True, compress=compress)
+    reopen = partial(AsyncOpenSearch, **arguments)
+    return AsyncOpenSearchWire(reopen(), arguments["hosts"], reopen=reopen, compress=compress)
 
 
 def _opensearch_failure(
@@ -197,68 +202,126 @@ def _elastic_arguments(call: Call) -> dict[str, Any]:
     }
 
 
+_INHERITED: list[Any] = []
+"""Clients of a parent process: never closed here, where their connections are not ours."""
+
+
+class ProcessClient:
+    """A client and its connections, which are those of one process: after a fork parent and child
+    would read each other's answers.
+
+    Args:
+        client: of this process.
+        url: for messages.
+        reopen: makes another one, in a child; ``None`` = the client is the user's.
+    """
+
+    def __init__(self, client: Any, url: str, reopen: Callable[[], Any] | None) -> None:
+        self._client, self._url, self._reopen = client, url, reopen
+        self._process = os.getpid()
+
+    @property
+    def own(self) -> bool:
+        """Whether it is ours to close."""
+        return self._reopen is not None
+
+    def get(self) -> Any:
+        """The client of the process that asks.
+
+        Raises:
+            EngineError: it is the user's, of another process.
+        """
+        if os.getpid() != self._process:
+            if self._reopen is None:
+                raise EngineError(
+                    f"The client of {self._url} was made in process {self._process}, of which this "
+                    f"one ({os.getpid()}) is a fork: both would read each other's answers.",
+                    hint="Make the client after the fork, or give a URL instead of a client.",
+                )
+            _INHERITED.append(self._client)
+            self._client, self._process = self._reopen(), os.getpid()
+        return self._client
+
+
 class OpenSearchWire:
-    """An opensearch-py client of nodes at these URLs; ``own`` closes it, ``compress`` is gzip both
-    ways."""
+    """An opensearch-py client of nodes at these URLs.
+
+    Args:
+        reopen: makes the client anew in a forked process; then it is closed with the wire.
+        compress: gzip both ways.
+    """
 
     def __init__(
-        self, client: Any, urls: Sequence[str], *, own: bool = False, compress: bool = False
+        self,
+        client: Any,
+        urls: Sequence[str],
+        *,
+        reopen: Callable[[], Any] | None = None,
+        compress: bool = False,
     ) -> None:
-        self.url, self._urls = urls[0], urls
-        self._client, self._own, self._compress = client, own, compress
+        self.url, self._urls, self._compress = urls[0], urls, compress
+        self._client = ProcessClient(client, self.url, reopen)
 
     def send(self, call: Call) -> Any:
         sent = call.compressed() if self._compress else call
+        client = self._client.get()
 
         def once() -> Any:
             try:
-                return self._client.transport.perform_request(**_opensearch_arguments(sent))
+                return client.transport.perform_request(**_opensearch_arguments(sent))
             except Exception as error:
                 raise _opensearch_failure(error, self._urls, call.index) or error from error
 
         return with_retries(once, **call.policy)
 
     def close(self) -> None:
-        if self._own:
-            self._client.close()
+        if self._client.own:
+            self._client.get().close()
 
 
 class AsyncOpenSearchWire:
     """`OpenSearchWire` of an ``AsyncOpenSearch`` client."""
 
     def __init__(
-        self, client: Any, urls: Sequence[str], *, own: bool = False, compress: bool = False
+        self,
+        client: Any,
+        urls: Sequence[str],
+        *,
+        reopen: Callable[[], Any] | None = None,
+        compress: bool = False,
     ) -> None:
-        self.url, self._urls = urls[0], urls
-        self._client, self._own, self._compress = client, own, compress
+        self.url, self._urls, self._compress = urls[0], urls, compress
+        self._client = ProcessClient(client, self.url, reopen)
 
     async def send(self, call: Call) -> Any:
         sent = call.compressed() if self._compress else call
+        client = self._client.get()
 
         async def once() -> Any:
             try:
-                return await self._client.transport.perform_request(**_opensearch_arguments(sent))
+                return await client.transport.perform_request(**_opensearch_arguments(sent))
             except Exception as error:
                 raise _opensearch_failure(error, self._urls, call.index) or error from error
 
         return await with_retries_async(once, **call.policy)
 
     async def close(self) -> None:
-        if self._own:
-            pool = self._client.transport.connection_pool
+        if self._client.own:
+            client = self._client.get()
+            pool = client.transport.connection_pool
             for connection in getattr(pool, "orig_connections", ()):  # else dead ones stay open
                 await connection.close()
-            await self._client.close()
+            await client.close()
 
 
 class ElasticsearchWire:
     """An elasticsearch-py client of the user's."""
 
     def __init__(self, client: Any, url: str) -> None:
-        self.url, self._client = url, client
+        self.url, self._client = url, ProcessClient(client, url, None)
 
     def send(self, call: Call) -> Any:
-        client = self._client
+        client = self._client.get()
         if call.timeout is not None:
             client = client.options(request_timeout=call.timeout)
 
@@ -278,10 +341,10 @@ class AsyncElasticsearchWire:
     """An ``AsyncElasticsearch`` client of the user's."""
 
     def __init__(self, client: Any, url: str) -> None:
-        self.url, self._client = url, client
+        self.url, self._client = url, ProcessClient(client, url, None)
 
     async def send(self, call: Call) -> Any:
-        client = self._client
+        client = self._client.get()
         if call.timeout is not None:
             client = client.options(request_timeout=call.timeout)
 

@@ -103,6 +103,7 @@ def evaluate_in_memory(
             model,
             mode,
             statistics=statistics,
+            leading_space=encoder.identity.leading_space,
             device=device,
             normalize=encoder.identity.normalize,
         )

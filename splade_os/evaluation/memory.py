@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-import numpy as np
-
 from splade_os.encoding import DocumentEncoder, QueryEncoder, load_query_encoder, read_layout
 from splade_os.encoding.layout import StaticPart
-from splade_os.encoding.query import QueryMode
+from splade_os.encoding.query import IdfQueryEncoder, QueryMode
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.text import Normalization
 from splade_os.errors import EncoderProcessError, EncodingError, InputError
@@ -49,6 +47,7 @@ def load_queries_encoder(
     mode: MemoryMode,
     *,
     statistics: TermStatistics | None = None,
+    leading_space: bool | None = None,
     device: str | None = None,
     normalize: Normalization | None = None,
 ) -> QueryEncoder:
@@ -61,6 +60,8 @@ def load_queries_encoder(
             other); ``idf``: a table of IDF weights from ``statistics``; ``encoder``: the
             transformer.
         statistics: (``idf``) of the corpus.
+        leading_space: (``idf``) whether they were counted with a space before every text;
+            default as `corpus_statistics` of this model counts.
         device: torch device.
         normalize: Unicode normal form, as that of the documents; default what the model says.
     """
@@ -70,9 +71,11 @@ def load_queries_encoder(
         static = isinstance(read_layout(resolve_model(model).folder).query, StaticPart)
         side: QueryMode = "idf" if static else "encoder"
         return load_query_encoder(model, side, device=device, normalize=normalize)
-    return load_query_encoder(
-        model, mode, statistics=statistics, device=device, normalize=normalize
-    )
+    if mode == "idf":
+        return IdfQueryEncoder.load(
+            model, statistics, normalize=normalize, leading_space=leading_space
+        )
+    return load_query_encoder(model, mode, device=device, normalize=normalize)
 
 
 def corpus_statistics(
@@ -80,10 +83,9 @@ def corpus_statistics(
 ) -> TermStatistics:
     """Document frequencies as ingest counts them: tokenises, and runs no model."""
     statistics = TermStatistics.empty(encoder.identity.vocabulary_size)
-    special = np.array(sorted(encoder.vocabulary.special_ids), np.int32)
     for block in _blocks(documents):
         for ids in encoder.tokenize([record.text for record in block]):
-            statistics.count(ids[~np.isin(ids, special)])
+            statistics.count(encoder.counted(ids))
         if progress:
             progress(statistics.documents)
     return statistics

@@ -9,8 +9,9 @@ from splade_os.errors import IndexFormatError, ModelMismatchError
 from splade_os.statistics import TermStatistics
 
 
-def index_statistics(engine: Engine, index: str, model: str) -> TermStatistics:
-    """Document frequencies that were counted while an index was written.
+def index_statistics(engine: Engine, index: str, model: str) -> tuple[TermStatistics, bool]:
+    """Document frequencies that were counted while an index was written, and whether with a space
+    before every text (`splade_os.encoding.first_words`).
 
     Args:
         engine, index: where they are.
@@ -36,4 +37,4 @@ def index_statistics(engine: Engine, index: str, model: str) -> TermStatistics:
             f"The index {index} has no term statistics.",
             hint="Ingest into it once; or leave --index out to take the model's own table.",
         )
-    return statistics
+    return statistics, meta.model.leading_space

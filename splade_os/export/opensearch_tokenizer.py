@@ -13,10 +13,10 @@ That is not what `IdfQueryEncoder` does, so that the tokenizer is changed until 
   (A weight of 0 would fail the whole search, and a missing one would count 1.0.)
 - it adds no special tokens, so that a text is cut after as many tokens as in `IdfQueryEncoder`;
 - a special token takes part where the table gives it a weight, and nowhere else;
-- lower-casing and the query prompt are steps of its normaliser.
+- lower-casing, the query prompt and the space before a text are steps of its normaliser.
 
-What remains different: ML Commons cuts every text after 512 tokens (DJL's limit), and a model's
-query prompt is missing where a query is nothing but special tokens.
+What remains different: ML Commons cuts every text after 512 tokens (DJL's limit), and prompt and
+space do not stand before special tokens at the beginning of a query.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import orjson
 from tokenizers import Regex, Tokenizer, decoders
 
 from splade_os import __version__
+from splade_os.encoding.first_words import BLANKS, space_before
 from splade_os.encoding.layout import read_layout
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.encoding.resolve import content_hash, resolve_model
@@ -71,6 +72,7 @@ def export_opensearch_tokenizer(
     *,
     name: str | None = None,
     statistics: TermStatistics | None = None,
+    leading_space: bool | None = None,
     origin: str | None = None,
 ) -> QueryEncoderPackage:
     """Write a package that `splade-os deploy` puts into a cluster.
@@ -81,6 +83,7 @@ def export_opensearch_tokenizer(
             ``POST /_plugins/_ml/models/_register_meta``), ``manifest.json``.
         name: of the query encoder in the cluster; default that of the model's folder.
         statistics: of the corpus to be searched; ``None`` takes the table of the model.
+        leading_space: see `IdfQueryEncoder.load`.
         origin: for people, where the statistics come from.
 
     Raises:
@@ -91,7 +94,7 @@ def export_opensearch_tokenizer(
     if target.exists():
         raise ModelError(f"{target} exists already.", hint="Name a new folder with --out.")
     found = resolve_model(model)
-    encoder = IdfQueryEncoder.load(str(found.folder), statistics)
+    encoder = IdfQueryEncoder.load(str(found.folder), statistics, leading_space=leading_space)
     tokenizer = _engine_tokenizer(encoder)
     table = _table(encoder)
     _check(encoder, tokenizer, table)
@@ -141,8 +144,14 @@ def _engine_tokenizer(encoder: IdfQueryEncoder) -> Tokenizer:
     content["post_processor"] = content["padding"] = None
     for token in content["added_tokens"]:
         token["special"] = bool(weights[token["id"]] <= 0)
-    if encoder.prompt:
-        steps = [{"type": "Prepend", "prepend": encoder.prompt}]
+    steps: list[dict[str, Any]] = []
+    if encoder.leading_space:
+        blanks = {"Regex": f"\\A[{BLANKS}]+"}
+        steps.append({"type": "Replace", "pattern": blanks, "content": ""})
+        steps.append({"type": "Prepend", "prepend": space_before(encoder.prompt)})
+    elif encoder.prompt:
+        steps.append({"type": "Prepend", "prepend": encoder.prompt})
+    if steps:
         if content["normalizer"] is not None:
             steps.append(content["normalizer"])
         content["normalizer"] = {"type": "Sequence", "normalizers": steps}
@@ -217,7 +226,9 @@ def _texts(encoder: IdfQueryEncoder) -> list[str]:
         pieces = random.choice(tokens, count).tolist() + random.choice(marks, 2).tolist()
         texts.append(random.choice([" ", ""]).join(map(str, random.permutation(pieces))))
     content = encoder.tokenizer.to_json()
-    if encoder.prompt:  # the normaliser does not see an empty text, nor a special token
+    if (
+        encoder.prompt or encoder.leading_space
+    ):  # the normaliser does not see an empty text, nor a special token
         added = [token["content"] for token in content["added_tokens"]]
         texts = [t for t in texts if t.strip() and not any(token in t for token in added)]
     if content["truncation"] is None:  # what is longer, the engine cuts

@@ -10,10 +10,11 @@ from typing import Any, Self, TypeVar, Unpack
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.engines import Cursor, IndexMeta
 from splade_os.engines.cluster import AsyncClusterEngine
+from splade_os.engines.driver import drive_async
 from splade_os.errors import EngineError, SettingsError
 from splade_os.search.options import Mode, SearchKeywords, SearchOptions
 from splade_os.search.results import Hit, Results
-from splade_os.search.steps import SearchSteps, Steps, Text, Work
+from splade_os.search.steps import SearchSteps, Step, Steps, Text, Wait, Work
 from splade_os.settings import load_settings
 
 Result = TypeVar("Result")
@@ -81,22 +82,16 @@ class AsyncSearchClient:
         await self.close()
 
     async def _run(self, steps: Steps[Result]) -> Result:
-        answer: Any = None
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    if isinstance(step, Work):
-                        answer = await asyncio.to_thread(step.do)
-                    else:
-                        answer = await step(self.engine)
-                except Exception as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(answer)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
+        return await drive_async(steps, self._do)
+
+    async def _do(self, step: Step) -> Any:
+        match step:
+            case Work():
+                return await asyncio.to_thread(step.do)
+            case Wait():
+                return await asyncio.wrap_future(step.future)
+            case _:
+                return await step(self.engine)
 
     async def meta(self) -> IndexMeta:
         """What the index remembers; read once."""

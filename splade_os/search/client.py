@@ -9,10 +9,11 @@ from typing import Any, Self, TypeVar, Unpack
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.encoding.query import QueryEncoder
 from splade_os.engines import Cursor, Engine, IndexMeta, connect
+from splade_os.engines.driver import drive
 from splade_os.errors import EngineError, SettingsError
 from splade_os.search.options import MAX_K, MODES, Mode, SearchKeywords, SearchOptions
 from splade_os.search.results import Hit, Results
-from splade_os.search.steps import EncoderMode, SearchSteps, Steps, Text, Work
+from splade_os.search.steps import EncoderMode, SearchSteps, Step, Steps, Text, Wait, Work
 from splade_os.settings import load_settings
 
 __all__ = ["MAX_K", "MODES", "Mode", "SearchClient"]
@@ -92,19 +93,16 @@ class SearchClient:
         self.close()
 
     def _run(self, steps: Steps[Result]) -> Result:
-        answer: Any = None
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    answer = step.do() if isinstance(step, Work) else step(self.engine)
-                except Exception as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(answer)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
+        return drive(steps, self._do)
+
+    def _do(self, step: Step) -> Any:
+        match step:
+            case Work():
+                return step.do()
+            case Wait():
+                return step.future.result()
+            case _:
+                return step(self.engine)
 
     @property
     def meta(self) -> IndexMeta:

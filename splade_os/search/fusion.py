@@ -8,15 +8,18 @@ from typing import Any
 from splade_os.engines import EngineHit
 from splade_os.search.options import Fusion
 
+Key = tuple[str, str]
+"""Index and id of a document."""
 
-def fuse(lists: Sequence[Sequence[EngineHit]], fusion: Fusion) -> list[tuple[str, float]]:
-    """Id and fused score of every hit of any list, best first; ties by id.
+
+def fuse(lists: Sequence[Sequence[EngineHit]], fusion: Fusion) -> list[tuple[Key, float]]:
+    """Index and id, and fused score of every hit of any list, best first; ties by index and id.
 
     A document that a list lacks gets nothing from it: neither its rank nor its score there is
     known. ``min_max`` is OpenSearch's: the lowest score of a list becomes 0.001, not 0, so that
     its document is not as bad as one that was not found; equal scores all become 1.
     """
-    fused: dict[str, float] = {}
+    fused: dict[Key, float] = {}
     whole = sum(fusion.weights)
     for hits, weight in zip(lists, fusion.weights, strict=True):
         if fusion.method == "rrf":
@@ -24,7 +27,7 @@ def fuse(lists: Sequence[Sequence[EngineHit]], fusion: Fusion) -> list[tuple[str
         else:
             parts = [share / whole for share in _scaled([hit.score for hit in hits])]
         for hit, part in zip(hits, parts, strict=True):
-            fused[hit.id] = fused.get(hit.id, 0.0) + weight * part
+            fused[hit.key] = fused.get(hit.key, 0.0) + weight * part
     return sorted(fused.items(), key=lambda item: (-item[1], item[0]))
 
 

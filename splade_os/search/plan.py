@@ -19,17 +19,17 @@ from splade_os.engines import (
     TextQuery,
     explain_terms,
 )
-from splade_os.search.fusion import fuse, pipeline
+from splade_os.search.fusion import Key, fuse, pipeline
 from splade_os.search.options import MAX_K, SearchOptions
-from splade_os.search.results import Hit, Results, Term
+from splade_os.search.results import Hit, Results, Term, UsedTerms
 from splade_os.vectors import Ids, Weights
 from splade_os.vocabulary import TOKEN_IDS
 
 NO_TERM = "The query has no term with a weight: nothing to look for."
 EMPTY = "The query is empty."
 _COPIES = 8  # of an id, in an alias over several indices
-Page = Sequence[tuple[str, float]]
-"""Id and score of each hit, best first."""
+Page = Sequence[tuple[Key, float]]
+"""Index, id and score of each hit, best first."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ class Sparse:
         query: what is sent.
         ids: of its terms.
         vocabulary: token of every id.
+        whole: number of terms before the query was pruned.
     """
 
     query: TermsQuery
     ids: Sequence[int]
     vocabulary: Sequence[str] = field(repr=False)
+    whole: int = 0
 
     @property
     def tokens(self) -> dict[str, float]:
@@ -63,6 +65,7 @@ class Plan:
         sparse: the sparse query among them, or half of one.
         weights_from: where its weights come from.
         reason: why nothing is sent, or only half of a hybrid query.
+        tokens_cut: tokens of the text that are behind the maximum length.
     """
 
     mode: str
@@ -70,6 +73,19 @@ class Plan:
     sparse: Sparse | None = None
     weights_from: str = ""
     reason: str | None = None
+    tokens_cut: int = 0
+
+    @property
+    def used(self) -> UsedTerms:
+        """How much of the query took part."""
+        if self.sparse is None:
+            return UsedTerms(tokens_cut=self.tokens_cut)
+        kept = finding = len(self.sparse.ids)
+        request = self.requests[0]
+        if request.two_phase is not None and request.after is None:
+            finding = min(kept, request.two_phase.heavy(self.sparse.query.weights))
+        window = request.two_phase.window if request.two_phase and finding < kept else None
+        return UsedTerms(kept, self.sparse.whole, finding, window, self.tokens_cut)
 
 
 def sparse_query(
@@ -89,9 +105,10 @@ def sparse_query(
     """
     if not len(ids):
         return None
+    whole = len(ids)
     ids, weights = options.pruning(mode).apply(ids, weights)
     kept = ids.tolist()
-    return Sparse(TermsQuery([names[i] for i in kept], weights), kept, tokens)
+    return Sparse(TermsQuery([names[i] for i in kept], weights), kept, tokens, whole)
 
 
 def plan_sparse(
@@ -145,10 +162,10 @@ def plan_hybrid(
 
 
 def fused_page(responses: Sequence[SearchResponse], options: SearchOptions) -> Page:
-    """Id and score of what a hybrid search returns of its two halves."""
+    """Key and score of what a hybrid search returns of its two halves."""
     ranking = fuse([response.hits for response in responses], options.fusion)
     if options.min_score is not None:
-        ranking = [(i, score) for i, score in ranking if score >= options.min_score]
+        ranking = [(key, score) for key, score in ranking if score >= options.min_score]
     return ranking[options.offset : options.offset + options.k]
 
 
@@ -157,7 +174,7 @@ def plan_page(page: Page, options: SearchOptions) -> SearchRequest | None:
     if not page or options.explain or (options.source is not None and not options.source):
         return None
     size = min(_COPIES * len(page), MAX_K)
-    ids = IdsQuery([identifier for identifier, _ in page])
+    ids = IdsQuery(list(dict.fromkeys(identifier for (_, identifier), _ in page)))
     return SearchRequest(ids, size, options.source, timeout=options.timeout)
 
 
@@ -252,6 +269,7 @@ class ResultBuilder:
             took_ms=took,
             reason=plan.reason,
             weights_from=plan.weights_from,
+            used=plan.used,
             total=single.total if single else None,
             following=single.following if single else None,
             bodies=tuple(r.body for r in responses if r.body is not None),
@@ -260,7 +278,13 @@ class ResultBuilder:
 
     def _hit(self, hit: EngineHit, rank: int, plan: Plan) -> Hit:
         return Hit(
-            hit.id, hit.score, rank, hit.source, self._terms(hit, plan.sparse), hit.matched_words
+            hit.id,
+            hit.score,
+            rank,
+            hit.source,
+            self._terms(hit, plan.sparse),
+            hit.matched_words,
+            index=hit.index,
         )
 
     def _fused(
@@ -271,25 +295,26 @@ class ResultBuilder:
         page: Page,
         fetched: SearchResponse | None,
     ) -> list[Hit]:
-        sparse, match = ({hit.id: hit for hit in response.hits} for response in responses)
+        sparse, match = ({hit.key: hit for hit in response.hits} for response in responses)
         if fetched is not None:  # what was deleted in the meantime is no hit any more
-            sources = {hit.id: hit.source for hit in fetched.hits}
-            page = [(identifier, score) for identifier, score in page if identifier in sources]
+            sources = {hit.key: hit.source for hit in fetched.hits}
+            page = [(key, score) for key, score in page if key in sources]
         else:
-            sources = {i: hit.source for half in (match, sparse) for i, hit in half.items()}
+            sources = {key: hit.source for half in (match, sparse) for key, hit in half.items()}
         hits = []
-        for rank, (identifier, score) in enumerate(page, options.offset + 1):
-            one, other = sparse.get(identifier), match.get(identifier)
+        for rank, (key, score) in enumerate(page, options.offset + 1):
+            one, other = sparse.get(key), match.get(key)
             parts = {options.fusion.sparse: one, "bm25": other}
             hits.append(
                 Hit(
-                    identifier,
+                    key[1],
                     score,
                     rank,
-                    sources[identifier],
+                    sources[key],
                     self._terms(one, plan.sparse) if one else (),
                     other.matched_words if other else (),
                     {name: hit.score for name, hit in parts.items() if hit is not None},
+                    key[0],
                 )
             )
         return hits

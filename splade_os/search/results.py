@@ -41,6 +41,7 @@ class Hit:
         terms: (``explain=True``) what matched, largest share first.
         matched_words: (``explain=True``, bm25) words of the text that matched.
         scores: (hybrid, fused by the client) its score in each half that found it.
+        index: that holds it; behind an alias ids are only unique within each.
     """
 
     id: str
@@ -50,10 +51,48 @@ class Hit:
     terms: tuple[Term, ...] = ()
     matched_words: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
+    index: str = ""
 
     def at_rank(self, rank: int) -> Hit:
         """The same hit on another rank."""
         return replace(self, rank=rank)
+
+
+@dataclass(frozen=True)
+class UsedTerms:
+    """How much of a sparse query took part in a search.
+
+    Attributes:
+        terms: number that took part: those of `Results.query`.
+        of: number that the query had before it was pruned.
+        finding: the heaviest of them, which alone find documents (two phases); else all.
+        window: (two phases) best documents of every shard that are scored with all ``terms``.
+        tokens_cut: tokens at the end of the text behind the model's maximum length.
+    """
+
+    terms: int = 0
+    of: int = 0
+    finding: int = 0
+    window: int | None = None
+    tokens_cut: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.terms:,} of {self.of:,} terms"]
+        if self.window is not None:
+            parts.append(
+                f"the {self.finding:,} heaviest find, all {self.terms:,} score the best "
+                f"{self.window:,} of every shard"
+            )
+        if self.tokens_cut:
+            parts.append(
+                f"the last {self.tokens_cut:,} tokens of the text are behind the maximum length"
+            )
+        return "; ".join(parts)
+
+    @property
+    def cut(self) -> bool:
+        """Whether anything of the query was left out of the search for documents."""
+        return self.finding < self.of or self.tokens_cut > 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +106,7 @@ class Results(Sequence[Hit]):
         took_ms: the engine's own time, milliseconds.
         reason: why there are no hits, where no request was sent.
         weights_from: where the weights of the query come from: ``index``, ``model`` ...
+        used: (sparse modes but ``engine``) how many terms of the query took part, of how many.
         total: number of all hits, where it was asked for.
         following: (searches with ``after``) where the next page begins; ``None`` = the end.
         bodies: the request bodies (JSON), where the engine has any: two of a hybrid search
@@ -80,6 +120,7 @@ class Results(Sequence[Hit]):
     took_ms: float = 0.0
     reason: str | None = None
     weights_from: str = ""
+    used: UsedTerms = UsedTerms()
     total: int | None = None
     following: Cursor | None = None
     bodies: tuple[bytes, ...] = field(default=(), repr=False)
@@ -105,6 +146,7 @@ class Results(Sequence[Hit]):
             "took_ms": self.took_ms,
             "reason": self.reason,
             "weights_from": self.weights_from,
+            "used": asdict(self.used),
             "total": self.total,
             "query": dict(self.query),
             "hits": self.to_dicts(),
@@ -118,7 +160,7 @@ class Results(Sequence[Hit]):
         """A DataFrame: rank, id, score, and a column for each stored field."""
         import pandas
 
-        rows = [{"rank": h.rank, "id": h.id, "score": h.score, **h.source} for h in self.hits]
+        rows = [{**h.source, "rank": h.rank, "id": h.id, "score": h.score} for h in self.hits]
         columns = None if rows else ["rank", "id", "score"]
         return pandas.DataFrame(rows, columns=columns)
 
@@ -148,8 +190,10 @@ class Results(Sequence[Hit]):
             rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
         head = "".join(f"<th>{n}</th>" for n in ("rank", "score", "id", "document", "matched"))
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        said = html.escape(self.reason or f"{len(self)} hits by {self.mode}, {self.took_ms:g} ms")
-        return f"<table><caption>{said}</caption><tr>{head}</tr>{body}</table>"
+        said = self.reason or f"{len(self)} hits by {self.mode}, {self.took_ms:g} ms"
+        if self.used.cut:
+            said += f" ({self.used})"
+        return f"<table><caption>{html.escape(said)}</caption><tr>{head}</tr>{body}</table>"
 
 
 def curl_command(url: str, body: bytes) -> str:

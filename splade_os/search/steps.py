@@ -7,13 +7,17 @@ them, so that both do exactly the same.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from splade_os.encoding.first_words import with_leading_space
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.encoding.layout import read_layout
 from splade_os.encoding.query import IdfQueryEncoder, QueryEncoder, load_query_encoder
@@ -25,9 +29,10 @@ from splade_os.encoding.resolve import (
 )
 from splade_os.encoding.text import has_content, normalized
 from splade_os.encoding.weights import has_weights
-from splade_os.engines import IndexMeta, QueryPipeline, SearchRequest, SearchResponse
+from splade_os.engines import Cursor, IndexMeta, QueryPipeline, SearchRequest, SearchResponse
 from splade_os.engines.ml_commons import hinted
 from splade_os.errors import (
+    AuthenticationError,
     EngineError,
     IndexFormatError,
     InputError,
@@ -51,6 +56,7 @@ from splade_os.search.plan import (
 )
 from splade_os.search.results import Results
 from splade_os.statistics import TermStatistics
+from splade_os.vectors import SparseBatch
 from splade_os.vocabulary import FEATURE_NAMING, TOKEN_IDS, feature_name, token_of
 
 Text = str | Mapping[str, float]
@@ -67,8 +73,18 @@ class Work:
     do: Callable[[], Any]
 
 
+@dataclass(frozen=True)
+class Wait:
+    """Somebody else does it already."""
+
+    future: Future[Any]
+
+
 Result = TypeVar("Result")
-Steps = Generator[Callable[[Any], Any] | Work, Any, Result]
+Step = Callable[[Any], Any] | Work | Wait
+Steps = Generator[Step, Any, Result]
+_LOOK_EVERY, _LOOK_SOON = 10.0, 1.0  # seconds
+_SHORT = 4_000  # characters that are tokenized in a millisecond or two
 
 
 class SearchSteps:
@@ -101,7 +117,10 @@ class SearchSteps:
         self._names: dict[str, list[str]] = {}
         self._tokenizer: IdfQueryEncoder | None = None
         self._pipeline: QueryPipeline | None = None
-        self._behind: frozenset[str] = frozenset()
+        self._identity: frozenset[tuple[str, str]] = frozenset()
+        self._looked = 0.0
+        # by process and name: what a parent is about to find is never ready in its children
+        self._finding: dict[tuple[int, str], Future[Exception | None]] = {}
 
     @property
     def endpoint(self) -> str:
@@ -114,16 +133,22 @@ class SearchSteps:
         Raises:
             IndexNotFoundError, IndexFormatError: there is no such index, or none of ours.
         """
-        if self._meta is None:
-            meta = yield lambda engine: engine.index_meta(self._index)
-            if meta.feature_naming not in (FEATURE_NAMING, TOKEN_IDS):
-                raise IndexFormatError(
-                    f"The index {self._index} names its features by the rule "
-                    f"{meta.feature_naming}, which this version does not know.",
-                    hint=f"Use splade-os {meta.splade_os}, or ingest again.",
-                )
-            self._meta = meta
-        return self._meta
+        meta: IndexMeta = yield from self._once("meta", lambda: self._meta, self._read_meta)
+        return meta
+
+    def _read_meta(self) -> Steps[IndexMeta]:
+        meta: IndexMeta
+        # first: were the alias pointed elsewhere in between, the first hit would show it
+        self._identity = yield from self._identified()
+        meta = yield lambda engine: engine.index_meta(self._index)
+        if meta.feature_naming not in (FEATURE_NAMING, TOKEN_IDS):
+            raise IndexFormatError(
+                f"The index {self._index} names its features by the rule "
+                f"{meta.feature_naming}, which this version does not know.",
+                hint=f"Use splade-os {meta.splade_os}, or ingest again.",
+            )
+        self._meta = meta
+        return meta
 
     def encoder(self, mode: EncoderMode) -> Steps[QueryEncoder]:
         """The query encoder of a mode; loaded on first use.
@@ -131,24 +156,67 @@ class SearchSteps:
         Raises:
             ModelMismatchError: the model at hand is not the one that encoded the index.
         """
-        if mode not in self._encoders:
-            meta = yield from self.meta()
-            name = yield Work(lambda: self._checked_model(meta, mode))
-            if meta.model.fold_idf:
-                self._encoders[mode] = yield Work(lambda: self._bare(mode, name, meta))
-            elif mode == "idf":
-                statistics = yield lambda engine: engine.load_statistics(self._index)
-                table = yield Work(lambda: self._table(name, statistics, meta))
-                self._encoders[mode] = table
-            else:
-                self._encoders[mode] = yield Work(lambda: self._full_encoder(name, meta))
-        return self._encoders[mode]
+        encoder: QueryEncoder = yield from self._once(
+            mode, lambda: self._encoders.get(mode), lambda: self._load(mode)
+        )
+        return encoder
+
+    def _once(
+        self, name: str, known: Callable[[], Any], find: Callable[[], Steps[Any]]
+    ) -> Steps[Any]:
+        """What is known, or is found by whoever asks first while all others wait.
+
+        Args:
+            name: of what is looked for.
+            known: it, or ``None``.
+            find: finds it.
+        """
+        key = os.getpid(), name
+        while (found := known()) is None:
+            mine: Future[Exception | None] = Future()
+            mine.set_running_or_notify_cancel()  # who gives up waiting cancels it for nobody else
+            finding = self._finding.setdefault(key, mine)
+            if finding is not mine:
+                error = yield Wait(finding)
+                if error is not None:
+                    raise error
+                continue
+            error = None
+            try:
+                found = yield from find()
+            except Exception as failed:
+                error = failed  # nobody else has to find that out; who comes later tries again
+                raise
+            finally:
+                del self._finding[key]
+                mine.set_result(error)
+            return found
+        return found
+
+    def _load(self, mode: EncoderMode) -> Steps[QueryEncoder]:
+        meta = yield from self.meta()
+        name = yield Work(lambda: self._checked_model(meta, mode))
+        encoder: QueryEncoder
+        if meta.model.fold_idf:
+            encoder = yield Work(lambda: self._bare(mode, name, meta))
+        elif mode == "idf":
+            statistics = yield lambda engine: engine.load_statistics(self._index)
+            encoder = yield Work(lambda: self._table(name, statistics, meta))
+        else:
+            encoder = yield Work(lambda: self._full_encoder(name, meta))
+        if meta is self._meta:  # else the name stands for another index by now
+            self._encoders[mode] = encoder
+        return encoder
 
     def _table(
         self, name: str, statistics: TermStatistics | None, meta: IndexMeta
     ) -> IdfQueryEncoder:
         return IdfQueryEncoder.load(
-            name, statistics, source=self._idf, normalize=meta.model.normalize
+            name,
+            statistics,
+            source=self._idf,
+            normalize=meta.model.normalize,
+            leading_space=meta.model.leading_space,
         )
 
     def _bare(self, mode: EncoderMode, name: str, meta: IndexMeta) -> QueryEncoder:
@@ -267,25 +335,26 @@ class SearchSteps:
             ]
         half: EncoderMode = options.fusion.sparse if mode == "hybrid" else mode
         encoder = self._encoders.get(half) or (yield from self.encoder(half))
-        if half == "idf":
-            batch = encoder.encode(texts)  # type: ignore[arg-type]
-        else:
-            batch = yield Work(lambda: encoder.encode(texts))  # type: ignore[arg-type]
+        if half == "idf" and sum(map(len, texts)) < _SHORT:
+            batch, cut = _encode(encoder, texts)
+        else:  # an event loop has more to do
+            batch, cut = yield Work(lambda: _encode(encoder, texts))
         origin = encoder.table.origin if isinstance(encoder, IdfQueryEncoder) else "encoder"
         tokens = encoder.vocabulary.tokens
         if half not in self._names:
             self._names[half] = encoder.vocabulary.named(meta.feature_naming)
         names = self._names[half]
         plans = []
-        for text, (ids, weights) in zip(texts, batch, strict=True):
+        for text, (ids, weights), tokens_cut in zip(texts, batch, cut, strict=True):
             if not has_content(text):  # type: ignore[arg-type]
                 plans.append(_nothing(options))
                 continue
             sparse = sparse_query(ids, weights, names, tokens, options, half)
             if mode == "hybrid":
-                plans.append(plan_hybrid(text, sparse, meta, options, origin))  # type: ignore[arg-type]
+                plan = plan_hybrid(text, sparse, meta, options, origin)  # type: ignore[arg-type]
             else:
-                plans.append(plan_sparse(sparse, meta, options, origin))
+                plan = plan_sparse(sparse, meta, options, origin)
+            plans.append(replace(plan, tokens_cut=tokens_cut) if tokens_cut else plan)
         return plans
 
     def _raw(
@@ -346,7 +415,8 @@ class SearchSteps:
 
         def own_tokens(source: Mapping[str, Any]) -> set[str]:
             text = " ".join(str(source[f]) for f in meta.text_fields if source.get(f))
-            return {tokens[i] for i in plain.tokenize([text])[0].tolist()}
+            texts = [text, with_leading_space(text)] if meta.model.leading_space else [text]
+            return {tokens[i] for ids in plain.tokenizer(texts) for i in ids.tolist()}
 
         by_id = meta.feature_naming == TOKEN_IDS
         name = (lambda feature: tokens[int(feature)]) if by_id else token_of
@@ -377,13 +447,24 @@ class SearchSteps:
         elif plan.requests:
             answers = yield lambda engine: engine.search_many(self._index, plan.requests)
             responses = [_ok(answer) for answer in answers]
-        changed = yield from self._changed(responses)
-        if changed and not last:
-            return None
-        page: Page = fused_page(responses, options) if len(responses) == 2 else ()
-        (fetched,) = yield from self._fetched([page], options)
-        documents = None if fetched is None else _ok(fetched)
-        return builder.build(plan, responses, options, page, documents)
+        # a point in time that nobody knows of yet: released, should this not come to its end
+        opened = responses[0].following if options.after == Cursor() and responses else None
+        try:
+            changed = yield from self._changed(responses)
+            if changed and not last:
+                if opened is not None:
+                    yield partial(_close, opened)
+                return None
+            page: Page = fused_page(responses, options) if len(responses) == 2 else ()
+            (fetched,) = yield from self._fetched([page], options)
+            documents = None if fetched is None else _ok(fetched)
+            return builder.build(plan, responses, options, page, documents)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            if opened is not None:
+                yield partial(_close, opened)
+            raise
 
     def _fetched(
         self, pages: Sequence[Page], options: SearchOptions
@@ -398,23 +479,40 @@ class SearchSteps:
         return [None if request is None else next(left) for request in wanted]
 
     def _changed(self, responses: Sequence[SearchResponse]) -> Steps[bool]:
-        """Whether an alias was pointed at another index since its record, its model and its
-        statistics were read; then they are forgotten. Costs nothing while it was not."""
+        """Whether the name stands for other indices than when the record, the model and the
+        statistics were read; then what is not true any more is forgotten.
+
+        A hit of an unknown index shows it at once. An alias that has grown, an index that was made
+        anew, and searches that find nothing show nothing: for these the cluster is asked, not more
+        often than every `_LOOK_EVERY` (`_LOOK_SOON`) seconds.
+        """
         found = next((r.index for r in responses if r.index is not None), None)
-        if found is None or found in self._behind:
+        names = {name for name, _ in self._identity}
+        since = time.monotonic() - self._looked
+        pause = _LOOK_SOON if found is None and names else _LOOK_EVERY
+        if (found is None or found in names or not names) and since < pause:
             return False
-        first = not self._behind
-        targets = yield lambda engine: engine.alias_targets(self._index)
-        self._behind = frozenset([*targets, found])
+        identity = yield from self._identified()
+        if identity == self._identity:
+            return False
+        self._identity = identity
         meta = yield lambda engine: engine.index_meta(self._index)
-        if first and meta == self._meta:
-            return False
         if meta != self._meta:
             self._meta, self._tokenizer, self._pipeline = None, None, None
             self._encoders.clear()
             self._names.clear()
         self._encoders.pop("idf", None)
         return True
+
+    def _identified(self) -> Steps[frozenset[tuple[str, str]]]:
+        """What the name stands for; nothing, where the user may not ask."""
+        self._looked = time.monotonic()
+        try:
+            identity = yield lambda engine: engine.identity(self._index)
+        except AuthenticationError:
+            return frozenset()
+        found: frozenset[tuple[str, str]] = identity
+        return found
 
     def search_many(
         self, texts: Sequence[Text], options: SearchOptions
@@ -466,8 +564,17 @@ class SearchSteps:
         return bodies
 
 
+def _encode(encoder: QueryEncoder, texts: Sequence[Any]) -> tuple[SparseBatch, list[int]]:
+    """Vectors, and how many tokens of each text have no part in them."""
+    return encoder.encode(texts), encoder.tokens_cut(texts)
+
+
 def _render(index: str, request: SearchRequest, engine: Any) -> Any:
     return engine.render(index, request)
+
+
+def _close(cursor: Cursor, engine: Any) -> Any:
+    return engine.close_cursor(cursor)
 
 
 def _all_ok(

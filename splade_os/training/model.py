@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from splade_os.encoding.architecture import Passthrough, probe, require_decoder
+from splade_os.encoding.first_words import FirstWords, splits_first_words
 from splade_os.encoding.lexical import LexicalPrior
 from splade_os.encoding.pooling_grad import pool_with_gradient
 from splade_os.encoding.tokenization import TextTokenizer
@@ -232,6 +233,12 @@ class TextEncoder:
                 weight * (model.options.get("mean_weight") or 0.0),
                 model.options.get("average_length") or 100.0,
                 vocabulary.special_ids,
+                # as `DocumentEncoder` adds it to a model without a table
+                FirstWords(document)
+                if model.query is None
+                and model.options.get("leading_space") is not False
+                and splits_first_words(document)
+                else None,
             )
         return cls(
             document,

@@ -14,6 +14,7 @@ from splade_os import mappings
 from splade_os.engines import (
     DocumentRenderer,
     Engine,
+    IdsQuery,
     IndexMeta,
     MatchQuery,
     SearchRequest,
@@ -73,6 +74,12 @@ ODD = [
     "🙃",
     "%",
     "~",
+    *(chr(i) for i in (*range(32), 127, 133, 160, 0x2028, 0xFEFF)),
+    "a",
+    "a\x00",
+    "a\x00b",
+    "a\x00c",
+    "\x00\x00",
 ]
 VOCABULARY = Vocabulary([*ODD, *(f"t{i}" for i in range(1500 - len(ODD)))])
 
@@ -126,6 +133,20 @@ def test_every_token_is_found(engine: Engine, index: str) -> None:
     for i in range(len(ODD)):
         hits = engine.search(index, SearchRequest(terms([i], [2.0]))).hits
         assert [(hit.id, hit.score) for hit in hits] == [(f"d{i}", 3.0)], ODD[i]
+
+
+@pytest.mark.parametrize("mark", ["", "\x00", "\n", '"', "日", "🙃"], ids=ascii)
+def test_every_id_is_found(engine: Engine, index: str, mark: str) -> None:
+    ids = [f"x{mark}", f"x{mark}y", f"x{mark}z"]
+    engine.create_index(index, meta_for(engine))
+    row = np.array([1], np.int32), np.array([1], np.float32)
+    renderer = DocumentRenderer(VOCABULARY)
+    body = b"".join(renderer.render(i, {"text": f"moon{mark}of {i}"}, *row) for i in ids)
+    assert all(outcome.ok for outcome in engine.bulk(index, body))
+    engine.refresh(index)
+    for i in ids:
+        assert list(engine.documents(index, [i])) == [i]
+        assert [h.id for h in engine.search(index, SearchRequest(IdsQuery([i]))).hits] == [i]
 
 
 def test_explanation_adds_up(engine: Engine, index: str) -> None:
