@@ -35,7 +35,7 @@ from splade_os.encoding.lexical import LexicalPrior
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.engines import DocumentRenderer, Engine, IndexMeta, connect
-from splade_os.engines.ml_commons import MlCommons
+from splade_os.engines.opensearch_ml.ml_commons import MlCommons
 from splade_os.errors import IndexNotFoundError
 from splade_os.export.opensearch_deploy import deploy_package
 from splade_os.export.opensearch_deployed import undeploy_encoder

@@ -82,7 +82,7 @@ def records(file: Path) -> Iterator[Any]:
 
 def ours(url: str, index: str, file: Path, count: int, encoder: Any, folder: Path) -> float:
     from splade_os import ingest_documents
-    from splade_os.engines.cluster import ClusterEngine
+    from splade_os.engines.rest.cluster import ClusterEngine
     from splade_os.ingest.options import IngestOptions
 
     last = 0.0
@@ -322,7 +322,7 @@ def cpu_case(encoder: Any, folder: Path) -> list[dict[str, Any]]:
     from opensearchpy import helpers
 
     from splade_os.engines import DocumentRenderer
-    from splade_os.engines.cluster import ClusterEngine
+    from splade_os.engines.rest.cluster import ClusterEngine
     from splade_os.vectors import SparseBatch
 
     count, size = 20_000, 500
@@ -393,7 +393,7 @@ def memory_worker(count: int) -> None:
     import random
 
     from splade_os import ingest_documents
-    from splade_os.engines.cluster import ClusterEngine
+    from splade_os.engines.rest.cluster import ClusterEngine
     from splade_os.ingest.documents.records import Record
 
     encoder = load_encoder()

@@ -36,7 +36,7 @@ from splade_os import EXACT, DocumentEncoder, QueryPruning, SearchClient, Sparse
 from splade_os.encoding.processor import processor_name
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.engines import DocumentRenderer, IndexMeta
-from splade_os.engines.cluster import ClusterEngine
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import IndexNotFoundError
 from splade_os.evaluation.beir import read_judged
 from splade_os.features import truncate

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         timeout: seconds per request.
         compress: gzip of requests and answers.
 
-    The others are those of `splade_os.engines.client_options`.
+    The others are those of `splade_os.engines.connection.options`.
     """
 
     model_config = SettingsConfigDict(

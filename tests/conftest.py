@@ -23,7 +23,7 @@ _STATE = tempfile.TemporaryDirectory(prefix="splade-os-state-")
 os.environ["SPLADE_OS_STATE"] = _STATE.name
 
 from splade_os.engines import Engine, connect  # noqa: E402
-from splade_os.engines.cluster import ClusterEngine  # noqa: E402
+from splade_os.engines.rest.cluster import ClusterEngine  # noqa: E402
 from splade_os.errors import IndexNotFoundError  # noqa: E402
 from splade_os.local import down, up  # noqa: E402
 from splade_os.local.artifacts import find_release, missing_bytes  # noqa: E402

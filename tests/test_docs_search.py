@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from splade_os import mappings
-from splade_os.engines.cluster import ClusterEngine
+from splade_os.engines.rest.cluster import ClusterEngine
 
 TEXT = (Path(__file__).parents[1] / "docs" / "search.md").read_text("utf-8")
 BODIES = re.findall(r"```json( elasticsearch)?\n(.*?)```", TEXT, re.DOTALL)

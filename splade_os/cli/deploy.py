@@ -18,7 +18,7 @@ from splade_os.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from splade_os.engines.cluster import ClusterEngine
+    from splade_os.engines.rest.cluster import ClusterEngine
     from splade_os.export.opensearch_deploy import SettingChange
 
 
@@ -147,7 +147,7 @@ def list_(as_json: bool, **flags: Any) -> None:
 
 def _opensearch(flags: dict[str, Any]) -> ClusterEngine:
     """The engine, where it is one that could encode queries."""
-    from splade_os.engines.cluster import ClusterEngine
+    from splade_os.engines.rest.cluster import ClusterEngine
     from splade_os.errors import DeploymentError
 
     engine = open_engine(settings_of(**flags))

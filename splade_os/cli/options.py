@@ -104,7 +104,7 @@ def _asked(settings: Settings) -> dict[str, Any]:
         return {}
     from pydantic import SecretStr
 
-    from splade_os.engines.tls import needs_password
+    from splade_os.engines.connection.tls import needs_password
 
     def ask(what: str) -> SecretStr:
         return SecretStr(

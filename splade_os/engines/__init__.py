@@ -25,7 +25,7 @@ from splade_os.engines.base import (
     TextQuery,
     TwoPhase,
 )
-from splade_os.engines.credentials import split_user
+from splade_os.engines.connection.credentials import split_user
 from splade_os.engines.documents import DocumentRenderer
 from splade_os.engines.shares import Share, explain_terms
 from splade_os.errors import SettingsError
@@ -68,7 +68,7 @@ def connect(url: str | None = None, *, cloud_id: str | None = None, **options: A
             ``sqlite:///file.db`` (relative) or ``sqlite:////folder/file.db`` (absolute).
         cloud_id: of a deployment in Elastic Cloud, instead of the URL.
         options: of a cluster: credentials, TLS, ``timeout`` and ``compress`` (gzip both ways)
-            (`splade_os.engines.client_options.client_options`). SQLite needs none.
+            (`splade_os.engines.connection.options.client_options`). SQLite needs none.
 
     Raises:
         SettingsError: the URL is none of these, or the options contradict each other.
@@ -80,11 +80,11 @@ def connect(url: str | None = None, *, cloud_id: str | None = None, **options: A
     if url is None:
         url = cloud_url(str(cloud_id))
     if url.startswith(("http://", "https://")):
-        from splade_os.engines.cluster import ClusterEngine
+        from splade_os.engines.rest.cluster import ClusterEngine
 
         return ClusterEngine(url, **options)
     if url.startswith(_SQLITE) and url != _SQLITE:
-        from splade_os.engines.sqlite import SQLiteEngine
+        from splade_os.engines.sqlite.engine import SQLiteEngine
 
         return SQLiteEngine(url.removeprefix(_SQLITE))
     raise SettingsError(

@@ -17,7 +17,7 @@ import numpy as np
 
 from splade_os.encoding.rows import prune, row_numbers
 from splade_os.engines import DocumentRenderer, Engine, IndexMeta, IndexStats
-from splade_os.engines.cluster import ClusterEngine
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import EngineError, SettingsError, SpladeError
 from splade_os.evaluation.collection import Collection
 from splade_os.evaluation.evaluate import Settings

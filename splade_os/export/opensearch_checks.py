@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 
-from splade_os.engines.cluster import ClusterEngine
-from splade_os.engines.ml_commons import MlCommons
-from splade_os.engines.search_pipelines import SearchPipelines, switched
+from splade_os.engines.opensearch_ml.ml_commons import MlCommons
+from splade_os.engines.opensearch_ml.search_pipelines import SearchPipelines, switched
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import DeploymentError, IndexFormatError, ModelMismatchError
 from splade_os.export.opensearch_package import QueryEncoderPackage
 from splade_os.vocabulary import TOKEN_IDS

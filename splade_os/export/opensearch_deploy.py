@@ -8,21 +8,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from splade_os.engines import VECTOR_FIELD
-from splade_os.engines.cluster import ClusterEngine
-from splade_os.engines.ml_commons import (
+from splade_os.engines.opensearch_ml.ml_commons import (
     LOCAL_FILES,
     ONLY_ML_NODES,
     MlCommons,
     ModelGroup,
     RegisteredModel,
 )
-from splade_os.engines.query_pipeline import read_description
-from splade_os.engines.search_pipelines import (
+from splade_os.engines.opensearch_ml.query_pipeline import read_description
+from splade_os.engines.opensearch_ml.search_pipelines import (
     SearchPipelines,
     new_pipeline,
     pointed_at,
     switched,
 )
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import DeploymentError, EngineError
 from splade_os.export.opensearch_checks import (
     check_answer,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from splade_os.engines.cluster import ClusterEngine
-from splade_os.engines.ml_commons import MlCommons
-from splade_os.engines.query_pipeline import read_description
-from splade_os.engines.search_pipelines import SearchPipelines, new_pipeline, switched
+from splade_os.engines.opensearch_ml.ml_commons import MlCommons
+from splade_os.engines.opensearch_ml.query_pipeline import read_description
+from splade_os.engines.opensearch_ml.search_pipelines import SearchPipelines, new_pipeline, switched
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import DeploymentError, EngineError
 
 

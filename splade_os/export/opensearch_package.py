@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from splade_os.engines.query_pipeline import describe
+from splade_os.engines.opensearch_ml.query_pipeline import describe
 from splade_os.errors import ModelError
 
 ZIP = "query-encoder.zip"

@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar, Unpack
 
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.engines import Cursor, IndexMeta
-from splade_os.engines.cluster import AsyncClusterEngine
 from splade_os.engines.driver import drive_async
+from splade_os.engines.rest.cluster import AsyncClusterEngine
 from splade_os.errors import EngineError, SettingsError
 from splade_os.search.options import Mode, SearchKeywords, SearchOptions
 from splade_os.search.results import Hit, Results

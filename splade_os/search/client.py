@@ -38,7 +38,7 @@ class SearchClient:
             ``{"index": 0.5, "model": 0.5}``; default the index's, or else the model's.
         check_model: ``False`` skips the comparison of the model with the index.
         auth: ``cloud_id`` instead of ``url``, credentials, TLS and ``timeout``
-            (`splade_os.engines.client_options.client_options`); default from the settings.
+            (`splade_os.engines.connection.options.client_options`); default from the settings.
 
     Raises:
         SettingsError, EngineError: nothing to search, or nothing answers.
@@ -63,7 +63,7 @@ class SearchClient:
         self.index = settings.index
         self._own = engine is None
         if engine is None and client is not None:
-            from splade_os.engines.cluster import ClusterEngine
+            from splade_os.engines.rest.cluster import ClusterEngine
 
             engine = ClusterEngine(client=client)
         self.engine = engine or connect(settings.url, **settings.connection())

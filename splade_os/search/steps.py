@@ -30,7 +30,7 @@ from splade_os.encoding.resolve import (
 from splade_os.encoding.text import has_content, normalized
 from splade_os.encoding.weights import has_weights
 from splade_os.engines import Cursor, IndexMeta, QueryPipeline, SearchRequest, SearchResponse
-from splade_os.engines.ml_commons import hinted
+from splade_os.engines.opensearch_ml.ml_commons import hinted
 from splade_os.errors import (
     AuthenticationError,
     EngineError,

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from splade_os.cli import cli
 from splade_os.engines import Engine
-from splade_os.engines.cluster import ClusterEngine
+from splade_os.engines.rest.cluster import ClusterEngine
 from tests.search.test_search import fill
 
 TEXT = "cat and dog in the red sun"

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splade_os.engines import IndexMeta, SearchRequest, TermsQuery, TwoPhase
-from splade_os.engines.bodies import search_body
-from splade_os.engines.capabilities import Capabilities
-from splade_os.engines.strategies import strategy_for
+from splade_os.engines.fields.capabilities import Capabilities
+from splade_os.engines.fields.strategies import strategy_for
+from splade_os.engines.rest.bodies import search_body
 from splade_os.identity import ModelIdentity
 from splade_os.vocabulary import FEATURE_NAMING, feature_name
 

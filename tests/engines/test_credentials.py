@@ -304,7 +304,7 @@ def test_aws_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_aws_service_by_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    from splade_os.engines.client_options import client_options
+    from splade_os.engines.connection.options import client_options
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", AWS.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", AWS.secret_key)

@@ -22,8 +22,8 @@ from splade_os.engines import (
     connect,
     explain_terms,
 )
-from splade_os.engines.cluster import ClusterEngine
-from splade_os.engines.strategies import strategy_for
+from splade_os.engines.fields.strategies import strategy_for
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import (
     EngineError,
     EngineUnavailableError,

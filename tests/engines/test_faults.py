@@ -16,7 +16,7 @@ import pytest
 
 from splade_os import AsyncSearchClient, SearchClient
 from splade_os.engines import connect
-from splade_os.engines.cluster import ClusterEngine
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import (
     EngineError,
     EngineTimeoutError,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from splade_os import SearchClient, ingest_documents
-from splade_os.engines.capabilities import Capabilities
-from splade_os.engines.cluster import ClusterEngine
-from splade_os.engines.failures import refused
-from splade_os.engines.wire import Call, open_wire
+from splade_os.engines.fields.capabilities import Capabilities
+from splade_os.engines.rest.cluster import ClusterEngine
+from splade_os.engines.rest.failures import refused
+from splade_os.engines.rest.wire import Call, open_wire
 from splade_os.errors import EngineError
 from tests.search.test_search import loaded, records
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from splade_os.cli import cli
 from splade_os.engines import DocumentRenderer, Engine
-from splade_os.engines.cluster import ClusterEngine
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.ingest.index.target import new_meta
 from tests.engines.test_engines import IDENTITY, VOCABULARY
 

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from splade_os import AsyncSearchClient, SearchClient, connect
-from splade_os.engines.cluster import AsyncClusterEngine, ClusterEngine
+from splade_os.engines.rest.cluster import AsyncClusterEngine, ClusterEngine
 from splade_os.errors import (
     AuthenticationError,
     EngineError,

@@ -26,9 +26,9 @@ from splade_os import (
 from splade_os.cli import cli
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.engines import QueryPipeline, SearchRequest, SearchResponse, TextQuery, connect
-from splade_os.engines.cluster import ClusterEngine
-from splade_os.engines.ml_commons import LOCAL_FILES, ONLY_ML_NODES, MlCommons
-from splade_os.engines.search_pipelines import SearchPipelines, new_pipeline
+from splade_os.engines.opensearch_ml.ml_commons import LOCAL_FILES, ONLY_ML_NODES, MlCommons
+from splade_os.engines.opensearch_ml.search_pipelines import SearchPipelines, new_pipeline
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import (
     DeploymentError,
     EngineError,

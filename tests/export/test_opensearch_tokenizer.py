@@ -15,7 +15,7 @@ from sentence_transformers import SparseEncoder
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from splade_os.encoding.query import IdfQueryEncoder
-from splade_os.engines.query_pipeline import read_description
+from splade_os.engines.opensearch_ml.query_pipeline import read_description
 from splade_os.errors import ModelError
 from splade_os.export.opensearch_package import QueryEncoderPackage
 from splade_os.export.opensearch_tokenizer import export_opensearch_tokenizer

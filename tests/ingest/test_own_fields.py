@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from splade_os import DocumentEncoder, SearchClient, ingest_documents, mappings
 from splade_os.cli import cli
 from splade_os.engines import Engine, IndexMeta, connect
-from splade_os.engines.cluster import ClusterEngine
-from splade_os.engines.sqlite import SQLiteEngine
+from splade_os.engines.rest.cluster import ClusterEngine
+from splade_os.engines.sqlite.engine import SQLiteEngine
 from splade_os.errors import IndexFormatError, SettingsError
 from splade_os.ingest.documents.records import Item, RecordReader
 from splade_os.ingest.index.target import new_meta

@@ -11,7 +11,7 @@ import pytest
 
 from splade_os import AsyncSearchClient, Cursor, Results, SearchClient
 from splade_os.engines import Engine
-from splade_os.engines.cluster import ClusterEngine
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import (
     EngineUnavailableError,
     IndexNotFoundError,

@@ -9,8 +9,8 @@ import pytest
 
 from splade_os import DocumentEncoder, SearchClient, ingest_documents
 from splade_os.engines import Engine
-from splade_os.engines.cluster import ClusterEngine
-from splade_os.engines.strategies import strategy_for
+from splade_os.engines.fields.strategies import strategy_for
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import EngineError, InputError
 from splade_os.features import truncate
 from tests.search.test_search import records

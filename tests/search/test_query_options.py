@@ -14,7 +14,7 @@ import pytest
 
 from splade_os import EXACT, Cursor, Fusion, QueryPruning, Results, SearchClient, TwoPhase
 from splade_os.engines import Engine, connect
-from splade_os.engines.cluster import ClusterEngine
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import EngineError, InputError, SettingsError, SpladeWarning
 from tests.conftest import MATRIX, url_of
 from tests.search.test_search import WORDS, fill, records

@@ -21,7 +21,7 @@ import pytest
 from splade_os import AsyncSearchClient, Results, SearchClient
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.engines import Engine, TwoPhase, connect
-from splade_os.engines.cluster import ClusterEngine
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import EngineError
 from splade_os.search import steps
 from splade_os.search.options import QueryPruning

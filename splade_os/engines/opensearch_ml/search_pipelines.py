@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from splade_os import mappings
-from splade_os.engines.ml_commons import Requests
+from splade_os.engines.opensearch_ml.ml_commons import Requests
 
 _ENRICHER = "neural_query_enricher"
 _BY_FIELD = "neural_field_default_id"

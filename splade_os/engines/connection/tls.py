@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from splade_os.engines.credentials import Secret, plain
-from splade_os.engines.failures import no_connection
+from splade_os.engines.connection.credentials import Secret, plain
+from splade_os.engines.rest.failures import no_connection
 from splade_os.errors import SettingsError
 
 _SOURCE_LINE = re.compile(r"^\[SSL\] | \(_ssl\.c:\d+\)$")  # of the ssl module

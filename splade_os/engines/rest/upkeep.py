@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from splade_os.engines.base import IndexMeta
-from splade_os.engines.capabilities import Capabilities
+from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.errors import EngineError, IndexNotFoundError
 
 _KEEP = "5m"  # between two pages of a scan

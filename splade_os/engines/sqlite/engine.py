@@ -35,9 +35,9 @@ from splade_os.engines.base import (
     TermsQuery,
     TextQuery,
 )
-from splade_os.engines.bodies import checked
-from splade_os.engines.sqlite_filter import compile_filter
-from splade_os.engines.sqlite_upkeep import SQLiteUpkeep
+from splade_os.engines.rest.bodies import checked
+from splade_os.engines.sqlite.filters import compile_filter
+from splade_os.engines.sqlite.upkeep import SQLiteUpkeep
 from splade_os.errors import (
     DeploymentError,
     EngineError,

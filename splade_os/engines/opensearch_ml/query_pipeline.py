@@ -11,8 +11,8 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from splade_os.engines.base import QueryPipeline
-from splade_os.engines.search_pipelines import DEFAULT_PIPELINE, model_of, named
-from splade_os.engines.wire import Call
+from splade_os.engines.opensearch_ml.search_pipelines import DEFAULT_PIPELINE, model_of, named
+from splade_os.engines.rest.wire import Call
 from splade_os.errors import DeploymentError, EngineError, EngineUnavailableError
 
 _MARK = "splade-os query encoder"

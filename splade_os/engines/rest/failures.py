@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from splade_os.engines.capabilities import amazon_serverless
+from splade_os.engines.fields.capabilities import amazon_serverless
 from splade_os.errors import (
     AuthenticationError,
     EngineError,

@@ -10,8 +10,8 @@ from typing import Any
 
 from splade_os import mappings
 from splade_os.engines.base import CONTENT_FIELD, HASH_FIELD, VECTOR_FIELD, IndexMeta
-from splade_os.engines.capabilities import Capabilities
-from splade_os.engines.shapes import NEURAL_SPARSE, RANK_FEATURE, SPARSE_VECTOR, TERM, Shape
+from splade_os.engines.fields.capabilities import Capabilities
+from splade_os.engines.fields.shapes import NEURAL_SPARSE, RANK_FEATURE, SPARSE_VECTOR, TERM, Shape
 from splade_os.errors import EngineError
 from splade_os.vocabulary import FEATURE_NAMING, TOKEN_IDS
 

@@ -10,7 +10,7 @@ import numpy as np
 from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
 from splade_os import mappings
-from splade_os.engines.capabilities import Capabilities
+from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.errors import EngineError, IndexExistsError, IndexNotFoundError
 from splade_os.statistics import TermStatistics
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
-from splade_os.engines.capabilities import amazon_serverless
+from splade_os.engines.fields.capabilities import amazon_serverless
 from splade_os.errors import MissingExtraError, SettingsError
 
 Secret = str | SecretStr | None

@@ -41,16 +41,17 @@ class Shape:
     Attributes:
         name: ``rank_feature``, ``term``, ``sparse_vector`` or ``neural_sparse``.
         opening, closing: around all clauses.
-        before, after: around the feature of a clause; its weight follows.
-        end: after the weight.
+        open_clause: before the feature of a clause.
+        to_weight: between the feature and its weight.
+        close_clause: after the weight.
         dotted: the feature is written as ``field.feature``.
     """
 
     name: str
     opening: bytes
-    before: bytes
-    after: bytes
-    end: bytes
+    open_clause: bytes
+    to_weight: bytes
+    close_clause: bytes
     closing: bytes
     dotted: bool = False
 
@@ -73,9 +74,9 @@ class Shape:
             closing, weights = _neural_ending(weights, options or {})
         elif self.name == "sparse_vector" and (options or {}).get("prune"):
             closing = b'},"prune":true}}'
-        end = self.end
+        close = self.close_clause
         numbers = numbers_of(weights)
-        inner = b",".join([clauses[f] + w + end for f, w in zip(features, numbers, strict=True)])
+        inner = b",".join([clauses[f] + w + close for f, w in zip(features, numbers, strict=True)])
         return opening + inner + closing
 
 
@@ -87,8 +88,8 @@ def numbers_of(weights: Weights) -> list[bytes]:
 @lru_cache(maxsize=256)
 def _bound(shape: Shape, field: str) -> tuple[bytes, _Clauses, bytes]:
     name = orjson.dumps(field)
-    fill = [part.replace(b"%s", name) for part in (shape.opening, shape.before, shape.closing)]
-    return fill[0], _Clauses(fill[1], f"{field}." if shape.dotted else "", shape.after), fill[2]
+    fill = [part.replace(b"%s", name) for part in (shape.opening, shape.open_clause, shape.closing)]
+    return fill[0], _Clauses(fill[1], f"{field}." if shape.dotted else "", shape.to_weight), fill[2]
 
 
 def _neural_ending(weights: Weights, options: Mapping[str, Any]) -> tuple[bytes, Weights]:

@@ -17,13 +17,13 @@ from splade_os.engines.base import (
     SearchRequest,
     SearchResponse,
 )
-from splade_os.engines.capabilities import Capabilities
 from splade_os.engines.driver import drive, drive_async
-from splade_os.engines.rest_statistics import RestStatistics
-from splade_os.engines.rest_upkeep import RestUpkeep
-from splade_os.engines.retry import ATTEMPTS
-from splade_os.engines.steps import ClusterSteps, Steps
-from splade_os.engines.wire import (
+from splade_os.engines.fields.capabilities import Capabilities
+from splade_os.engines.rest.retry import ATTEMPTS
+from splade_os.engines.rest.statistics import RestStatistics
+from splade_os.engines.rest.steps import ClusterSteps, Steps
+from splade_os.engines.rest.upkeep import RestUpkeep
+from splade_os.engines.rest.wire import (
     AsyncWire,
     Call,
     Wire,
@@ -47,7 +47,7 @@ class ClusterEngine(RestUpkeep, RestStatistics):
             and all options; it is not closed with the engine.
         wire: what carries the requests, instead of both.
         options: credentials, TLS and ``timeout``
-            (`splade_os.engines.client_options.client_options`); ``compress``: gzip of requests
+            (`splade_os.engines.connection.options.client_options`); ``compress``: gzip of requests
             and answers.
     """
 

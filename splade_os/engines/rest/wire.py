@@ -19,9 +19,9 @@ from urllib.parse import urlencode
 
 import orjson
 
-from splade_os.engines.client_options import client_options
-from splade_os.engines.failures import no_connection, refused
-from splade_os.engines.retry import ATTEMPTS, with_retries, with_retries_async
+from splade_os.engines.connection.options import client_options
+from splade_os.engines.rest.failures import no_connection, refused
+from splade_os.engines.rest.retry import ATTEMPTS, with_retries, with_retries_async
 from splade_os.errors import EngineError, MissingExtraError, SpladeError
 
 # opensearch-py warns of every 404; an application that configures logging still sees it

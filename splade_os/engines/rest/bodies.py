@@ -1,4 +1,4 @@
-"""Search requests → request bodies, as bytes, and answers → responses."""
+"""Search requests → request bodies, as bytes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ import numpy as np
 import orjson
 
 from splade_os.engines.base import (
-    Cursor,
-    EngineHit,
     HybridQuery,
     IdsQuery,
     IndexMeta,
     MatchQuery,
     SearchRequest,
-    SearchResponse,
     TermsQuery,
     TextQuery,
 )
-from splade_os.engines.capabilities import Capabilities
-from splade_os.engines.shapes import Shape
-from splade_os.engines.strategies import FieldStrategy
-from splade_os.errors import EngineError, EngineTimeoutError
+from splade_os.engines.fields.capabilities import Capabilities
+from splade_os.engines.fields.shapes import Shape
+from splade_os.engines.fields.strategies import FieldStrategy
+from splade_os.errors import EngineError
 from splade_os.vectors import Weights
 
-_MARK = "\u241f"  # around highlighted words
+HIGHLIGHT_MARK = "\u241f"  # around highlighted words
 PIT_KEEP_ALIVE = "2m"
 
 
@@ -85,8 +82,8 @@ def search_body(
         head["highlight"] = {
             "require_field_match": False,
             "number_of_fragments": 0,
-            "pre_tags": [_MARK],
-            "post_tags": [_MARK],
+            "pre_tags": [HIGHLIGHT_MARK],
+            "post_tags": [HIGHLIGHT_MARK],
             "fields": {"*": {}},
         }
     query = request.query
@@ -215,67 +212,3 @@ def _source_filter(request: SearchRequest, meta: IndexMeta, server: Capabilities
         return {"excludes": [meta.hash_field, field]}
     names = [name for name in request.source if name != field]
     return {"includes": names} if names else False
-
-
-def read_response(
-    answer: Mapping[str, Any], request: SearchRequest, meta: IndexMeta, body: bytes, index: str
-) -> SearchResponse:
-    """An engine's answer.
-
-    Raises:
-        EngineTimeoutError: the search ran out of the time it was given.
-        EngineError: shards failed: the hits are not all that there are.
-    """
-    failed = answer.get("_shards", {}).get("failed", 0)
-    if answer.get("timed_out"):
-        raise EngineTimeoutError(
-            f"The search of {index} did not end in the time that it was given.",
-            hint="Give it more (timeout=, --timeout), or make it cheaper: fewer terms, two phases.",
-        )
-    if failed:
-        reasons = [f.get("reason", {}).get("reason") for f in answer["_shards"].get("failures", ())]
-        raise EngineError(
-            f"The search of {index} is incomplete: {failed} of {answer['_shards']['total']} "
-            f"shards failed{f': {reasons[0]}' if reasons else ''}.",
-            hint="Look at the cluster's health and try again.",
-            transient=True,
-        )
-    found = answer["hits"]
-    sparse = not isinstance(request.query, MatchQuery)
-    hits = [_hit(hit, meta, request.with_vector and sparse) for hit in found["hits"]]
-    following = None
-    if request.after is not None and len(found["hits"]) == request.k:
-        last = found["hits"][-1]["sort"]
-        following = Cursor(answer.get("pit_id", request.after.pit), tuple(last))
-    total = found.get("total")
-    return SearchResponse(
-        hits,
-        float(answer["took"]),
-        body,
-        total=None if total is None else int(total["value"]),
-        following=following,
-        index=found["hits"][0]["_index"] if found["hits"] else None,
-    )
-
-
-def _hit(hit: Mapping[str, Any], meta: IndexMeta, with_vector: bool) -> EngineHit:
-    source = hit.get("_source") or {}
-    vector = source.pop(meta.field, None)  # the answer is nobody else's
-    source.pop(meta.hash_field, None)
-    score = hit["_score"]
-    if score is None:  # sorted by it
-        score = hit["sort"][0]
-    return EngineHit(
-        hit["_id"],
-        float(score),
-        source,
-        (vector or {}) if with_vector else None,
-        highlighted_words(hit["highlight"]) if "highlight" in hit else (),
-        hit["_index"],
-    )
-
-
-def highlighted_words(highlight: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The distinct words that a highlight marks, lower-cased, in order."""
-    marked = (text.split(_MARK)[1::2] for texts in highlight.values() for text in texts)
-    return tuple(dict.fromkeys(word.lower() for words in marked for word in words))

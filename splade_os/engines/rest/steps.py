@@ -29,18 +29,19 @@ from splade_os.engines.base import (
     SearchResponse,
     TermsQuery,
 )
-from splade_os.engines.bodies import PIT_KEEP_ALIVE, heaviest, read_response, search_body
-from splade_os.engines.capabilities import (
+from splade_os.engines.fields.capabilities import (
     Capabilities,
     amazon_serverless,
     clause_limit,
     read_modules,
 )
-from splade_os.engines.failures import refused
-from splade_os.engines.query_pipeline import query_pipeline
-from splade_os.engines.rest_statistics import STATISTICS_INDEX, statistics_of
-from splade_os.engines.strategies import FieldStrategy, strategy_for
-from splade_os.engines.wire import Call
+from splade_os.engines.fields.strategies import FieldStrategy, strategy_for
+from splade_os.engines.opensearch_ml.query_pipeline import query_pipeline
+from splade_os.engines.rest.answers import read_response
+from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, heaviest, search_body
+from splade_os.engines.rest.failures import refused
+from splade_os.engines.rest.statistics import STATISTICS_INDEX, statistics_of
+from splade_os.engines.rest.wire import Call
 from splade_os.errors import (
     AuthenticationError,
     DeploymentError,

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from splade_os.engines.credentials import Secret, authentication, split_user
-from splade_os.engines.tls import tls_context
+from splade_os.engines.connection.credentials import Secret, authentication, split_user
+from splade_os.engines.connection.tls import tls_context
 from splade_os.errors import SettingsError
 
 _CONNECTIONS = 64

@@ -1,0 +1,1 @@
+"""How a cluster is reached: credentials, TLS, options of a client."""

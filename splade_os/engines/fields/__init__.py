@@ -1,0 +1,1 @@
+"""Ways of storing vectors: what a server can do, mappings, document values, query shapes."""

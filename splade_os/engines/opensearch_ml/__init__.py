@@ -1,0 +1,1 @@
+"""OpenSearch's own query encoding: ML Commons and search pipelines."""
