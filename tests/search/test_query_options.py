@@ -201,7 +201,7 @@ def test_query_pruning(client: SearchClient) -> None:
 def test_two_phases_score_exactly(client: SearchClient) -> None:
     all_terms = client.search(TEXT, COUNT, "encoder", query_pruning=EXACT)
     exact, whole = {h.id: h.score for h in all_terms}, all_terms.query
-    for first, window, k in ((1, 5, 10), (3, 60, 60), (500, 50, 10), (0.5, 60, 60)):
+    for first, window, k in ((1, 10, 5), (3, 60, 60), (500, 50, 10), (0.5, 60, 60)):
         pruning = QueryPruning(two_phase=TwoPhase(first, window))
         results = client.search(TEXT, k, "encoder", query_pruning=pruning)
         assert results

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import Any, NoReturn
+from uuid import uuid4
 
 import numpy as np
 import orjson
@@ -62,6 +63,7 @@ CREATE TABLE IF NOT EXISTS postings (
 CREATE INDEX IF NOT EXISTS postings_of_document ON postings (document);
 CREATE TABLE IF NOT EXISTS statistics (
     in_index INTEGER PRIMARY KEY, documents INTEGER, tokens INTEGER, frequencies BLOB);
+CREATE TABLE IF NOT EXISTS uuids (in_index INTEGER PRIMARY KEY, uuid TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tickets (in_index INTEGER, ticket TEXT, UNIQUE (in_index, ticket));
 CREATE TABLE IF NOT EXISTS aliases (name TEXT PRIMARY KEY, in_index INTEGER NOT NULL);
 """
@@ -173,6 +175,7 @@ class SQLiteEngine(SQLiteUpkeep):
                 )
             except sqlite3.IntegrityError:
                 raise IndexExistsError(f"The index {index} exists already.") from None
+            db.execute("INSERT INTO uuids VALUES (?, ?)", (cursor.lastrowid, uuid4().hex))
             db.execute(
                 f"CREATE VIRTUAL TABLE content_{cursor.lastrowid} "
                 "USING fts5 (content, tokenize = 'porter unicode61')"
@@ -182,7 +185,7 @@ class SQLiteEngine(SQLiteUpkeep):
         number = self._number(index)
         with self._transaction() as db:
             db.execute(f"DROP TABLE content_{number}")
-            for table in ("postings", "documents", "statistics", "tickets", "aliases"):
+            for table in ("postings", "documents", "statistics", "uuids", "tickets", "aliases"):
                 db.execute(f"DELETE FROM {table} WHERE in_index = ?", (number,))
             db.execute("DELETE FROM indices WHERE number = ?", (number,))
 

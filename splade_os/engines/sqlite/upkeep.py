@@ -113,7 +113,11 @@ class SQLiteUpkeep:
 
     def identity(self, index: str) -> frozenset[tuple[str, str]]:
         number = self._number(index)
-        return frozenset({(self._name(number), str(number))})
+        with self._lock, self._translated():  # files of before know no uuids
+            row = self._db.execute(
+                "SELECT uuid FROM uuids WHERE in_index = ?", (number,)
+            ).fetchone()
+        return frozenset({(self._name(number), row[0] if row else str(number))})
 
     def point_alias(self, alias: str, index: str) -> None:
         number = self._number(index)
