@@ -271,7 +271,9 @@ class SQLiteEngine(SQLiteUpkeep):
             following = Cursor(after=(rows[-1][1], rows[-1][4]))
         total = (rows[0][5] if rows else 0) if request.total else None
         took = (time.perf_counter() - start) * 1000
-        return SearchResponse(hits, took, total=total, following=following, index=name)
+        return SearchResponse(
+            hits, took, total=total, following=following, index=name if hits else None
+        )
 
     def search_many(
         self, index: str, requests: Sequence[SearchRequest]
