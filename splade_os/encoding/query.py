@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
@@ -11,16 +12,19 @@ from splade_os.encoding.first_words import leading_space as use_leading_space
 from splade_os.encoding.first_words import with_leading_space
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.idf_source import IdfSource, choose_table
-from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_layout
+from splade_os.encoding.layout import ModelLayout, read_layout
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.text import Normalization, normalized
 from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
 from splade_os.encoding.words import word_tokens
 from splade_os.statistics import TermStatistics
-from splade_os.vectors import Ids, SparseBatch
+from splade_os.vectors import Ids, SparseBatch, Weights
 from splade_os.vocabulary import Vocabulary
 
 QueryMode = Literal["idf", "encoder"]
+QueryTf = Literal["none", "log", "raw"]
+"""What a token that occurs ``tf`` times in a query counts: 1, 1 + ln tf, or tf."""
+QUERY_TF: tuple[QueryTf, ...] = ("none", "log", "raw")
 
 
 class QueryEncoder(Protocol):
@@ -40,8 +44,10 @@ class QueryEncoder(Protocol):
 class IdfQueryEncoder:
     """Each distinct token of the query, with its weight from a table. No model runs.
 
-    Definition of sentence-transformers' SparseStaticEmbedding: presence (not frequency)
-    times weight. Tokens whose weight is not positive take no part.
+    As it stands, it is sentence-transformers' SparseStaticEmbedding: presence (not frequency)
+    times weight, of a text cut at the maximum length. Searches count frequencies (``query_tf``)
+    and cut nothing (``whole``): there is no model that would ask for it. Tokens whose weight is not
+    positive take no part.
 
     Args:
         tokenizer: without special tokens.
@@ -74,6 +80,7 @@ class IdfQueryEncoder:
         source: IdfSource | None = None,
         normalize: Normalization | None = None,
         leading_space: bool | None = None,
+        whole: bool = False,
     ) -> IdfQueryEncoder:
         """The tokenizer of ``model`` with a table.
 
@@ -86,11 +93,12 @@ class IdfQueryEncoder:
                 model says.
             leading_space: whether the statistics were counted with a space before every text, as
                 the index says; default as an ingest with this model counts now.
+            whole: cut no text, whatever its length.
 
         Raises:
             ModelError: there is no such table.
         """
-        layout, tokenizer = _read_tokenizer(model)
+        layout, tokenizer = _read_tokenizer(model, whole)
         table = choose_table(source, layout, tokenizer.vocabulary(), statistics)
         wanted = layout.options.leading_space if leading_space is None else leading_space
         return cls(
@@ -103,8 +111,8 @@ class IdfQueryEncoder:
 
     @classmethod
     def unweighted(cls, model: str, normalize: Normalization | None = None) -> IdfQueryEncoder:
-        """The tokenizer of ``model`` alone: no token has a weight."""
-        layout, tokenizer = _read_tokenizer(model)
+        """The tokenizer of ``model`` alone: no token has a weight, and no text is cut."""
+        layout, tokenizer = _read_tokenizer(model, whole=True)
         nothing = np.zeros(len(tokenizer.vocabulary()), np.float32)
         table = IdfTable(nothing, "none")
         return cls(tokenizer, table, layout.query_prompt, _form(normalize, layout))
@@ -132,27 +140,43 @@ class IdfQueryEncoder:
         text = normalized(text, self.normalize)
         return with_leading_space(text, self.prompt) if self.leading_space else self.prompt + text
 
-    def encode(self, texts: Sequence[str]) -> SparseBatch:
-        """Row ``i`` belongs to ``texts[i]``; empty where no token has a weight."""
+    def encode(self, texts: Sequence[str], query_tf: QueryTf = "none") -> SparseBatch:
+        """Row ``i`` belongs to ``texts[i]``; empty where no token has a weight.
+
+        Args:
+            query_tf: what repetition counts. ``log`` is 1 + ln tf (the "l" of SMART's notation:
+                Buckley, Salton & Allan, TREC-1, 1992), ``raw`` is what BM25's ``match`` does.
+        """
         rows = []
-        for ids in self._distinct(texts):
-            weights = self.table.weights[ids]
+        for tokens in self._tokens(texts):
+            ids, weights = self._weighted(tokens, query_tf)
             if len(ids) and not np.minimum.reduce(weights) > 0:
                 kept = weights > 0
                 ids, weights = ids[kept], weights[kept]
             rows.append((ids, weights))
         return SparseBatch.from_rows(rows, len(self.vocabulary))
 
+    def _weighted(self, tokens: list[int], query_tf: QueryTf) -> tuple[Ids, Weights]:
+        """Ids, ascending, and weights of the tokens of a text."""
+        found = sorted(set(tokens))
+        ids = np.array(found, np.int32)
+        weights = self.table.weights[ids]
+        if query_tf != "none" and len(found) < len(tokens):
+            counts = Counter(tokens)
+            tf = np.array([counts[i] for i in found], np.float32)
+            weights = weights * (tf if query_tf == "raw" else 1 + np.log(tf))
+        return ids, weights
+
     def tokens_cut(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text are behind the maximum length, and take no part."""
         return self.tokenizer.cut([self._prepared(text) for text in texts])
 
-    def _distinct(self, texts: Sequence[str]) -> list[Ids]:
-        """The token ids that occur in each text, ascending."""
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text."""
         refuse_one_text(texts)
         if self._words is None or not all(isinstance(text, str) for text in texts):
-            return [np.unique(ids) for ids in self.tokenize(texts)]
-        return [np.array(self._words.distinct(self._prepared(text)), np.int32) for text in texts]
+            return [ids.tolist() for ids in self.tokenize(texts)]
+        return [self._words.of(self._prepared(text)) for text in texts]
 
 
 def load_query_encoder(
@@ -191,15 +215,12 @@ def _form(wish: Normalization | None, layout: ModelLayout) -> Normalization:
     return wish or layout.options.normalize or "none"
 
 
-def _read_tokenizer(model: str) -> tuple[ModelLayout, TextTokenizer]:
+def _read_tokenizer(model: str, whole: bool = False) -> tuple[ModelLayout, TextTokenizer]:
     layout = read_layout(resolve_model(model, weights=False).folder)
-    return layout, _tokenizer(layout.query)
-
-
-def _tokenizer(part: SpladePart | StaticPart) -> TextTokenizer:
-    return TextTokenizer(
+    part = layout.query
+    return layout, TextTokenizer(
         part.folder,
-        max_length=part.max_length,
+        max_length=None if whole else part.max_length,
         lowercase=part.lowercase,
         special_tokens=False,
     )

@@ -6,6 +6,7 @@ two spaces; there the ids of a text are those of its words, one after the other.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from splade_os.encoding.tokenization import TextTokenizer
@@ -16,7 +17,7 @@ _MARGIN = 8  # below the length at which texts are cut
 
 
 class WordTokens(dict[str, tuple[int, ...]]):
-    """Word → token ids; `distinct` for a whole text.
+    """Word → token ids; `of` for a whole text.
 
     Args:
         tokenizer: without special tokens.
@@ -36,12 +37,12 @@ class WordTokens(dict[str, tuple[int, ...]]):
             self[word] = ids
         return ids
 
-    def distinct(self, text: str) -> list[int]:
-        """The ids that occur in a text, ascending, each once."""
+    def of(self, text: str) -> list[int]:
+        """The ids of a text, in its order."""
         words = [self[word] for word in text.split(" ")]
         if sum(map(len, words)) > self._most:
-            words = [tuple(self._tokenizer([text])[0].tolist())]
-        return sorted(set().union(*words))
+            return self._tokenizer([text])[0].tolist()  # type: ignore[no-any-return]
+        return list(chain.from_iterable(words))
 
 
 def word_tokens(tokenizer: TextTokenizer) -> WordTokens | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from splade_os.encoding.query import QUERY_TF, QueryTf
 from splade_os.engines import Cursor, TwoPhase
 from splade_os.errors import SettingsError
 from splade_os.vectors import Ids, Weights
@@ -123,6 +124,7 @@ class SearchKeywords(TypedDict, total=False):
     explain: bool
     query_pruning: QueryPruning | None
     fusion: Fusion
+    query_tf: QueryTf
     shape: str | None
     token_pruning: bool
     method_parameters: Mapping[str, Any] | None
@@ -149,6 +151,8 @@ class SearchOptions:
         explain: which terms matched, and what each adds to the score.
         query_pruning: ``None`` = the mode's default (`DEFAULT_PRUNING`); ``EXACT`` = none.
         fusion: of a hybrid search.
+        query_tf: (``idf``) what a token that occurs tf times in the query counts: ``log``, that
+            is 1 + ln tf; ``none``, once; ``raw``, tf times.
         shape: spelling of the query, of those that the index's field has; ``None`` = default.
         token_pruning: let Elasticsearch's ``sparse_vector`` query drop frequent tokens.
         method_parameters: of SEISMIC (OpenSearch's ``sparse_vector``): ``top_n``,
@@ -170,6 +174,7 @@ class SearchOptions:
     explain: bool = False
     query_pruning: QueryPruning | None = None
     fusion: Fusion = Fusion()
+    query_tf: QueryTf = "log"
     shape: str | None = None
     token_pruning: bool = False
     method_parameters: Mapping[str, Any] | None = None
@@ -185,6 +190,11 @@ class SearchOptions:
             raise SettingsError(
                 f"offset + k is {self.offset + self.k:,}; an engine gives at most {MAX_K:,}.",
                 hint="Page with after=results.following, or take scan(), to go deeper.",
+            )
+        if self.query_tf not in QUERY_TF:
+            raise SettingsError(
+                f"There is no query term frequency {self.query_tf!r}.",
+                hint=f"One of {', '.join(QUERY_TF)}.",
             )
         if self.timeout is not None and self.timeout <= 0:
             raise SettingsError(f"timeout is {self.timeout} s; it must be more than 0.")

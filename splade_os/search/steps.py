@@ -217,6 +217,7 @@ class SearchSteps:
             source=self._idf,
             normalize=meta.model.normalize,
             leading_space=meta.model.leading_space,
+            whole=True,
         )
 
     def _bare(self, mode: EncoderMode, name: str, meta: IndexMeta) -> QueryEncoder:
@@ -228,7 +229,7 @@ class SearchSteps:
                 "it would count twice.",
                 hint="Search with mode 'idf' alone.",
             )
-        encoder = IdfQueryEncoder.load(name, normalize=meta.model.normalize)
+        encoder = IdfQueryEncoder.load(name, normalize=meta.model.normalize, whole=True)
         if self._check and encoder.table.sha256() != meta.model.fold_idf:
             raise ModelMismatchError(
                 f"Another IDF table than that of {name} is folded into the documents of "
@@ -336,9 +337,9 @@ class SearchSteps:
         half: EncoderMode = options.fusion.sparse if mode == "hybrid" else mode
         encoder = self._encoders.get(half) or (yield from self.encoder(half))
         if half == "idf" and sum(map(len, texts)) < _SHORT:
-            batch, cut = _encode(encoder, texts)
+            batch, cut = _encode(encoder, texts, options)
         else:  # an event loop has more to do
-            batch, cut = yield Work(lambda: _encode(encoder, texts))
+            batch, cut = yield Work(lambda: _encode(encoder, texts, options))
         origin = encoder.table.origin if isinstance(encoder, IdfQueryEncoder) else "encoder"
         tokens = encoder.vocabulary.tokens
         if half not in self._names:
@@ -564,8 +565,12 @@ class SearchSteps:
         return bodies
 
 
-def _encode(encoder: QueryEncoder, texts: Sequence[Any]) -> tuple[SparseBatch, list[int]]:
+def _encode(
+    encoder: QueryEncoder, texts: Sequence[Any], options: SearchOptions
+) -> tuple[SparseBatch, list[int]]:
     """Vectors, and how many tokens of each text have no part in them."""
+    if isinstance(encoder, IdfQueryEncoder):
+        return encoder.encode(texts, options.query_tf), encoder.tokens_cut(texts)
     return encoder.encode(texts), encoder.tokens_cut(texts)
 
 
