@@ -52,8 +52,21 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
     "or a share of the heaviest weight.  [default of mode encoder: 10,50 with --top-terms 64]",
 )
 @click.option("--exact", is_flag=True, help="Score all documents with all terms.")
-@click.option("--fusion", type=click.Choice(["rrf", "min_max"]), default="rrf", show_default=True)
-@click.option("--fusion-weights", help="SPARSE,BM25 of mode hybrid.  [default: 1,1]")
+@click.option(
+    "--query-tf",
+    type=click.Choice(["none", "log", "raw"]),
+    default="log",
+    show_default=True,
+    help="(idf) What a token that occurs tf times in TEXT counts: 1, 1 + ln tf, or tf.",
+)
+@click.option(
+    "--fusion",
+    type=click.Choice(["sum", "rrf", "min_max"]),
+    help="Of mode hybrid.  [default: sum; rrf with --fuse-in-engine]",
+)
+@click.option(
+    "--fusion-weights", help="SPARSE,BM25 of mode hybrid.  [default: 1,2 of sum, else 1,1]"
+)
 @click.option("--sparse", type=click.Choice(["idf", "encoder"]), default="idf", help="Of hybrid.")
 @click.option("--fuse-in-engine", is_flag=True, help="By OpenSearch's neural-search plugin.")
 @click.option(
@@ -106,7 +119,7 @@ def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     filters = [_json(text, "--filter") for text in flags.pop("filters")]
     fields, two = flags.pop("fields"), flags.pop("two_phase")
     top, ratio, exact = flags.pop("top_terms"), flags.pop("max_ratio"), flags.pop("exact")
-    weights = _numbers(flags.pop("fusion_weights") or "1,1", "--fusion-weights")
+    weights, in_engine = flags.pop("fusion_weights"), flags.pop("fuse_in_engine")
     pruning = EXACT if exact else None
     if top or ratio or two:
         if exact:
@@ -121,13 +134,13 @@ def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "total": flags.pop("count"),
         "query_pruning": pruning,
         "fusion": Fusion(
-            flags.pop("fusion"),
-            weights,
+            flags.pop("fusion") or ("rrf" if in_engine else "sum"),
+            _numbers(weights, "--fusion-weights") if weights else None,
             sparse=flags.pop("sparse"),
-            engine=flags.pop("fuse_in_engine"),
+            engine=in_engine,
         ),
     }
-    for name in ("offset", "min_score", "shape", "explain"):
+    for name in ("offset", "min_score", "shape", "explain", "query_tf"):
         options[name] = flags.pop(name)
     return options, flags
 

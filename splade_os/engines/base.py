@@ -121,9 +121,24 @@ class TermsQuery:
 
 @dataclass(frozen=True)
 class MatchQuery:
-    """A BM25 query over the text fields."""
+    """A BM25 query over the text fields.
+
+    Attributes:
+        text: plain words.
+        boost: by which the score is multiplied.
+    """
 
     text: str
+    boost: float = 1.0
+
+
+@dataclass(frozen=True)
+class SumQuery:
+    """Both in one query: score = score of ``terms`` + score of ``match``, exactly. A document that
+    only one of them finds is found."""
+
+    terms: TermsQuery
+    match: MatchQuery
 
 
 @dataclass(frozen=True)
@@ -217,7 +232,7 @@ class SearchRequest:
         method_parameters: (OpenSearch's ``sparse_vector`` field) of SEISMIC.
     """
 
-    query: TermsQuery | MatchQuery | TextQuery | HybridQuery | IdsQuery
+    query: TermsQuery | MatchQuery | SumQuery | TextQuery | HybridQuery | IdsQuery
     k: int = 10
     source: Sequence[str] | None = None
     with_vector: bool = False

@@ -9,21 +9,23 @@ A way is a mode of the client, and what it is asked beside it: ``encoder:top=32`
 | ``ratio=R`` | idf, encoder, hybrid | only terms of at least R × the heaviest weight |
 | ``two-phase``, ``two-phase=F/W`` | idf, encoder, hybrid | F heavy terms find, then all score W |
 | ``encoder`` | hybrid | the sparse half is the encoder's, not IDF |
-| ``min_max``, ``rrf`` | hybrid | how two rankings become one |
-| ``weights=S/B`` | hybrid | of the sparse and of the BM25 ranking |
-| ``engine`` | hybrid | OpenSearch fuses, not the client |
+| ``tf=none``, ``tf=log``, ``tf=raw`` | idf, hybrid | what repetition in a query counts |
+| ``sum``, ``rrf``, ``min_max`` | hybrid | how two parts become one ranking |
+| ``weights=S/B`` | hybrid | of the sparse and of the BM25 part |
+| ``engine`` | hybrid | OpenSearch fuses (``rrf`` or ``min_max``), not the client |
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from splade_os.encoding.query import QueryMode
+from splade_os.encoding.query import QUERY_TF, QueryMode
 from splade_os.engines import TwoPhase
 from splade_os.errors import SettingsError
 from splade_os.search.options import (
     DEFAULT_PRUNING,
     EXACT,
+    FUSION_METHODS,
     Fusion,
     Mode,
     QueryPruning,
@@ -34,7 +36,8 @@ WAY_MODES: tuple[Mode, ...] = ("bm25", "idf", "encoder", "engine", "hybrid")
 _WITHOUT_OPTIONS = ("bm25", "engine")
 DEFAULT_WAYS = "bm25,idf,encoder,hybrid"
 _PRUNING = "exact, top=N, ratio=R, two-phase, two-phase=FIRST/WINDOW"
-_FUSION = "encoder, rrf, min_max, weights=SPARSE/BM25, engine"
+_TF = "tf=none, tf=log, tf=raw"
+_FUSION = "encoder, sum, rrf, min_max, weights=SPARSE/BM25, engine"
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def _way(label: str) -> Way:
 def _keywords(label: str, mode: Mode, options: list[str]) -> SearchKeywords:
     keywords = SearchKeywords()
     known = "none" if mode in _WITHOUT_OPTIONS else _PRUNING
+    if mode in ("idf", "hybrid"):
+        known += f", {_TF}"
     if mode == "hybrid":
         known += f", {_FUSION}"
     for option in options:
@@ -105,6 +110,9 @@ def _keywords(label: str, mode: Mode, options: list[str]) -> SearchKeywords:
             pruning = _pruned(keywords.get("query_pruning") or EXACT, name, value)
             if pruning is not None and mode not in _WITHOUT_OPTIONS:
                 keywords["query_pruning"] = pruning
+                continue
+            if name == "tf" and value in QUERY_TF and mode in ("idf", "hybrid"):
+                keywords["query_tf"] = value  # type: ignore[typeddict-item]
                 continue
             fusion = _fused(keywords.get("fusion", Fusion()), name, value)
         except ValueError:
@@ -133,12 +141,11 @@ def _pruned(pruning: QueryPruning, name: str, value: str) -> QueryPruning | None
 def _fused(fusion: Fusion, name: str, value: str) -> Fusion | None:
     if name == "encoder" and not value:
         return replace(fusion, sparse="encoder")
-    if name == "rrf" and not value:
-        return replace(fusion, method="rrf")
-    if name == "min_max" and not value:
-        return replace(fusion, method="min_max")
+    if name in FUSION_METHODS and not value:
+        return replace(fusion, method=name)  # type: ignore[arg-type]
     if name == "engine" and not value:
-        return replace(fusion, engine=True)
+        method = "rrf" if fusion.method == "sum" else fusion.method
+        return replace(fusion, method=method, engine=True)
     if name == "weights":
         sparse, bm25 = value.split("/")
         return replace(fusion, weights=(float(sparse), float(bm25)))

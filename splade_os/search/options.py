@@ -71,15 +71,22 @@ DEFAULT_PRUNING: Mapping[str, QueryPruning] = {
 """By mode; a mode that is not here is exact."""
 
 
+FusionMethod = Literal["sum", "rrf", "min_max"]
+FUSION_METHODS: tuple[FusionMethod, ...] = ("sum", "rrf", "min_max")
+
+
 @dataclass(frozen=True)
 class Fusion:
     """How a hybrid search makes one ranking of two.
 
     Attributes:
-        method: ``rrf``: reciprocal rank fusion (Cormack et al., SIGIR 2009), score =
-            Σ weight / (rank_constant + rank); ``min_max``: scores scaled to 0..1 within each
-            list, then their weighted mean.
-        weights: of the sparse and of the BM25 list.
+        method: ``sum``: one query with both parts, score = Σ weight × score of the part, with
+            everything that one query can do (filters, pages, cursors, counts); ``rrf``: reciprocal
+            rank fusion of two rankings (Cormack et al., SIGIR 2009), score = Σ weight /
+            (rank_constant + rank); ``min_max``: scores scaled to 0..1 within each ranking, then
+            their weighted mean.
+        weights: of the sparse and of the BM25 part; default 1 and 2 for ``sum`` (docs/search.md,
+            "Which mode"), 1 and 1 for the others.
         rank_constant: of RRF.
         depth: hits of each list, at least ``offset + k``.
         sparse: mode of the sparse half, ``idf`` or ``encoder``.
@@ -90,17 +97,19 @@ class Fusion:
         SettingsError: a value that makes no sense.
     """
 
-    method: Literal["rrf", "min_max"] = "rrf"
-    weights: tuple[float, float] = (1.0, 1.0)
+    method: FusionMethod = "sum"
+    weights: tuple[float, float] | None = None
     rank_constant: int = 60
     depth: int = 100
     sparse: Literal["idf", "encoder"] = "idf"
     engine: bool = False
 
     def __post_init__(self) -> None:
-        if self.method not in ("rrf", "min_max"):
-            raise SettingsError(f"There is no fusion {self.method!r}.", hint="rrf or min_max.")
-        if len(self.weights) != 2 or min(self.weights) < 0 or sum(self.weights) <= 0:
+        if self.method not in FUSION_METHODS:
+            raise SettingsError(
+                f"There is no fusion {self.method!r}.", hint=f"One of {', '.join(FUSION_METHODS)}."
+            )
+        if len(self.shares) != 2 or min(self.shares) < 0 or sum(self.shares) <= 0:
             raise SettingsError(
                 f"The weights of a fusion are {self.weights}.",
                 hint="Two numbers, none negative, not both 0: of the sparse and the BM25 list.",
@@ -109,6 +118,16 @@ class Fusion:
             raise SettingsError("rank_constant and depth of a fusion must be at least 1.")
         if self.sparse not in ("idf", "encoder"):
             raise SettingsError(f"The sparse half is 'idf' or 'encoder', not {self.sparse!r}.")
+        if self.engine and self.method == "sum":
+            raise SettingsError(
+                "A sum is one query, which every engine runs: there is nothing to fuse.",
+                hint="Leave engine (--fuse-in-engine) out, or fuse by rrf or min_max.",
+            )
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """``weights``, or the method's default."""
+        return self.weights or ((1.0, 2.0) if self.method == "sum" else (1.0, 1.0))
 
 
 class SearchKeywords(TypedDict, total=False):
@@ -198,10 +217,11 @@ class SearchOptions:
             )
         if self.timeout is not None and self.timeout <= 0:
             raise SettingsError(f"timeout is {self.timeout} s; it must be more than 0.")
-        if self.after is not None and (self.offset or self.mode == "hybrid"):
+        fused = self.mode == "hybrid" and self.fusion.method != "sum"
+        if self.after is not None and (self.offset or fused):
             raise SettingsError(
                 "A page after a cursor takes no offset, and a fused ranking has no cursor.",
-                hint="Leave after= out, or the other.",
+                hint="Leave after= out, or the other; a sum (Fusion('sum')) has one.",
             )
         if self.mode == "engine" and (self.explain or self.query_pruning is not None):
             raise SettingsError(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from splade_os.engines import (
     EngineHit,
     HybridQuery,
@@ -15,6 +17,7 @@ from splade_os.engines import (
     QueryPipeline,
     SearchRequest,
     SearchResponse,
+    SumQuery,
     TermsQuery,
     TextQuery,
     explain_terms,
@@ -27,6 +30,7 @@ from splade_os.vocabulary import TOKEN_IDS
 
 NO_TERM = "The query has no term with a weight: nothing to look for."
 EMPTY = "The query is empty."
+SPARSE_IS_EMPTY = "The sparse half has no term with a weight: BM25 alone answered."
 _COPIES = 8  # of an id, in an alias over several indices
 Page = Sequence[tuple[Key, float]]
 """Index, id and score of each hit, best first."""
@@ -142,8 +146,10 @@ def plan_hybrid(
 ) -> Plan:
     """Both halves; BM25 alone where the sparse one has no terms."""
     fusion = options.fusion
+    if fusion.method == "sum":
+        return _plan_sum(text, sparse, meta, options, weights_from)
     if sparse is None:
-        reason = "The sparse half has no term with a weight: BM25 alone answered."
+        reason = SPARSE_IS_EMPTY
         request = _match_request(text, options, options.k, options.offset)
         return Plan(options.mode, (request,), None, weights_from, reason)
     if fusion.engine:
@@ -159,6 +165,32 @@ def plan_hybrid(
         _match_request(text, options, depth, 0),
     )
     return Plan(options.mode, requests, sparse, weights_from)
+
+
+def _plan_sum(
+    text: str, sparse: Sparse | None, meta: IndexMeta, options: SearchOptions, weights_from: str
+) -> Plan:
+    """One query with both parts; a part of weight 0 is none."""
+    ours, theirs = options.fusion.shares
+    match = replace(
+        _match_request(text, options, options.k, options.offset),
+        query=MatchQuery(text, theirs),
+        min_score=options.min_score,
+    )
+    if sparse is None or not ours:
+        reason = None if sparse is not None else SPARSE_IS_EMPTY
+        return Plan(options.mode, (match,), None, weights_from, reason)
+    if ours != 1:
+        weights = sparse.query.weights * np.float32(ours)
+        sparse = replace(sparse, query=replace(sparse.query, weights=weights))
+    request = _terms_request(
+        sparse, meta, options, options.fusion.sparse, options.k, options.offset
+    )
+    if theirs:
+        query = SumQuery(sparse.query, MatchQuery(text, theirs))
+        request = replace(request, query=query, highlight=options.explain)
+    request = replace(request, min_score=options.min_score)
+    return Plan(options.mode, (request,), sparse, weights_from)
 
 
 def fused_page(responses: Sequence[SearchResponse], options: SearchOptions) -> Page:
@@ -255,11 +287,12 @@ class ResultBuilder:
             took += fetched.took_ms if fetched is not None else 0.0
         else:
             hits = [
-                self._hit(hit, rank, plan)
+                self._hit(hit, rank, plan, options)
                 for response in responses
                 for rank, hit in enumerate(response.hits, options.offset + 1)
             ]
-            if plan.mode == "hybrid" and options.min_score is not None:
+            # an engine that fuses cuts by the scores of the parts
+            if plan.mode == "hybrid" and options.fusion.engine and options.min_score is not None:
                 hits = [hit for hit in hits if hit.score >= options.min_score]
         single = responses[0] if len(responses) == 1 else None
         return Results(
@@ -276,16 +309,15 @@ class ResultBuilder:
             endpoint=self._endpoint,
         )
 
-    def _hit(self, hit: EngineHit, rank: int, plan: Plan) -> Hit:
-        return Hit(
-            hit.id,
-            hit.score,
-            rank,
-            hit.source,
-            self._terms(hit, plan.sparse),
-            hit.matched_words,
-            index=hit.index,
-        )
+    def _hit(self, hit: EngineHit, rank: int, plan: Plan, options: SearchOptions) -> Hit:
+        terms = self._terms(hit, plan.sparse)
+        scores: dict[str, float] = {}
+        if plan.mode == "hybrid" and options.explain and options.fusion.method == "sum":
+            sparse = sum(term.share for term in terms)
+            # what a float32 sum leaves of it, where BM25 had no part
+            rest = hit.score - sparse if hit.matched_words or not terms else 0.0
+            scores = {options.fusion.sparse: sparse, "bm25": max(rest, 0.0)}
+        return Hit(hit.id, hit.score, rank, hit.source, terms, hit.matched_words, scores, hit.index)
 
     def _fused(
         self,

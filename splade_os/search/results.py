@@ -40,7 +40,8 @@ class Hit:
         source: the stored fields, without the vector.
         terms: (``explain=True``) what matched, largest share first.
         matched_words: (``explain=True``, bm25) words of the text that matched.
-        scores: (hybrid, fused by the client) its score in each half that found it.
+        scores: (hybrid, fused by the client) its score in each half that found it; (``sum``, with
+            ``explain=True``) what each half adds to its score.
         index: that holds it; behind an alias ids are only unique within each.
     """
 

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from splade_os import EXACT, Cursor, Fusion, QueryPruning, Results, SearchClient
 from splade_os.engines import Engine, connect
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import EngineError, InputError, SettingsError, SpladeWarning
+from splade_os.search.options import SearchKeywords
 from tests.conftest import MATRIX, url_of
 from tests.search.test_search import WORDS, fill, records
 
@@ -29,9 +31,10 @@ def client(
 ) -> Iterator[SearchClient]:
     """Of an index that no test changes."""
     engine = connect(url_of(request.param, request, tmp_path_factory.mktemp("options")))
-    fill(engine, "options", tiny / "router", COUNT)
-    yield SearchClient(engine=engine, index="options")
-    engine.delete_index("options")
+    index = f"options-{uuid4().hex[:12]}"
+    fill(engine, index, tiny / "router", COUNT)
+    yield SearchClient(engine=engine, index=index)
+    engine.delete_index(index)
     engine.close()
 
 
@@ -146,17 +149,21 @@ def test_one_failed_search_harms_no_other(client: SearchClient) -> None:
 
 
 def test_build_is_what_is_sent_and_curl_sends_it(client: SearchClient) -> None:
-    for mode in ("idf", "encoder", "bm25", "hybrid"):
-        results = client.search(TEXT, 3, mode)  # type: ignore[arg-type]
-        assert list(results.bodies) == client.build(TEXT, 3, mode)  # type: ignore[arg-type]
+    fused: SearchKeywords = {"fusion": Fusion("rrf")}
+    ways: list[tuple[Any, SearchKeywords, int]] = [
+        (mode, {}, 1) for mode in ("idf", "encoder", "bm25", "hybrid")
+    ]
+    for mode, options, requests in [*ways, ("hybrid", fused, 2)]:
+        results = client.search(TEXT, 3, mode, **options)
+        assert list(results.bodies) == client.build(TEXT, 3, mode, **options)
         if not isinstance(client.engine, ClusterEngine):
             assert not results.bodies
             with pytest.raises(SettingsError, match="SQLite"):
                 results.curl()
             continue
-        assert len(results.bodies) == (2 if mode == "hybrid" else 1)
+        assert len(results.bodies) == requests
         answer = post(results.endpoint, results.bodies[0])
-        if mode != "hybrid":
+        if requests == 1:
             assert [hit["_id"] for hit in answer["hits"]["hits"]] == ids(results)
         done = subprocess.run(
             results.curl().splitlines()[0], shell=True, capture_output=True, check=True
@@ -243,23 +250,24 @@ def test_hybrid(client: SearchClient, method: Any) -> None:
 
 
 def test_hybrid_fetches_stored_fields_of_its_page(client: SearchClient) -> None:
+    rrf = Fusion("rrf")
     stored = {record.id: record.source for record in records(COUNT)}
     low = {"range": {"n": {"lte": 30}}}
-    plain = client.search(TEXT, 5, "hybrid", offset=2, filter=low)
+    plain = client.search(TEXT, 5, "hybrid", fusion=rrf, offset=2, filter=low)
     assert [h.source for h in plain] == [stored[h.id] for h in plain]
     assert [h.source["n"] <= 30 for h in plain] == [True] * 5
-    explained = client.search(TEXT, 5, "hybrid", offset=2, filter=low, explain=True)
+    explained = client.search(TEXT, 5, "hybrid", fusion=rrf, offset=2, filter=low, explain=True)
     for other in (
         explained,
-        client.search(TEXT, 5, "hybrid", offset=2, filter=low, source=()),
-        client.search(TEXT, 5, "hybrid", offset=2, filter=low, source=["n"]),
+        client.search(TEXT, 5, "hybrid", fusion=rrf, offset=2, filter=low, source=()),
+        client.search(TEXT, 5, "hybrid", fusion=rrf, offset=2, filter=low, source=["n"]),
     ):
         assert [(h.id, h.rank, h.score, h.scores) for h in other] == [
             (h.id, h.rank, h.score, h.scores) for h in plain
         ]
     assert [h.source for h in explained] == [h.source for h in plain]
     assert {tuple(h.source) for h in other} == {("n",)}
-    many = client.search_many([TEXT, "", "no-such-word 日本", "moon"], 3, "hybrid")
+    many = client.search_many([TEXT, "", "no-such-word 日本", "moon"], 3, "hybrid", fusion=rrf)
     assert [len(r) for r in many if isinstance(r, Results)][:2] == [3, 0]
     for results in many:
         assert isinstance(results, Results)
@@ -270,7 +278,7 @@ def test_hybrid_leaves_out_what_was_deleted_meanwhile(engine: Engine, tiny: Path
     fill(engine, "vanishing", tiny / "router", 20)
     try:
         client = SearchClient(engine=engine, index="vanishing")
-        best, second = client.search(TEXT, 2, "hybrid")
+        best, second = client.search(TEXT, 2, "hybrid", fusion=Fusion("rrf"))
         search_many = engine.search_many
 
         def deleting(index: str, requests: Any) -> Any:
@@ -281,7 +289,7 @@ def test_hybrid_leaves_out_what_was_deleted_meanwhile(engine: Engine, tiny: Path
             return answers
 
         engine.search_many = deleting  # type: ignore[method-assign]
-        assert ids(client.search(TEXT, 2, "hybrid")) == [second.id]
+        assert ids(client.search(TEXT, 2, "hybrid", fusion=Fusion("rrf"))) == [second.id]
     finally:
         engine.delete_index("vanishing")
 
@@ -348,7 +356,8 @@ def test_options_that_make_no_sense(client: SearchClient) -> None:
         {"offset": 9_995},
         {"timeout": 0},
         {"offset": 1, "after": Cursor()},
-        {"mode": "hybrid", "after": Cursor()},
+        {"mode": "hybrid", "fusion": Fusion("rrf"), "after": Cursor()},
+        {"query_tf": "much"},
         {"source": "title"},
     ):
         with pytest.raises(SettingsError):
@@ -362,6 +371,7 @@ def test_options_that_make_no_sense(client: SearchClient) -> None:
         lambda: Fusion("best"),  # type: ignore[arg-type]
         lambda: Fusion(weights=(0, 0)),
         lambda: Fusion(depth=0),
+        lambda: Fusion("sum", engine=True),
         lambda: Fusion(sparse="bm25"),  # type: ignore[arg-type]
     ):
         with pytest.raises(SettingsError):

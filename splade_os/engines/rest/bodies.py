@@ -14,6 +14,7 @@ from splade_os.engines.base import (
     IndexMeta,
     MatchQuery,
     SearchRequest,
+    SumQuery,
     TermsQuery,
     TextQuery,
 )
@@ -25,6 +26,7 @@ from splade_os.vectors import Weights
 
 HIGHLIGHT_MARK = "\u241f"  # around highlighted words
 PIT_KEEP_ALIVE = "2m"
+_SUM = b'{"bool":{"minimum_should_match":1,"should":['
 
 
 def checked(query: TermsQuery) -> tuple[Sequence[str], Weights]:
@@ -102,10 +104,13 @@ def search_body(
         body = _filtered(orjson.dumps({"neural_sparse": {meta.field: clause}}), request.filter)
         head["search_pipeline"] = query.pipeline
     else:
-        features, weights = checked(query)
+        terms = query.terms if isinstance(query, SumQuery) else query
         shape = strategy.shape(request.shape, server)
-        first, rest = _split(request, features, weights)
-        body = _filtered(_terms(first, shape, request, meta), request.filter)
+        first, rest = _split(request, *checked(terms))
+        body = _terms(first, shape, request, meta)
+        if isinstance(query, SumQuery):
+            body = _SUM + body + b"," + _match(query.match, meta) + b"]}}"
+        body = _filtered(body, request.filter)
         if rest is not None and request.two_phase is not None:
             rescore = (
                 b',"rescore":{"window_size":%d,"query":{"query_weight":1,'
@@ -163,7 +168,10 @@ def _seismic(request: SearchRequest) -> dict[str, Any]:
 
 
 def _match(query: MatchQuery, meta: IndexMeta) -> bytes:
-    return orjson.dumps({"match": {meta.content_field: {"query": query.text}}})
+    clause: dict[str, Any] = {"query": query.text}
+    if query.boost != 1:
+        clause["boost"] = query.boost
+    return orjson.dumps({"match": {meta.content_field: clause}})
 
 
 def _clauses(filters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from splade_os.engines.base import (
     QueryPipeline,
     SearchRequest,
     SearchResponse,
+    SumQuery,
     TermsQuery,
 )
 from splade_os.engines.fields.capabilities import (
@@ -279,7 +280,7 @@ class ClusterSteps:
     def _limited(self, request: SearchRequest, limit: int) -> SearchRequest:
         """At most as many terms as the server takes: more fail the whole search."""
         query = request.query
-        terms = query.terms if isinstance(query, HybridQuery) else query
+        terms = query.terms if isinstance(query, HybridQuery | SumQuery) else query
         if not isinstance(terms, TermsQuery) or len(terms.features) <= limit:
             return request
         if not self._warned:
@@ -291,7 +292,7 @@ class ClusterSteps:
                 stacklevel=6,
             )
         terms = heaviest(terms, limit)
-        if isinstance(query, HybridQuery):
+        if isinstance(query, HybridQuery | SumQuery):
             return replace(request, query=replace(query, terms=terms))
         return replace(request, query=terms)
 

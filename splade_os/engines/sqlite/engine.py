@@ -33,6 +33,7 @@ from splade_os.engines.base import (
     Outcome,
     SearchRequest,
     SearchResponse,
+    SumQuery,
     TermsQuery,
     TextQuery,
 )
@@ -262,6 +263,8 @@ class SQLiteEngine(SQLiteUpkeep):
                 rows = self._by_ids(number, request.query)
             elif isinstance(request.query, MatchQuery):
                 rows = self._match(number, request, conditions, values)
+            elif isinstance(request.query, SumQuery):
+                rows = self._sum(number, request, conditions, values)
             else:
                 rows = self._dot_product(number, request, conditions, values)
         name = self._name(number)
@@ -337,13 +340,13 @@ class SQLiteEngine(SQLiteUpkeep):
         self, number: int, request: SearchRequest, conditions: str, values: dict[str, Any]
     ) -> list[tuple[Any, ...]]:
         assert isinstance(request.query, MatchQuery)
-        words = "".join(c if c.isalnum() else " " for c in request.query.text).split()
-        if not words:
+        expression = _fts_expression(request.query.text)
+        if not expression:
             return []
         table = f"content_{number}"
-        expression = " OR ".join(f'"{word}"' for word in words)
+        values["boost"] = request.query.boost
         return self._db.execute(
-            "WITH found AS (SELECT rowid AS document, -rank AS score, "
+            "WITH found AS (SELECT rowid AS document, -rank * :boost AS score, "
             f"                    highlight({table}, 0, :mark, :mark) AS marked "
             f"             FROM {table} WHERE {table} MATCH :words), "
             "scores AS (SELECT *, count(*) OVER () AS total FROM found "
@@ -354,9 +357,53 @@ class SQLiteEngine(SQLiteUpkeep):
             {"mark": _MARK, "words": expression, **values},
         ).fetchall()
 
+    def _sum(
+        self, number: int, request: SearchRequest, conditions: str, values: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        assert isinstance(request.query, SumQuery)
+        match = request.query.match
+        self._given, weights = checked(request.query.terms)
+        table, marked = f"content_{number}", "''"
+        found = ""
+        if expression := _fts_expression(match.text):
+            found = (
+                f"UNION ALL SELECT rowid, -rank * :boost FROM {table} WHERE {table} MATCH :words"
+            )
+            if request.highlight:
+                marked = (
+                    f"(SELECT highlight({table}, 0, :mark, :mark) FROM {table} "
+                    f"WHERE {table} MATCH :words AND rowid = s.document)"
+                )
+        return self._db.execute(
+            "WITH terms AS (SELECT given(key) AS feature, value AS weight FROM json_each(:terms)), "
+            "parts AS (SELECT document, p.weight * t.weight AS score FROM terms t "
+            "          CROSS JOIN postings p ON p.in_index = :number AND p.feature = t.feature "
+            f"         {found}), "
+            "sums AS (SELECT document, sum(score) AS score FROM parts GROUP BY document), "
+            f"scores AS (SELECT document, score, count(*) OVER () AS total FROM sums "
+            f"           WHERE {conditions} "
+            "           ORDER BY score DESC, document LIMIT :limit OFFSET :offset) "
+            f"SELECT d.id, s.score, d.source, {marked}, d.number, s.total FROM scores s "
+            "JOIN documents d ON d.number = s.document ORDER BY s.score DESC, d.number",
+            {
+                "terms": orjson.dumps(weights.tolist()).decode(),
+                "number": number,
+                "mark": _MARK,
+                "words": expression,
+                "boost": match.boost,
+                **values,
+            },
+        ).fetchall()
+
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _fts_expression(text: str) -> str:
+    """Any of the words of a text, in FTS5's language; empty without words."""
+    words = "".join(c if c.isalnum() else " " for c in text).split()
+    return " OR ".join(f'"{word}"' for word in words)
 
 
 def _index(
@@ -421,7 +468,7 @@ def _hit(row: tuple[Any, ...], request: SearchRequest, meta: IndexMeta, index: s
     source.pop(meta.hash_field, None)
     if request.source is not None:
         source = selected(source, request.source)
-    words = marked.split(_MARK)[1::2] if request.highlight else []
+    words = (marked or "").split(_MARK)[1::2] if request.highlight else []
     return EngineHit(
         identifier,
         float(score),

@@ -1,0 +1,101 @@
+"""One query with both parts: its score is their sum, and it can do what one query can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from splade_os import Cursor, Fusion, SearchClient, ingest_documents
+from splade_os.engines import Engine
+from splade_os.engines.rest.cluster import ClusterEngine
+from splade_os.ingest.documents.records import Record
+from tests.search.test_search import fill, loaded
+
+TEXT = "cat and dog in the red sun"
+
+COUNT = 80
+
+
+@pytest.fixture
+def client(engine: Engine, index: str, tiny: Path) -> SearchClient:
+    fill(engine, index, tiny / "router", COUNT)
+    return SearchClient(engine=engine, index=index)
+
+
+def scores(client: SearchClient, mode: Any, **options: Any) -> dict[str, float]:
+    return {hit.id: hit.score for hit in client.search(TEXT, COUNT, mode, **options)}
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 1.0), (0.5, 3.0), (1.0, 0.0), (0.0, 2.0)])
+@pytest.mark.parametrize("sparse", ["idf", "encoder"])
+def test_score_is_the_sum(client: SearchClient, weights: Any, sparse: Any) -> None:
+    """The engine's own scores of the two parts, asked one by one, are the oracle."""
+    fusion = Fusion(weights=weights, sparse=sparse)
+    ours, theirs = weights or (1.0, 2.0)
+    exact: dict[str, Any] = {"query_pruning": None} if sparse == "idf" else {}
+    first, second = scores(client, sparse, **exact), scores(client, "bm25")
+    expected = {
+        name: ours * first.get(name, 0.0) + theirs * second.get(name, 0.0)
+        for name in (first if ours else {}) | (second if theirs else {})
+    }
+    results = client.search(TEXT, COUNT, "hybrid", fusion=fusion, explain=True, total=True)
+    assert results.total == len(results)
+    if sparse == "idf":  # the encoder finds with its heaviest terms, and BM25
+        assert {hit.id for hit in results} == set(expected)
+    for hit in results:
+        if hit.id in first or not ours:
+            assert hit.score == pytest.approx(expected[hit.id], rel=1e-5)
+        assert sum(hit.scores.values()) == pytest.approx(hit.score, rel=1e-5)
+        if weights != (0.0, 2.0):
+            assert hit.scores["bm25"] == pytest.approx(
+                theirs * second.get(hit.id, 0.0), rel=1e-4, abs=1e-5
+            )
+            part = sum(term.share for term in hit.terms)
+            assert hit.scores[sparse] == pytest.approx(part)
+    assert [h.score for h in results] == sorted((h.score for h in results), reverse=True)
+
+
+def test_everything_that_one_query_can_do(client: SearchClient) -> None:
+    whole = [(h.id, h.score) for h in client.search(TEXT, COUNT, "hybrid")]
+    pages = [client.search(TEXT, 7, "hybrid", offset=at) for at in range(0, COUNT, 7)]
+    assert [(h.id, h.score) for page in pages for h in page] == whole
+    after, cursor = [], Cursor()
+    while cursor is not None:
+        page = client.search(TEXT, 9, "hybrid", after=cursor)
+        after += [(h.id, h.score) for h in page]
+        cursor = page.following  # type: ignore[assignment]
+    assert sorted(after) == sorted(whole)
+    assert [s for _, s in after] == pytest.approx([s for _, s in whole])
+    least = whole[10][1]
+    above = client.search(TEXT, COUNT, "hybrid", min_score=least, total=True)
+    assert above.total == len(above) == sum(score >= least for _, score in whole)
+    low = {"range": {"n": {"lte": 30}}}
+    filtered = client.search(TEXT, COUNT, "hybrid", filter=low)
+    kept = {h.id for h in client.search(TEXT, COUNT, "hybrid") if h.source["n"] <= 30}
+    assert {h.id for h in filtered} == kept
+    (many,) = client.search_many([TEXT], COUNT, "hybrid")
+    assert [(h.id, h.score) for h in many] == whole  # type: ignore[union-attr]
+    if isinstance(client.engine, ClusterEngine):
+        assert len(client.build(TEXT, 5, "hybrid")) == 1
+
+
+def test_a_code_that_word_pieces_cannot_tell_apart(
+    engine: Engine, index: str, tiny: Path, tmp_path: Path
+) -> None:
+    """Versions of the same pieces in another order: words find the right one."""
+    codes = [f"{a}.{b}.{c}" for a in range(1, 4) for b in range(1, 4) for c in range(1, 4)]
+    documents = [
+        Record(i, f"test:{i}", f"c{i}", f"cat {code}", {"text": f"cat {code}", "n": i})
+        for i, code in enumerate(codes, 1)
+    ]
+    model = tiny / "router"
+    ingest_documents(
+        documents, engine=engine, index=index, encoder=loaded(model),
+        dead_letters=tmp_path / "dead.jsonl",
+    )  # fmt: skip
+    client = SearchClient(engine=engine, index=index)
+    for code in codes:
+        best = client.search(code, 1, "hybrid")[0]
+        assert best.source["text"] == f"cat {code}"
