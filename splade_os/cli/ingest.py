@@ -283,7 +283,7 @@ def run_ingest(
         if how["log_format"] == "text":  # else progress is logged
             updates.append(stack.enter_context(ingest_progress(source)))
         if how["metrics_port"] is not None:
-            server = metrics_server(how["metrics_port"], checkpoint.index)
+            server = metrics_server(how["metrics_port"], checkpoint.index, how["metrics_host"])
             updates.append(stack.enter_context(server))
 
         def update(report: IngestReport) -> None:

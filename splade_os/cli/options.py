@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from splade_os.cli.terminal import clean_json
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -156,4 +158,5 @@ def print_json(value: Any) -> None:
     """One JSON object, indented, on stdout."""
     import orjson
 
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str))
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+    click.echo(clean_json(text))
