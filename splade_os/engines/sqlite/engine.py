@@ -48,6 +48,7 @@ from splade_os.errors import (
     IndexNotFoundError,
 )
 from splade_os.features import MIN_WEIGHT, truncate
+from splade_os.settings import private_file
 from splade_os.text_fields import selected, stored_text
 from splade_os.vocabulary import FEATURE_NAMING
 
@@ -90,7 +91,7 @@ class SQLiteEngine(SQLiteUpkeep):
     def _open(self) -> None:
         self._process, self._own_lock = os.getpid(), RLock()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_file(self.path)
             self._connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
             self._connection.isolation_level = None  # transactions are ours
             self._connection.execute("PRAGMA journal_mode = WAL")
