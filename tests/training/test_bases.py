@@ -113,7 +113,7 @@ def test_a_base_of_the_hub_without_network(bases: Path, tiny: Path, tmp_path: Pa
 
     names = ["org/splade", "org/plain"]
     with hub({"org/splade": tiny / "router", "org/plain": bases / "bert"}) as (url, _):
-        online = run(names, url)
+        online = run(names, url, HF_HUB_OFFLINE="0")
     assert len(online) == 2 and not any("org/" in line for line in online)
     *offline, missing = run([*names, "org/other"], "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
     assert offline == online
