@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from splade_os import connect, local
+from splade_os import local
+from splade_os.engines.sqlite.engine import SQLiteEngine
 from splade_os.errors import ClusterError
 from splade_os.ingest.documents.records import Item, Rejected
 from splade_os.ingest.state.checkpoint import Checkpoint
@@ -248,7 +249,8 @@ def test_files_are_for_their_owner_alone(tmp_path: Path, monkeypatch: pytest.Mon
     for name, made in (("CACHE", cache_dir), ("STATE", state_dir)):
         monkeypatch.setenv(f"SPLADE_OS_{name}", str(tmp_path / name / "deep"))
         assert made().stat().st_mode & 0o077 == 0
-    connect(f"sqlite:///{tmp_path}/new/folder/x.db").close()
+    with SQLiteEngine(tmp_path / "new" / "folder" / "x.db")._transaction() as db:
+        db.execute("CREATE TABLE written (n)")
     Checkpoint(tmp_path / "state" / "ledger").close()
     with DeadLetters(tmp_path / "dead" / "letters.jsonl") as letters:
         letters.reject(Rejected(1, "here", "reason", Item("here", value={"a": 1})))
