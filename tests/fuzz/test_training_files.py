@@ -78,7 +78,10 @@ def test_json_lines(tmp_path: Path, fuzz: Fuzz) -> None:
 def test_values(tmp_path: Path, fuzz: Fuzz) -> None:
     def make(chance: random.Random) -> bytes:
         records = change(RECORDS, chance)
-        lines = [json.dumps(r, default=repr, skipkeys=True) for r in records]
+        try:
+            lines = [json.dumps(r, default=repr, skipkeys=True) for r in records]
+        except RecursionError:  # deeper than the writer goes
+            lines = []
         return "".join(line + "\n" for line in lines).encode()
 
     def load(data: bytes) -> None:
