@@ -121,9 +121,14 @@ class TermsQuery:
 
 @dataclass(frozen=True)
 class MatchQuery:
-    """A BM25 query over the text fields."""
+    """A BM25 query over the text fields.
+
+    Attributes:
+        cut: words at the end of the text that are left out already: more than the server takes.
+    """
 
     text: str
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -281,6 +286,8 @@ class SearchResponse:
         following: where the next page begins; ``None`` after the last one, or where no
             cursor was asked for.
         index: the index behind the name that was searched, where there are hits.
+        terms: of a weighted term query that took part, the heaviest; ``None`` = all.
+        words_cut: words at the end of a BM25 query that took no part.
     """
 
     hits: Sequence[EngineHit]
@@ -289,6 +296,8 @@ class SearchResponse:
     total: int | None = None
     following: Cursor | None = None
     index: str | None = None
+    terms: int | None = None
+    words_cut: int = 0
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Plan:
         weights_from: where its weights come from.
         reason: why nothing is sent, or only half of a hybrid query.
         tokens_cut: tokens of the text that are behind the maximum length.
+        words_cut: words of the text over the limit of the server.
     """
 
     mode: str
@@ -73,18 +74,29 @@ class Plan:
     weights_from: str = ""
     reason: str | None = None
     tokens_cut: int = 0
+    words_cut: int = 0
+
+    def as_sent(self, responses: Sequence[SearchResponse]) -> Plan:
+        """The plan with the terms and words alone that the engine's limits left."""
+        words_cut = max((response.words_cut for response in responses), default=0)
+        plan = replace(self, words_cut=words_cut) if words_cut else self
+        kept, sparse = (responses[0].terms if responses else None), self.sparse
+        if sparse is None or kept is None or kept >= len(sparse.ids):
+            return plan
+        query = TermsQuery(sparse.query.features[:kept], sparse.query.weights[:kept])
+        return replace(plan, sparse=replace(sparse, query=query, ids=sparse.ids[:kept]))
 
     @property
     def used(self) -> UsedTerms:
         """How much of the query took part."""
         if self.sparse is None:
-            return UsedTerms(tokens_cut=self.tokens_cut)
+            return UsedTerms(tokens_cut=self.tokens_cut, words_cut=self.words_cut)
         kept = finding = len(self.sparse.ids)
         request = self.requests[0]
         if request.phases is not None:
             finding = min(kept, request.phases.heavy(self.sparse.query.weights))
         window = request.phases.window if request.phases and finding < kept else None
-        return UsedTerms(kept, self.sparse.whole, finding, window, self.tokens_cut)
+        return UsedTerms(kept, self.sparse.whole, finding, window, self.tokens_cut, self.words_cut)
 
 
 def sparse_query(
@@ -278,6 +290,7 @@ class ResultBuilder:
             page: (hybrid) of `fused_page`.
             fetched: (hybrid) the answer to `plan_page`.
         """
+        plan = plan.as_sent(responses)
         took = max((response.took_ms for response in responses), default=0.0)
         if len(responses) == 2:
             hits = self._fused(plan, responses, options, page, fetched)

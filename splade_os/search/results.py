@@ -60,7 +60,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class UsedTerms:
-    """How much of a sparse query took part in a search.
+    """How much of a query took part in a search.
 
     Attributes:
         terms: number that took part: those of `Results.query`.
@@ -68,6 +68,7 @@ class UsedTerms:
         finding: the heaviest of them, which alone find documents (two phases); else all.
         window: (two phases) best documents of every shard that are scored with all ``terms``.
         tokens_cut: tokens at the end of the text behind the model's maximum length.
+        words_cut: (bm25, hybrid) words at its end that are more than the server takes.
     """
 
     terms: int = 0
@@ -75,9 +76,10 @@ class UsedTerms:
     finding: int = 0
     window: int | None = None
     tokens_cut: int = 0
+    words_cut: int = 0
 
     def __str__(self) -> str:
-        parts = [f"{self.terms:,} of {self.of:,} terms"]
+        parts = [f"{self.terms:,} of {self.of:,} terms"] if self.of or not self.words_cut else []
         if self.window is not None:
             parts.append(
                 f"the {self.finding:,} heaviest find, all {self.terms:,} score the best "
@@ -87,12 +89,14 @@ class UsedTerms:
             parts.append(
                 f"the last {self.tokens_cut:,} tokens of the text are behind the maximum length"
             )
+        if self.words_cut:
+            parts.append(f"the last {self.words_cut:,} words are more than the server takes")
         return "; ".join(parts)
 
     @property
     def cut(self) -> bool:
         """Whether anything of the query was left out of the search for documents."""
-        return self.finding < self.of or self.tokens_cut > 0
+        return self.finding < self.of or self.tokens_cut > 0 or self.words_cut > 0
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ class Results(Sequence[Hit]):
         took_ms: the engine's own time, milliseconds.
         reason: why there are no hits, where no request was sent; what a hybrid search leaves out.
         weights_from: where the weights of the query come from: ``index``, ``model`` ...
-        used: (sparse modes but ``engine``) how many terms of the query took part, of how many.
+        used: how many terms of the query took part, of how many (sparse modes but ``engine``), and
+            words (bm25).
         total: number of all hits, where it was asked for (hybrid: and all that match were fused).
         depth_ended: (hybrid) the last page of what was fused, and more may match.
         following: (searches with ``after``) where the next page begins; ``None`` = the end.

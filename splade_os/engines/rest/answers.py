@@ -10,10 +10,12 @@ import orjson
 from splade_os.engines.base import (
     Cursor,
     EngineHit,
+    HybridQuery,
     IndexMeta,
     MatchQuery,
     SearchRequest,
     SearchResponse,
+    TermsQuery,
 )
 from splade_os.engines.rest.bodies import HIGHLIGHT_MARK
 from splade_os.errors import EngineError, EngineTimeoutError
@@ -108,6 +110,9 @@ def read_response(
         last = listed[-1]["sort"]
         following = Cursor(answer.get("pit_id", request.after.pit), tuple(last))
     total = found.get("total")
+    query = request.query
+    terms = query.terms if isinstance(query, HybridQuery) else query
+    match = query.match if isinstance(query, HybridQuery) else query
     return SearchResponse(
         hits,
         took,
@@ -115,6 +120,8 @@ def read_response(
         total=None if total is None else int(total["value"]),
         following=following,
         index=listed[0]["_index"] if listed else None,
+        terms=len(terms.features) if isinstance(terms, TermsQuery) else None,
+        words_cut=match.cut if isinstance(match, MatchQuery) else 0,
     )
 
 

@@ -20,14 +20,12 @@ from pydantic import ValidationError
 from splade_os.engines.base import (
     Cursor,
     EngineInfo,
-    HybridQuery,
     IndexMeta,
     IndexStats,
     Outcome,
     QueryPipeline,
     SearchRequest,
     SearchResponse,
-    TermsQuery,
 )
 from splade_os.engines.fields.capabilities import (
     Capabilities,
@@ -45,7 +43,8 @@ from splade_os.engines.rest.answers import (
     objects,
     read_response,
 )
-from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, heaviest, search_body
+from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, search_body
+from splade_os.engines.rest.clauses import fitted
 from splade_os.engines.rest.failures import PUT_OFF, refused
 from splade_os.engines.rest.statistics import STATISTICS_INDEX, statistics_of
 from splade_os.engines.rest.wire import Call
@@ -291,23 +290,18 @@ class ClusterSteps:
         return request, meta, search_body(request, meta, strategy, server)
 
     def _limited(self, request: SearchRequest, limit: int) -> SearchRequest:
-        """At most as many terms as the server takes: more fail the whole search."""
-        query = request.query
-        terms = query.terms if isinstance(query, HybridQuery) else query
-        if not isinstance(terms, TermsQuery) or len(terms.features) <= limit:
-            return request
-        if not self._warned:
+        """What fits into the server's limit of clauses; `SearchResponse` says what took part."""
+        fit = fitted(request, limit)
+        if fit is not request and not self._warned and fit != request:
             self._warned = True
             warnings.warn(
-                f"A query of {len(terms.features):,} terms: {self._url} takes {limit:,}; the "
-                "heaviest are kept. (This is said once.)",
+                f"{self._url} takes {limit:,} clauses of one query and its filter: the heaviest "
+                "are kept of the terms, the first of the words. (This is said once; the results "
+                "say every time what took part.)",
                 SpladeWarning,
                 stacklevel=6,
             )
-        terms = heaviest(terms, limit)
-        if isinstance(query, HybridQuery):
-            return replace(request, query=replace(query, terms=terms))
-        return replace(request, query=terms)
+        return fit
 
     def render(self, index: str, request: SearchRequest) -> Steps[bytes | None]:
         _, _, body = yield from self._prepared(index, request)
