@@ -140,11 +140,7 @@ def _parsed(text: bytes, where: str) -> Any:
     try:
         value = orjson.loads(text)
         if not isinstance(value, dict) or len(_KEY.findall(text)) > len(value):
-            json.loads(
-                text,
-                object_pairs_hook=lambda pairs: _no_key_twice(pairs, where),
-                parse_int=str,  # Python reads no number of more than 4,300 digits
-            )
+            json.loads(text, object_pairs_hook=lambda pairs: _no_key_twice(pairs, where))
         return value
     except orjson.JSONDecodeError as error:
         try:

@@ -80,7 +80,6 @@ def test_json_lines(tmp_path: Path, fuzz: Fuzz) -> None:
     [
         '{"query": "q", "positive": "p", "positive": "r", "negatives": ["a", "b"]}',
         '{"query": "q", "positive" : "p", "positive" : "r", "negatives": ["a"]}',
-        '{"n": ' + "9" * 5000 + ', "query": "q", "n": 1, "positive": "p", "negatives": ["a"]}',
         '[{"query": "q", "positive": "p", "query": "r", "negatives": ["a"]}]',
     ],
 )
