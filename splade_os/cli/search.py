@@ -58,6 +58,13 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @click.option("--exact", is_flag=True, help="Score all documents with all terms.")
 @click.option("--fusion", type=click.Choice(["rrf", "min_max"]), default="rrf", show_default=True)
 @click.option("--fusion-weights", help="SPARSE,BM25 of mode hybrid.  [default: 1,1]")
+@click.option(
+    "--fusion-depth",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Hits of each half that are fused, the same for all pages.",
+)
 @click.option("--sparse", type=click.Choice(["idf", "encoder"]), default="idf", help="Of hybrid.")
 @click.option("--fuse-in-engine", is_flag=True, help="By OpenSearch's neural-search plugin.")
 @click.option(
@@ -128,6 +135,7 @@ def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "fusion": Fusion(
             flags.pop("fusion"),
             weights,
+            depth=flags.pop("fusion_depth"),
             sparse=flags.pop("sparse"),
             engine=flags.pop("fuse_in_engine"),
         ),

@@ -233,6 +233,19 @@ class SearchRequest:
     token_pruning: bool = False
     method_parameters: Mapping[str, Any] | None = None
 
+    @property
+    def phases(self) -> TwoPhase | None:
+        """The two phases, where they are for this page.
+
+        They are for the first page alone: what stands behind the window has only been ranked by
+        the heavy terms, so that later pages would repeat hits and lose others. And what is below
+        ``min_score`` can only be told, and counted, by the engine that has scored all terms.
+        """
+        plan = self.two_phase
+        if plan is None or self.after is not None or self.min_score is not None:
+            return None
+        return None if self.offset or self.k > plan.window else plan
+
 
 @dataclass(frozen=True)
 class EngineHit:

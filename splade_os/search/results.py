@@ -104,10 +104,11 @@ class Results(Sequence[Hit]):
         mode: ``idf``, ``encoder``, ``engine``, ``bm25``, ``hybrid`` or ``raw``.
         query: (sparse modes but ``engine``) token → weight, after pruning, heaviest first.
         took_ms: the engine's own time, milliseconds.
-        reason: why there are no hits, where no request was sent.
+        reason: why there are no hits, where no request was sent; what a hybrid search leaves out.
         weights_from: where the weights of the query come from: ``index``, ``model`` ...
         used: (sparse modes but ``engine``) how many terms of the query took part, of how many.
-        total: number of all hits, where it was asked for.
+        total: number of all hits, where it was asked for (hybrid: and all that match were fused).
+        depth_ended: (hybrid) the last page of what was fused, and more may match.
         following: (searches with ``after``) where the next page begins; ``None`` = the end.
         bodies: the request bodies (JSON), where the engine has any: two of a hybrid search
             that the client fuses (not what fetched the stored fields of its hits).
@@ -122,6 +123,7 @@ class Results(Sequence[Hit]):
     weights_from: str = ""
     used: UsedTerms = UsedTerms()
     total: int | None = None
+    depth_ended: bool = False
     following: Cursor | None = None
     bodies: tuple[bytes, ...] = field(default=(), repr=False)
     endpoint: str = field(default="", repr=False)
@@ -148,6 +150,7 @@ class Results(Sequence[Hit]):
             "weights_from": self.weights_from,
             "used": asdict(self.used),
             "total": self.total,
+            "depth_ended": self.depth_ended,
             "query": dict(self.query),
             "hits": self.to_dicts(),
         }
