@@ -258,3 +258,12 @@ def test_weights_are_those_of_feature_field(engine: SQLiteEngine) -> None:
     engine.bulk("x", body([{"red": 1.2345}], [{}], new_meta()))
     (hit,) = engine.search("x", request()).hits
     assert hit.score == truncate(np.array([1.2345], np.float32))[0]
+
+
+def test_a_filter_that_only_the_last_documents_pass(engine: SQLiteEngine) -> None:
+    ids = filled(engine, "x", 2100)
+    clause = [{"range": {"n": {"gte": 2050}}}]
+    found = engine.search("x", request(5, filter=clause, offset=2))
+    assert [hit.id for hit in found.hits] == ids[2052:2057]
+    mixed = [{"terms": {"n": [3, 2099]}}]
+    assert [hit.id for hit in engine.search("x", request(filter=mixed)).hits] == ["3", "2099"]

@@ -51,6 +51,7 @@ from splade_os.text_fields import selected, stored_text
 from splade_os.vocabulary import FEATURE_NAMING
 
 _MARK = "\u241f"
+_WINDOW = 2000  # of the best, which a filter looks at before all others
 _MAX_WEIGHT = float(np.finfo(np.float32).max)
 
 
@@ -285,32 +286,35 @@ class SQLiteEngine(SQLiteUpkeep):
         limited = keep is None
         every = "count(*) OVER ()" if request.total and limited else "0"
         values["limit"], values["offset"] = request.k, request.offset
-        limit = "LIMIT :limit OFFSET :offset" if limited else "LIMIT -1"
-        cursor = self._db.execute(
+        limit = "LIMIT :limit OFFSET :offset" if limited else "LIMIT :window"
+        sql = (
             f"WITH scores AS ({scores}), "
             f"best AS MATERIALIZED (SELECT document, score, {every} AS total FROM scores "
             f"         WHERE {' AND '.join(conditions)} ORDER BY score DESC, document {limit}) "
             "SELECT b.document, b.score, d.id, coalesce((SELECT stored FROM stored "
             "       WHERE document = b.document), d.source), b.total FROM best b "
-            "CROSS JOIN documents d ON d.number = b.document",
-            values,
+            "CROSS JOIN documents d ON d.number = b.document"
         )
-        rows: list[_Row] = []
-        passed = found = 0
-        first = 0 if limited else request.offset
-        for document, score, identifier, source, total in cursor:
-            if keep is not None and not keep(source, identifier):
-                continue
-            passed += 1
-            if first < passed and len(rows) < request.k:
-                rows.append(_Row(document, score, identifier, source))
-            if limited:
-                found = total
-            elif len(rows) == request.k and not request.total:
+        # Nearly always the hits are among the first, and to sort only those is much cheaper.
+        windows = (-1,) if limited or request.total else (_WINDOW, -1)
+        for window in windows:
+            rows: list[_Row] = []
+            seen = passed = found = 0
+            first = 0 if limited else request.offset
+            cursor = self._db.execute(sql, {**values, "window": window})
+            for document, score, identifier, source, total in cursor:
+                seen += 1
+                if keep is not None and not keep(source, identifier):
+                    continue
+                passed += 1
+                if first < passed and len(rows) < request.k:
+                    rows.append(_Row(document, score, identifier, source))
+                found = total if limited else passed
+                if len(rows) == request.k and not limited and not request.total:
+                    break
+            cursor.close()
+            if len(rows) == request.k or seen < window:
                 break
-            else:
-                found = passed
-        cursor.close()
         if request.with_vector:
             rows = [replace(row, source=self._source(row.document)) for row in rows]
         if request.highlight and isinstance(request.query, MatchQuery):
