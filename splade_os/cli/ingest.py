@@ -21,6 +21,7 @@ from splade_os.cli.ingest_options import (
 )
 from splade_os.cli.log_format import logging_to_stderr
 from splade_os.cli.options import (
+    MOST,
     connection_options,
     field_type_option,
     index_option,
@@ -73,7 +74,7 @@ class _Ingest(click.Command):
     "and swap the alias.",
 )
 @click.option(
-    "--keep-old", type=click.IntRange(0), default=1, show_default=True,
+    "--keep-old", type=click.IntRange(0, MOST), default=1, show_default=True,
     help="(--alias) Indices that stay for `splade-os index rollback`.",
 )  # fmt: skip
 @click.option(
@@ -130,6 +131,7 @@ def ingest(
     from splade_os.ingest.sources import find_source, require_whole
     from splade_os.ingest.state.checkpoint import Checkpoint, Job
     from splade_os.search.canaries import read_canaries
+    from splade_os.urls import shown
 
     if resume + resume_auto + restart > 1:
         raise click.UsageError("Either --resume, --resume=auto or --restart.")
@@ -156,7 +158,7 @@ def ingest(
         job = Job(
             url=engine.url,
             target=target,
-            source=source,
+            source=shown(source),
             selection=asdict(selection),
             fingerprint=found.fingerprint(),
             reader=asdict(reader),
@@ -189,6 +191,7 @@ def ingest(
             latest,
             field_type,
             check=lambda: _lost(wanted, engine, checkpoint, settings.model, canary_k, canary_mode),
+            target=target,
         )
     finally:
         checkpoint.close()
@@ -264,12 +267,14 @@ def run_ingest(
     latest: LatestReport,
     field_type: str | None = None,
     check: Callable[[], list[str]] | None = None,
+    target: str | None = None,
 ) -> IngestReport:
     """Ingest what the checkpoint has begun, with progress on stderr.
 
     Args:
         how: what `split_running` gives beside the options.
         latest: gets the report so far, and the last one.
+        target: what dead letters name, if it is not the index: the alias.
     """
     from splade_os.ingest.metrics import metrics_server
     from splade_os.ingest.pipeline import ingest_documents
@@ -282,7 +287,7 @@ def run_ingest(
         if how["log_format"] == "text":  # else progress is logged
             updates.append(stack.enter_context(ingest_progress(source)))
         if how["metrics_port"] is not None:
-            server = metrics_server(how["metrics_port"], checkpoint.index)
+            server = metrics_server(how["metrics_port"], checkpoint.index, how["metrics_host"])
             updates.append(stack.enter_context(server))
 
         def update(report: IngestReport) -> None:
@@ -302,6 +307,7 @@ def run_ingest(
             on_progress=update,
             field_type=field_type,
             check=check,
+            target=target,
         )
         update(report)
     return report

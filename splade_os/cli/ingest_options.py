@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from splade_os.cli.options import MOST
+
 if TYPE_CHECKING:
     from splade_os.ingest.documents.records import RecordReader
     from splade_os.ingest.options import IngestOptions
@@ -55,14 +57,14 @@ _READING = (
 _RUNNING = (
     click.option(
         "--max-bytes",
-        type=click.IntRange(1),
+        type=click.IntRange(1, MOST),
         default=8_000_000,
         show_default=True,
         help="Of a bulk request.",
     ),
     click.option(
         "--max-documents",
-        type=click.IntRange(1),
+        type=click.IntRange(1, MOST),
         default=5_000,
         show_default=True,
         help="Of a bulk request.",
@@ -88,7 +90,9 @@ _RUNNING = (
         show_default=True,
         help="After a document that cannot be indexed.",
     ),
-    click.option("--max-errors", type=click.IntRange(0), help="Dead letters, before it stops."),
+    click.option(
+        "--max-errors", type=click.IntRange(0, MOST), help="Dead letters, before it stops."
+    ),
     click.option("--skip-unchanged", is_flag=True, help="Leave alone what the index has already."),
     click.option("--sync", is_flag=True, help="Delete what the source has no more."),
     click.option(
@@ -125,6 +129,12 @@ _RUNNING = (
     ),
     click.option(
         "--metrics-port", type=click.IntRange(0, 65_535), help="Serve Prometheus metrics."
+    ),
+    click.option(
+        "--metrics-host",
+        default="127.0.0.1",
+        show_default=True,
+        help="Where; 0.0.0.0 is for other machines too.",
     ),
 )
 
@@ -198,7 +208,8 @@ def split_running(
     names = {field.name for field in fields(IngestOptions)}
     options = IngestOptions(**{n: flags.pop(n) for n in list(flags) if n in names})
     how = {
-        name: flags.pop(name) for name in ("dead_letters", "metrics_port", "report", "log_format")
+        name: flags.pop(name)
+        for name in ("dead_letters", "metrics_port", "metrics_host", "report", "log_format")
     }
     return options, how, flags
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from splade_os.cli.options import (
+    MOST,
     connection_options,
     index_option,
     json_option,
@@ -15,6 +16,7 @@ from splade_os.cli.options import (
     settings_of,
     with_secrets,
 )
+from splade_os.cli.terminal import clean, clean_json
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,7 +37,7 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @click.option("-k", "--size", "k", type=click.IntRange(1, 10_000), default=10, show_default=True)
 @click.option("--filter", "filters", multiple=True, help="Clause of the query language, as JSON.")
 @click.option("--fields", help="Fields to return, with commas.  [default: all but the vector]")
-@click.option("--offset", type=click.IntRange(0), default=0, help="Hits to leave out.")
+@click.option("--offset", type=click.IntRange(0, MOST), default=0, help="Hits to leave out.")
 @click.option("--min-score", type=float, help="Leave out hits below it.")
 @click.option("--search-timeout", type=float, help="Seconds that the engine may take.")
 @click.option("--count", is_flag=True, help="Also count all hits (costs time).")
@@ -44,7 +46,9 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
     multiple=True,
     help="Table of mode idf: index, model, a file, or a mix: --idf index=1 --idf model=2.",
 )
-@click.option("--top-terms", type=click.IntRange(1), help="Only the heaviest terms of the query.")
+@click.option(
+    "--top-terms", type=click.IntRange(1, MOST), help="Only the heaviest terms of the query."
+)
 @click.option("--max-ratio", type=click.FloatRange(0, 1), help="Only terms of that share of them.")
 @click.option(
     "--two-phase",
@@ -66,6 +70,13 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 )
 @click.option(
     "--fusion-weights", help="SPARSE,BM25 of mode hybrid.  [default: 1,2 of sum, else 1,1]"
+)
+@click.option(
+    "--fusion-depth",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="(rrf, min_max) Hits of each half that are fused, the same for all pages.",
 )
 @click.option("--sparse", type=click.Choice(["idf", "encoder"]), default="idf", help="Of hybrid.")
 @click.option("--fuse-in-engine", is_flag=True, help="By OpenSearch's neural-search plugin.")
@@ -94,7 +105,7 @@ def search(text: str, mode: Any, k: int, curl: bool, as_json: bool, **flags: Any
         print_json(results.to_dict())
         return
     if results.reason:
-        click.echo(results.reason, err=True)
+        click.echo(clean(results.reason), err=True)
     if len(results):
         _table(results, options["explain"])
     elif not results.reason:
@@ -108,7 +119,8 @@ def _print_curl(client: SearchClient, bodies: list[bytes]) -> None:
     if not bodies:
         raise click.ClickException("There is nothing that curl could send for this query here.")
     for body in bodies:
-        click.echo(curl_command(f"{client.engine.url}/{client.index}/_search", body))
+        command = curl_command(f"{client.engine.url}/{client.index}/_search", body)
+        click.echo(clean_json(command))
 
 
 def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -136,6 +148,7 @@ def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "fusion": Fusion(
             flags.pop("fusion") or ("rrf" if in_engine else "sum"),
             _numbers(weights, "--fusion-weights") if weights else None,
+            depth=flags.pop("fusion_depth"),
             sparse=flags.pop("sparse"),
             engine=in_engine,
         ),
@@ -183,6 +196,7 @@ def _idf(given: tuple[str, ...]) -> Any:
 def _table(results: Results, explain: bool) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for name, justify in (("rank", "right"), ("score", "right"), ("id", "left")):
@@ -191,7 +205,8 @@ def _table(results: Results, explain: bool) -> None:
     if explain:
         table.add_column("matched", ratio=1)
     for hit in results:
-        cells: list[Any] = [str(hit.rank), f"{hit.score:.4g}", hit.id, headline(hit)]
+        texts = (str(hit.rank), f"{hit.score:.4g}", hit.id, headline(hit))
+        cells = [Text(clean(text)) for text in texts]  # plain: documents are no markup
         table.add_row(*cells, *([matched(hit)] if explain else []))
     Console().print(table)
 
@@ -207,15 +222,15 @@ def _summary(results: Results, explain: bool) -> None:
         all_terms = " (--exact takes all terms)" if used.finding < used.of else ""
         click.echo(f"query: {used}{all_terms}.", err=True)
     if explain and results.query:
-        terms = "  ".join(f"{token} {weight:.2f}" for token, weight in results.query.items())
-        click.echo(f"query, weights from {results.weights_from}: {terms}", err=True)
+        terms = "  ".join(f"{clean(token)} {weight:.2f}" for token, weight in results.query.items())
+        click.echo(f"query, weights from {clean(results.weights_from)}: {terms}", err=True)
 
 
 def headline(hit: Hit) -> str:
     """One line that tells what a document is."""
     source = hit.source
     text = " ".join(str(source[f]) for f in ("title", "text") if source.get(f))
-    return " ".join(text.split())[:200] or hit.id
+    return clean(" ".join(text.split())[:200] or hit.id)
 
 
 def matched(hit: Hit, most: int = 8) -> Text:
@@ -224,8 +239,8 @@ def matched(hit: Hit, most: int = 8) -> Text:
 
     parts = Text()
     for word in hit.matched_words[:most]:
-        parts.append(f"{word} ", style=OWN_STYLE)
+        parts.append(f"{clean(word)} ", style=OWN_STYLE)
     for term in hit.terms[:most]:
         style = EXPANSION_STYLE if term.expansion else OWN_STYLE
-        parts.append(f"{term.token} {term.share:.1f}  ", style=style)
+        parts.append(f"{clean(term.token)} {term.share:.1f}  ", style=style)
     return parts

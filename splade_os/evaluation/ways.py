@@ -112,7 +112,7 @@ def _keywords(label: str, mode: Mode, options: list[str]) -> SearchKeywords:
                 keywords["query_pruning"] = pruning
                 continue
             if name == "tf" and value in QUERY_TF and mode in ("idf", "hybrid"):
-                keywords["query_tf"] = value  # type: ignore[typeddict-item]
+                keywords["query_tf"] = value
                 continue
             fusion = _fused(keywords.get("fusion", Fusion()), name, value)
         except ValueError:
@@ -142,7 +142,7 @@ def _fused(fusion: Fusion, name: str, value: str) -> Fusion | None:
     if name == "encoder" and not value:
         return replace(fusion, sparse="encoder")
     if name in FUSION_METHODS and not value:
-        return replace(fusion, method=name)  # type: ignore[arg-type]
+        return replace(fusion, method=name)
     if name == "engine" and not value:
         method = "rrf" if fusion.method == "sum" else fusion.method
         return replace(fusion, method=method, engine=True)

@@ -85,6 +85,8 @@ def test_a_code_that_word_pieces_cannot_tell_apart(
     engine: Engine, index: str, tiny: Path, tmp_path: Path
 ) -> None:
     """Versions of the same pieces in another order: words find the right one."""
+    if not isinstance(engine, ClusterEngine):
+        pytest.skip("SQLite's words end at a full stop")
     codes = [f"{a}.{b}.{c}" for a in range(1, 4) for b in range(1, 4) for c in range(1, 4)]
     documents = [
         Record(i, f"test:{i}", f"c{i}", f"cat {code}", {"text": f"cat {code}", "n": i})

@@ -98,6 +98,13 @@ class Capabilities:
         return self._is("elasticsearch", 9, 1) or self.number == (8, 19)
 
     @property
+    def highlight_end(self) -> str | None:
+        """What lets a highlight end somewhere, instead of failing the search on a longer text."""
+        if self._is("opensearch", 2, 2):
+            return "max_analyzer_offset"
+        return "max_analyzed_offset" if self._is("elasticsearch", 7, 12) else None
+
+    @property
     def tie_breaker(self) -> str:
         """What orders equal scores in a point in time."""
         old = self.distribution == "opensearch" and self.number < (3, 3)
