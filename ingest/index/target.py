@@ -104,6 +104,22 @@ def ensure_index(
             type, or other names for its own fields.
         SettingsError: a name for a field that cannot be, or that is taken.
     """
+    meta = _found_or_made(
+        engine, index, model, text_fields, field_type, vector_field, content_field
+    )
+    engine.check_writable(index, meta)
+    return meta
+
+
+def _found_or_made(
+    engine: Engine,
+    index: str,
+    model: ModelIdentity,
+    text_fields: Sequence[str],
+    field_type: str | None,
+    vector_field: str | None,
+    content_field: str | None,
+) -> IndexMeta:
     try:
         meta = engine.index_meta(index)
     except IndexNotFoundError:

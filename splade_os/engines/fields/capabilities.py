@@ -17,6 +17,8 @@ def amazon_serverless(url: str) -> bool:
     """Whether it is a collection of Amazon OpenSearch Serverless."""
     return (urlsplit(url).hostname or "").endswith(".aoss.amazonaws.com")
 
+_HIGHLIGHTED = 999_999  # characters; index.highlight.max_analyzed_offset is a million by default
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -96,6 +98,25 @@ class Capabilities:
     def exclude_vectors(self) -> bool:
         """``_source.exclude_vectors`` asks for vectors that are left out of ``_source``."""
         return self._is("elasticsearch", 9, 1) or self.number == (8, 19)
+
+    @property
+    def highlight_limit(self) -> dict[str, int]:
+        """How much of a long text is highlighted; without it a longer one fails the search."""
+        if self._is("opensearch", 2, 2):
+            return {"max_analyzer_offset": _HIGHLIGHTED}
+        return {"max_analyzed_offset": _HIGHLIGHTED} if self._is("elasticsearch", 7, 12) else {}
+
+    @property
+    def search_pipelines(self) -> bool:
+        """A search can go through a pipeline, its index's own or none."""
+        return self._is("opensearch", 2, 9)
+
+    @property
+    def points_in_time(self) -> bool:
+        """A search can page through a view that stays the same."""
+        if self.distribution == "opensearch":
+            return self._is("opensearch", 2, 4) and not self.serverless
+        return True
 
     @property
     def tie_breaker(self) -> str:

@@ -58,6 +58,31 @@ def read_response(
     )
 
 
+def complete(answer: Any, index: str | None) -> Any:
+    """The same answer, if every shard has had its part in it.
+
+    ``failed`` alone does not tell: OpenSearch leaves out a shard that no node holds, and says
+    nothing more than that fewer were ``successful``.
+
+    Raises:
+        EngineError: it is incomplete.
+    """
+    shards = answer.get("_shards")
+    if not shards:
+        return answer
+    # those that were skipped count as successful, on both engines
+    missing = int(shards["total"]) - int(shards["successful"])
+    if not missing and not shards.get("failed"):
+        return answer
+    reasons = [f.get("reason", {}).get("reason") for f in shards.get("failures", ())]
+    raise EngineError(
+        f"The answer of {index} is incomplete: {missing or shards['failed']} of {shards['total']} "
+        f"shards are missing{f': {reasons[0]}' if reasons and reasons[0] else ''}.",
+        hint="Look at the cluster's health (curl URL/_cluster/health) and try again.",
+        transient=True,
+    )
+
+
 def _hit(hit: Mapping[str, Any], meta: IndexMeta, with_vector: bool) -> EngineHit:
     source = hit.get("_source") or {}
     vector = source.pop(meta.field, None)  # the answer is nobody else's

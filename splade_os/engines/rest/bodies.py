@@ -84,7 +84,9 @@ def search_body(
             "number_of_fragments": 0,
             "pre_tags": [HIGHLIGHT_MARK],
             "post_tags": [HIGHLIGHT_MARK],
-            "fields": {"*": {}},
+            # what is only stored is not searched, and may be too long to be analysed
+            "fields": {name: {} for name in meta.text_fields},
+            **server.highlight_limit,
         }
     query = request.query
     rescore = b""
