@@ -12,8 +12,12 @@ from splade_os.ingest.report import COUNTERS, IngestReport
 
 
 @contextmanager
-def metrics_server(port: int, index: str) -> Iterator[Callable[[IngestReport], None]]:
+def metrics_server(
+    port: int, index: str, host: str = "127.0.0.1"
+) -> Iterator[Callable[[IngestReport], None]]:
     """Serve ``/metrics`` while the context lasts; call what it yields with every new report.
+
+    ``host``: where to listen; the default is for this machine alone, ``0.0.0.0`` for all.
 
     Counters ``splade_os_ingest_<name>_total`` (of `COUNTERS`), gauges
     ``splade_os_ingest_queue{stage}``, ``splade_os_ingest_requests`` and
@@ -52,9 +56,9 @@ def metrics_server(port: int, index: str) -> Iterator[Callable[[IngestReport], N
     registry = CollectorRegistry()
     registry.register(Collector())
     try:
-        server, thread = start_http_server(port, registry=registry)
+        server, thread = start_http_server(port, host, registry=registry)
     except OSError as error:
-        raise IngestError(f"Metrics cannot be served at port {port}: {error}") from error
+        raise IngestError(f"Metrics cannot be served at {host}:{port}: {error}") from error
 
     def update(report: IngestReport) -> None:
         nonlocal latest

@@ -3,8 +3,12 @@
 Precedence, highest first: command-line flags, environment variables (``SPLADE_OS_URL`` ...),
 a ``.env`` file in the working folder, ``splade-os.toml`` in the working folder, defaults.
 
-A secret is never printed: pydantic masks it, and errors name its setting, not its value. Wherever
-it comes from, ``@FILE`` stands for the content of a file (``@@`` for a secret's own ``@``).
+A secret is never printed: pydantic masks it, and errors name its setting, not its value. In flags
+and environment variables ``@FILE`` stands for the content of a file (``@@`` for a secret's own
+``@``).
+
+The two files come with whatever folder somebody happens to be in: they may name a server, and may
+hold secrets for it, but get none of the user's own (`_Sources`).
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 import tomllib
 import warnings
 from collections.abc import Iterable, Mapping
@@ -19,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -29,6 +34,7 @@ from pydantic_settings import (
 )
 
 from splade_os.errors import SettingsError, SpladeWarning
+from splade_os.urls import is_cluster, nodes
 
 _PREFIX = "SPLADE_OS_"
 # Variables with the prefix that are no settings: folders, the compose file's, those of tests and
@@ -39,6 +45,17 @@ _NOT_SETTINGS = re.compile(
 )
 DEFAULT_URL = "http://localhost:9200"
 DEFAULT_MODEL = "starter"
+_SECRETS = ("password", "api_key", "bearer_token", "client_key_password")
+# What says which server gets a secret, and how sure it is that it is that one; a value of these
+# that changes nothing.
+_SERVER: dict[str, frozenset[str]] = {
+    "url": frozenset(),
+    "cloud_id": frozenset(),
+    "ca_certs": frozenset(),
+    "fingerprint": frozenset(),
+    "verify_certs": frozenset({"true", "1", "yes", "on", "t", "y"}),
+    "allow_http": frozenset({"false", "0", "no", "off", "f", "n"}),
+}
 _PLACES = "Settings come from flags, SPLADE_OS_* variables, .env and splade-os.toml."
 
 
@@ -88,6 +105,7 @@ class Settings(BaseSettings):
         index: default index name.
         model: model folder, hub name or ``starter``; ``None`` in a search means
             "the model that the index names".
+        allow_http: credentials may go over ``http://`` to another machine.
         timeout: seconds per request.
         compress: gzip of requests and answers.
 
@@ -96,8 +114,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
-        toml_file="splade-os.toml",
         extra="ignore",
+        hide_input_in_errors=True,
     )
 
     url: str = DEFAULT_URL
@@ -116,27 +134,9 @@ class Settings(BaseSettings):
     client_cert: Path | None = None
     client_key: Path | None = None
     client_key_password: SecretStr | None = None
+    allow_http: bool = False
     timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     compress: bool = False
-
-    @field_validator("password", "api_key", "bearer_token", "client_key_password", mode="before")
-    @classmethod
-    def _from_file(cls, value: Any) -> Any:
-        if not isinstance(value, str) or not value.startswith("@"):
-            return value
-        if value.startswith("@@"):
-            return value[1:]
-        try:
-            return Path(value[1:]).expanduser().read_text("utf-8").rstrip("\r\n")
-        except OSError as error:  # the value itself may be a secret: it is not repeated
-            raise ValueError(
-                f"the file that it names with @ cannot be read ({error.strerror}); a secret that "
-                "begins with @ itself is written with @@"
-            ) from None
-        except UnicodeDecodeError:
-            raise ValueError("the file that it names with @ holds no text") from None
-        except (ValueError, RuntimeError):  # a NUL in the name; ~ of a user who is not there
-            raise ValueError("what it names with @ is no file name") from None
 
     @model_validator(mode="after")
     def _of_cloud(self) -> Self:
@@ -147,6 +147,21 @@ class Settings(BaseSettings):
                     hint=f"Leave one of them out. {_PLACES}",
                 )
             self.url = cloud_url(self.cloud_id)
+        return self
+
+    @model_validator(mode="after")
+    def _user_of_url(self) -> Self:
+        """The URL is shown, so what it says of the user is kept elsewhere."""
+        if not is_cluster(self.url):
+            return self
+        hosts, user, password = nodes(self.url)
+        self.url = ",".join(hosts)
+        if user is not None:
+            if self.username is not None:
+                raise named_twice(self.url)
+            self.username = user
+            if password is not None:
+                self.password = SecretStr(password)
         return self
 
     def connection(self) -> dict[str, Any]:
@@ -163,8 +178,121 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        dotenv, toml = _DotEnv(settings_cls, env_file=".env"), _Toml(settings_cls)
-        return init_settings, env_settings, dotenv, file_secret_settings, toml
+        files = {
+            ".env": _DotEnv(settings_cls, env_file=".env"),
+            "splade-os.toml": _Toml(settings_cls, toml_file="splade-os.toml"),
+        }
+        return (_Sources(settings_cls, (init_settings, env_settings), files),)
+
+
+class _Sources(PydanticBaseSettingsSource):
+    """All sources as one, strongest first, and the rule about what they may say together.
+
+    Flags and the environment are the user's. A file of the working folder may have come with a
+    checkout or an archive, so a secret goes only to a server that is named, and trusted, by the
+    same source or a stronger one; and such a file names no other file to be read as a secret.
+    """
+
+    def __init__(
+        self,
+        settings_cls: type[BaseSettings],
+        users: Iterable[PydanticBaseSettingsSource],
+        files: Mapping[str, PydanticBaseSettingsSource],
+    ) -> None:
+        super().__init__(settings_cls)
+        self._users, self._files = users, files
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # `__call__` takes them all at once
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        origin: dict[str, str | None] = {}  # None = the user
+        for source in self._users:
+            found = {**source(), **found}
+        found = {name: _from_file(name, value) for name, value in found.items()}
+        origin.update(dict.fromkeys(found))
+        for place, source in self._files.items():
+            given = {name: value for name, value in source().items() if name not in found}
+            found |= {name: _own_at(name, value, place) for name, value in given.items()}
+            origin |= dict.fromkeys(given, place)
+            _tell(place, given)
+        self._check(found, origin)
+        return found
+
+    def _check(self, found: Mapping[str, Any], origin: Mapping[str, str | None]) -> None:
+        """
+        Raises:
+            SettingsError: a secret would go to a server of a weaker source.
+        """
+        strength = [None, *self._files]
+        # who signs for AWS does so with credentials from elsewhere
+        secrets = [name for name in (*_SECRETS, "aws_region") if found.get(name) is not None]
+        if "@" in str(found.get("url", "")):
+            secrets.append("url")
+        for server, harmless in _SERVER.items():
+            if server not in found or str(found[server]).strip().lower() in harmless:
+                continue
+            for secret in secrets:
+                if strength.index(origin[server]) <= strength.index(origin[secret]):
+                    continue
+                what = "a URL with a user" if secret == "url" else secret
+                variable = _PREFIX + server.upper()
+                raise SettingsError(
+                    f"{server} comes from {Path.cwd() / str(origin[server])}, and {what} does not: "
+                    "a file of the working folder may have come with the folder, and does not "
+                    "decide where your credentials go.",
+                    hint=f"If it is right, say so yourself: {_flag(server)}, or {variable}.",
+                )
+
+
+def _flag(name: str) -> str:
+    return "--insecure" if name == "verify_certs" else f"--{name.replace('_', '-')}"
+
+
+_TOLD: set[tuple[str, ...]] = set()
+
+
+def _tell(place: str, given: Mapping[str, Any]) -> None:
+    """Say once, on stderr, that a file of the working folder is used, and for what: whoever
+    stands in a stranger's folder knows of no logging to look at."""
+    names = sorted(given.keys() & Settings.model_fields.keys())
+    said = (str(Path.cwd() / place), *names)
+    if names and said not in _TOLD and sys.stderr is not None:
+        _TOLD.add(said)
+        print(f"Settings of the file {said[0]} are used: {', '.join(names)}.", file=sys.stderr)
+
+
+def _own_at(name: str, value: Any, place: str) -> Any:
+    if name not in _SECRETS or not isinstance(value, str) or not value.startswith("@"):
+        return value
+    if value.startswith("@@"):
+        return value[1:]
+    raise SettingsError(
+        f"Wrong setting: {name}: in {Path.cwd() / place} it begins with @, and a file of the "
+        "working folder may not name files to be read as secrets.",
+        hint=f"Set {_PREFIX}{name.upper()}=@FILE in the environment; a secret that begins with @ "
+        "itself is written with @@.",
+    )
+
+
+def _from_file(name: str, value: Any) -> Any:
+    if name not in _SECRETS or not isinstance(value, str) or not value.startswith("@"):
+        return value
+    if value.startswith("@@"):
+        return value[1:]
+    try:
+        return Path(value[1:]).expanduser().read_text("utf-8").rstrip("\r\n")
+    except OSError as error:  # the value itself may be a secret: it is not repeated
+        why = (
+            f"the file that it names with @ cannot be read ({error.strerror}); a secret that "
+            "begins with @ itself is written with @@"
+        )
+    except UnicodeDecodeError:
+        why = "the file that it names with @ holds no text"
+    except (ValueError, RuntimeError):  # a NUL in the name; ~ of a user who is not there
+        why = "what it names with @ is no file name"
+    raise SettingsError(f"Wrong setting: {name}: {why}.", hint=_PLACES)
 
 
 class _DotEnv(DotEnvSettingsSource):
@@ -225,6 +353,14 @@ def _doubt_variables(names: Iterable[str], where: str = "") -> None:
 def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str | None:
     found = difflib.get_close_matches(name, known, n=1)
     return f"Is {prefix}{found[0]} meant?" if found else None
+
+
+def named_twice(url: str) -> SettingsError:
+    """A user name beside one in the URL."""
+    return SettingsError(
+        f"A user name is given twice, and once in the URL of {url}.",
+        hint="Take it out of the URL, and set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD.",
+    )
 
 
 def cloud_url(cloud_id: str) -> str:

@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("PASWORD", "Is SPLADE_OS_PASSWORD meant"),
         ("TIME_OUT", "Is SPLADE_OS_TIMEOUT meant"),
         ("CA_CERT", "Is SPLADE_OS_CA_CERTS meant"),
-        ("SHARDS", "There are: SPLADE_OS_API_KEY"),
+        ("SHARDS", "There are: .*SPLADE_OS_API_KEY"),
     ],
 )
 @pytest.mark.parametrize("place", ["environment", ".env"])
@@ -74,7 +74,10 @@ def test_variables_of_others(
         ("timeout = nan\n", "timeout"),
         ("url = \n", "splade-os.toml cannot be read"),
         ("a = " + "[" * 5000, "splade-os.toml cannot be read"),
-        ('password = "@~nobody-of-this-name/x"\n', "password: what it names with @ is no file"),
+        (
+            'password = "@~nobody-of-this-name/x"\n',
+            "password: in .* it begins with @",
+        ),
     ],
 )
 def test_a_wrong_file(folder: Path, text: str, message: str) -> None:

@@ -25,6 +25,7 @@ from splade_os.ingest.sources.formats import (
 )
 from splade_os.ingest.sources.streams import as_utf8, buffered, head
 from splade_os.ingest.sources.tables import TableOptions
+from splade_os.urls import shown, without_secrets
 
 _log = logging.getLogger("splade_os.ingest")
 
@@ -81,18 +82,18 @@ class FileSource:
                     with ExitStack() as stack:
                         digest.update(_open(file, stack).read(_HEAD))
                 except (OSError, ValueError) as error:
-                    raise _unreadable(file, error) from error
+                    raise _unreadable(file, error) from _cause(file, error)
         return digest.hexdigest()
 
     def items(self, skip: int = 0) -> Iterator[Item]:
         before, seen = 0, 0  # bytes of the files before, items of all
         for file, size, format_ in zip(self._files, self._sizes, self._formats, strict=True):
-            label = "standard input" if file == "-" else file.rsplit("/", 1)[-1]
+            label = "standard input" if file == "-" else shown(file).rsplit("/", 1)[-1]
             with ExitStack() as stack:
                 try:
                     raw = _open(file, stack)
                 except (OSError, ValueError) as error:
-                    raise _unreadable(file, error) from error
+                    raise _unreadable(file, error) from _cause(file, error)
                 seekable = raw.seekable()
                 try:
                     stream, format_ = self._decoded(raw, file, format_)
@@ -108,9 +109,10 @@ class FileSource:
                         self.done = before = before + size
                 except damages() as error:
                     raise InputError(
-                        f"{file} cannot be read to its end: {error}",
+                        f"{shown(file)} cannot be read to its end: "
+                        f"{without_secrets(str(error), file)}",
                         hint="What came before is indexed. Mend the file, then run with --restart.",
-                    ) from error
+                    ) from _cause(file, error)
 
     def _decoded(
         self, raw: IO[bytes], file: str, format_: str | None
@@ -140,7 +142,7 @@ class FileSource:
         chosen = content_format(file, self._options.encoding)
         if chosen is None:
             raise InputError(
-                f"{file} is none of the formats that can be read: neither its name nor its "
+                f"{shown(file)} is none of the formats that can be read: neither its name nor its "
                 "content tells one.",
                 hint=f"Say which it is with --format: {', '.join(FORMATS)}.",
             )
@@ -156,7 +158,7 @@ def open_files(spec: str, options: SourceOptions) -> FileSource:
     if spec == "-":
         return FileSource("standard input", ["-"], options)
     if "://" in spec:
-        return FileSource(spec, [spec], options)
+        return FileSource(shown(spec), [spec], options)
     try:
         path = Path(spec).expanduser()
         if path.is_dir():
@@ -166,13 +168,13 @@ def open_files(spec: str, options: SourceOptions) -> FileSource:
         else:
             found = files_of_glob(str(path))
     except (OSError, ValueError, RuntimeError) as error:  # names that no file can have; ~nobody
-        raise _unreadable(spec, error) from error
+        raise _unreadable(spec, error) from _cause(spec, error)
     for level, harmless in ((logging.WARNING, False), (logging.INFO, True)):
         some = [skipped for skipped in found.skipped if skipped.harmless is harmless]
         if some:
-            shown = "".join(f"\n  {skipped}" for skipped in some[:10])
+            listed = "".join(f"\n  {skipped}" for skipped in some[:10])
             more = f"\n  and {len(some) - 10:,} more" if len(some) > 10 else ""
-            _log.log(level, "Not read of %s: %d.%s%s", spec, len(some), shown, more)
+            _log.log(level, "Not read of %s: %d.%s%s", spec, len(some), listed, more)
     return FileSource(found.name or spec, found.files, options, found.skipped)
 
 
@@ -188,11 +190,16 @@ def content_format(file: str, encoding: str | None = None) -> str | None:
             start, stream = head(stream)
             return format_of_content(start) or format_of_content(head(as_utf8(stream, encoding))[0])
         except damages() as error:
-            raise _unreadable(file, error) from error
+            raise _unreadable(file, error) from _cause(file, error)
 
 
 def _unreadable(file: str, error: Exception) -> InputError:
-    return InputError(f"{file} cannot be opened: {error}")
+    return InputError(f"{shown(file)} cannot be opened: {without_secrets(str(error), file)}")
+
+
+def _cause(file: str, error: Exception) -> Exception | None:
+    """A traceback shows the cause, which may name the URL with its password."""
+    return error if shown(file) == file else None
 
 
 def _open(file: str, stack: ExitStack) -> IO[bytes]:
@@ -224,7 +231,7 @@ def _size(file: str) -> int | None:
         system, path = _fsspec().core.url_to_fs(file)
         size: int | None = system.size(path)
     except (OSError, ValueError, ImportError) as error:
-        raise _unreadable(file, error) from error
+        raise _unreadable(file, error) from _cause(file, error)
     return size
 
 

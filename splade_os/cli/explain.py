@@ -10,6 +10,7 @@ from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.options import json_option, print_json
 from splade_os.cli.search import EXPANSION_STYLE, OWN_STYLE
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import clean
 
 _BAR = 40
 
@@ -55,7 +56,9 @@ def explain(text: str, model: str, terms: int, as_json: bool, **flags: Any) -> N
     for i in order[:terms]:
         style = OWN_STYLE if int(ids[i]) in own else EXPANSION_STYLE
         bar = block * max(1, round(_BAR * float(weights[i] / weights[order[0]])))
-        console.print(Text(f"{names[ids[i]]:>16} {weights[i]:6.3f} ").append(bar, style=style))
+        console.print(
+            Text(f"{clean(names[ids[i]]):>16} {weights[i]:6.3f} ").append(bar, style=style)
+        )
     legend = Text("in the text", style=OWN_STYLE).append(", ", style="default")
     legend.append("added by the model", style=EXPANSION_STYLE)
     Console(stderr=True).print(Text(f"{len(ids)} terms, ").append_text(legend))

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from splade_os.cli.terminal import clean
 from splade_os.errors import SpladeError, SpladeWarning
 
 _REPORT = (
@@ -72,9 +73,9 @@ def _of_the_system(error: OSError) -> str:
 
 
 def _say(message: str, hint: str | None = None) -> None:
-    click.secho(f"Error: {message}", fg="red", err=True)
+    click.secho(f"Error: {clean(message, lines=True)}", fg="red", err=True)
     if hint:
-        click.echo(hint, err=True)
+        click.echo(clean(hint, lines=True), err=True)
 
 
 def _bug(limit: int | None = None) -> int:
@@ -116,7 +117,7 @@ def _show_warning(
 ) -> None:  # fmt: skip
     """Ours as a line of talk; those of libraries as Python shows them."""
     if issubclass(category, SpladeWarning):
-        click.secho(f"Warning: {message}", fg="yellow", err=True)
+        click.secho(f"Warning: {clean(str(message), lines=True)}", fg="yellow", err=True)
         return
     text = warnings.formatwarning(message, category, filename, lineno, line)
     click.echo(text, nl=False, err=True)

@@ -19,6 +19,7 @@ from splade_os.cli.options import (
     settings_of,
 )
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import clean
 
 
 @click.group()
@@ -102,7 +103,7 @@ def show(as_json: bool, **flags: Any) -> None:
         "made by": f"splade-os {meta.splade_os}",
     }
     for label, value in rows.items():
-        click.echo(f"{label:<18} {value}")
+        click.echo(f"{label:<18} {clean(value)}")
 
 
 @index.command()

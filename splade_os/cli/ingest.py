@@ -130,6 +130,7 @@ def ingest(
     from splade_os.ingest.sources import find_source, require_whole
     from splade_os.ingest.state.checkpoint import Checkpoint, Job
     from splade_os.search.canaries import read_canaries
+    from splade_os.urls import shown
 
     if resume + resume_auto + restart > 1:
         raise click.UsageError("Either --resume, --resume=auto or --restart.")
@@ -156,7 +157,7 @@ def ingest(
         job = Job(
             url=engine.url,
             target=target,
-            source=source,
+            source=shown(source),
             selection=asdict(selection),
             fingerprint=found.fingerprint(),
             reader=asdict(reader),
@@ -282,7 +283,7 @@ def run_ingest(
         if how["log_format"] == "text":  # else progress is logged
             updates.append(stack.enter_context(ingest_progress(source)))
         if how["metrics_port"] is not None:
-            server = metrics_server(how["metrics_port"], checkpoint.index)
+            server = metrics_server(how["metrics_port"], checkpoint.index, how["metrics_host"])
             updates.append(stack.enter_context(server))
 
         def update(report: IngestReport) -> None:

@@ -126,6 +126,12 @@ _RUNNING = (
     click.option(
         "--metrics-port", type=click.IntRange(0, 65_535), help="Serve Prometheus metrics."
     ),
+    click.option(
+        "--metrics-host",
+        default="127.0.0.1",
+        show_default=True,
+        help="Where; 0.0.0.0 is for other machines too.",
+    ),
 )
 
 
@@ -198,7 +204,8 @@ def split_running(
     names = {field.name for field in fields(IngestOptions)}
     options = IngestOptions(**{n: flags.pop(n) for n in list(flags) if n in names})
     how = {
-        name: flags.pop(name) for name in ("dead_letters", "metrics_port", "report", "log_format")
+        name: flags.pop(name)
+        for name in ("dead_letters", "metrics_port", "metrics_host", "report", "log_format")
     }
     return options, how, flags
 

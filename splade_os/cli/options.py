@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from splade_os.cli.terminal import clean_json
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -44,6 +46,12 @@ _CONNECTION = (
     click.option("--ca-certs", type=click.Path(exists=True), help="CA bundle."),
     click.option(
         "--insecure", "verify_certs", flag_value=False, default=None, help="Skip the check of TLS."
+    ),
+    click.option(
+        "--allow-http",
+        is_flag=True,
+        default=None,
+        help="Send credentials without TLS to another machine.",
     ),
     click.option("--fingerprint", help="SHA-256 of the server's certificate, or of its CA's."),
     click.option("--client-cert", type=_FILE, help="Certificate that introduces this client."),
@@ -94,7 +102,13 @@ def open_engine(settings: Settings) -> Engine:
 
 def with_secrets(flags: dict[str, Any]) -> dict[str, Any]:
     """The flags, and what only a person at the terminal knows."""
-    return {**flags, **_asked(settings_of(**flags))}
+    settings = settings_of(**flags)
+    asked = _asked(settings)
+    if not asked:
+        return flags
+    # who typed the password saw for which server
+    server = {} if settings.cloud_id else {"url": settings.url}
+    return {**flags, **settings.connection(), **server, "cloud_id": settings.cloud_id, **asked}
 
 
 def _asked(settings: Settings) -> dict[str, Any]:
@@ -113,7 +127,8 @@ def _asked(settings: Settings) -> dict[str, Any]:
 
     asked = {}
     if settings.username is not None and settings.password is None:
-        asked["password"] = ask(f"Password of {settings.username}")
+        unchecked = "" if settings.verify_certs else ", TLS not checked"
+        asked["password"] = ask(f"Password of {settings.username} at {settings.url}{unchecked}")
     key = settings.client_key or settings.client_cert
     if key is not None and settings.client_key_password is None and needs_password(key):
         asked["client_key_password"] = ask(f"Password of the key {key}")
@@ -143,4 +158,5 @@ def print_json(value: Any) -> None:
     """One JSON object, indented, on stdout."""
     import orjson
 
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str))
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+    click.echo(clean_json(text))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from splade_os.cli.terminal import clean
+
 if TYPE_CHECKING:
     from splade_os.ingest.report import IngestReport
     from splade_os.ingest.sources import Source
@@ -132,7 +134,7 @@ def summarise(report: IngestReport) -> None:
         )
     if report.dead:
         for reason, count in list(report.reasons.items())[:_REASONS]:
-            click.secho(f"  {count:,} x {reason}", fg="yellow", err=True)
+            click.secho(f"  {count:,} x {clean(reason)}", fg="yellow", err=True)
         click.secho(
             f"{report.dead:,} dead letters with their reasons: {report.dead_letters}\n"
             f"When they are mended: splade-os retry {report.dead_letters}",

@@ -15,6 +15,7 @@ from splade_os.cli.options import (
     settings_of,
     with_secrets,
 )
+from splade_os.cli.terminal import clean, clean_json
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -81,7 +82,7 @@ def search(text: str, mode: Any, k: int, curl: bool, as_json: bool, **flags: Any
         print_json(results.to_dict())
         return
     if results.reason:
-        click.echo(results.reason, err=True)
+        click.echo(clean(results.reason), err=True)
     if len(results):
         _table(results, options["explain"])
     elif not results.reason:
@@ -95,7 +96,8 @@ def _print_curl(client: SearchClient, bodies: list[bytes]) -> None:
     if not bodies:
         raise click.ClickException("There is nothing that curl could send for this query here.")
     for body in bodies:
-        click.echo(curl_command(f"{client.engine.url}/{client.index}/_search", body))
+        command = curl_command(f"{client.engine.url}/{client.index}/_search", body)
+        click.echo(clean_json(command))
 
 
 def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -170,6 +172,7 @@ def _idf(given: tuple[str, ...]) -> Any:
 def _table(results: Results, explain: bool) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for name, justify in (("rank", "right"), ("score", "right"), ("id", "left")):
@@ -178,7 +181,8 @@ def _table(results: Results, explain: bool) -> None:
     if explain:
         table.add_column("matched", ratio=1)
     for hit in results:
-        cells: list[Any] = [str(hit.rank), f"{hit.score:.4g}", hit.id, headline(hit)]
+        texts = (str(hit.rank), f"{hit.score:.4g}", hit.id, headline(hit))
+        cells = [Text(clean(text)) for text in texts]  # plain: documents are no markup
         table.add_row(*cells, *([matched(hit)] if explain else []))
     Console().print(table)
 
@@ -194,15 +198,15 @@ def _summary(results: Results, explain: bool) -> None:
         all_terms = " (--exact takes all terms)" if used.finding < used.of else ""
         click.echo(f"query: {used}{all_terms}.", err=True)
     if explain and results.query:
-        terms = "  ".join(f"{token} {weight:.2f}" for token, weight in results.query.items())
-        click.echo(f"query, weights from {results.weights_from}: {terms}", err=True)
+        terms = "  ".join(f"{clean(token)} {weight:.2f}" for token, weight in results.query.items())
+        click.echo(f"query, weights from {clean(results.weights_from)}: {terms}", err=True)
 
 
 def headline(hit: Hit) -> str:
     """One line that tells what a document is."""
     source = hit.source
     text = " ".join(str(source[f]) for f in ("title", "text") if source.get(f))
-    return " ".join(text.split())[:200] or hit.id
+    return clean(" ".join(text.split())[:200] or hit.id)
 
 
 def matched(hit: Hit, most: int = 8) -> Text:
@@ -211,8 +215,8 @@ def matched(hit: Hit, most: int = 8) -> Text:
 
     parts = Text()
     for word in hit.matched_words[:most]:
-        parts.append(f"{word} ", style=OWN_STYLE)
+        parts.append(f"{clean(word)} ", style=OWN_STYLE)
     for term in hit.terms[:most]:
         style = EXPANSION_STYLE if term.expansion else OWN_STYLE
-        parts.append(f"{term.token} {term.share:.1f}  ", style=style)
+        parts.append(f"{clean(term.token)} {term.share:.1f}  ", style=style)
     return parts

@@ -25,11 +25,11 @@ from splade_os.engines.base import (
     TextQuery,
     TwoPhase,
 )
-from splade_os.engines.connection.credentials import split_user
 from splade_os.engines.documents import DocumentRenderer
 from splade_os.engines.shares import Share, explain_terms
 from splade_os.errors import SettingsError
 from splade_os.settings import cloud_url
+from splade_os.urls import is_cluster, shown
 
 __all__ = [
     "CONTENT_FIELD",
@@ -79,7 +79,7 @@ def connect(url: str | None = None, *, cloud_id: str | None = None, **options: A
         raise SettingsError("Where is the engine? Give a URL, or else a cloud id.")
     if url is None:
         url = cloud_url(str(cloud_id))
-    if url.startswith(("http://", "https://")):
+    if is_cluster(url):
         from splade_os.engines.rest.cluster import ClusterEngine
 
         return ClusterEngine(url, **options)
@@ -88,6 +88,6 @@ def connect(url: str | None = None, *, cloud_id: str | None = None, **options: A
 
         return SQLiteEngine(url.removeprefix(_SQLITE))
     raise SettingsError(
-        f"{split_user(url)[0]!r} is not the URL of an engine.",
+        f"{shown(url)!r} is not the URL of an engine.",
         hint="Use http://localhost:9200, https://host:9200 or sqlite:///file.db.",
     )

@@ -154,13 +154,22 @@ class Results(Sequence[Hit]):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The hits, ready for JSON."""
-        return [asdict(hit) for hit in self.hits]
+        most = 3.4028234663852886e38  # of float32: JSON has no infinity
+        return [{**asdict(hit), "score": min(hit.score, most)} for hit in self.hits]
 
     def to_pandas(self) -> Any:
-        """A DataFrame: rank, id, score, and a column for each stored field."""
+        """A DataFrame: rank, id, score, and a column for each stored field; ``stored_id`` ... for
+        fields of these names."""
         import pandas
 
-        rows = [{**h.source, "rank": h.rank, "id": h.id, "score": h.score} for h in self.hits]
+        rows = []
+        for hit in self.hits:
+            row: dict[str, Any] = {"rank": hit.rank, "id": hit.id, "score": hit.score}
+            for name, value in hit.source.items():
+                while name in row:
+                    name = f"stored_{name}"
+                row[name] = value
+            rows.append(row)
         columns = None if rows else ["rank", "id", "score"]
         return pandas.DataFrame(rows, columns=columns)
 

@@ -149,7 +149,7 @@ def test_header(
         assert isinstance(result.exception, AuthenticationError)
         assert options[secret] not in result.output
         assert options[secret] not in "".join(traceback.format_exception(result.exception))
-    assert len(refusing.seen) == 5
+    assert len(refusing.seen) >= 5
     assert {seen.headers["authorization"] for seen in refusing.seen} == {header}
 
 

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ from tests.search.test_search import fill
 TEXT = "cat and dog in the red sun"
 
 
-def in_child(work: Callable[[], Any]) -> Any:
-    """What ``work`` returns, or raises, in a forked process."""
+def fork(work: Callable[[], Any]) -> Callable[[], Any]:
+    """Starts ``work`` in a forked process; what is returned waits for what came of it."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
+        signal.alarm(60)
         try:
             result: Any = work()
         except BaseException as error:
@@ -42,10 +44,19 @@ def in_child(work: Callable[[], Any]) -> Any:
         os.write(write, pickle.dumps(result))
         os._exit(0)
     os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        data = pipe.read()
-    os.waitpid(child, 0)
-    return pickle.loads(data)
+
+    def result_of() -> Any:
+        with os.fdopen(read, "rb") as pipe:
+            data = pipe.read()
+        os.waitpid(child, 0)
+        return pickle.loads(data)
+
+    return result_of
+
+
+def in_child(work: Callable[[], Any]) -> Any:
+    """What ``work`` returns, or raises, in a forked process."""
+    return fork(work)()
 
 
 def test_client_after_a_fork(engine_url: str, engine: Engine, index: str, tiny: Path) -> None:
@@ -58,11 +69,10 @@ def test_client_after_a_fork(engine_url: str, engine: Engine, index: str, tiny: 
             own = {"ids": {"values": [ids[number]]}}
             return [h.id for _ in range(30) for h in client.search(TEXT, 1, filter=own)]
 
-        with ThreadPoolExecutor(4) as pool:
-            children = [pool.submit(in_child, lambda n=n: ask(n)) for n in range(1, 5)]
-            assert ask(0) == [ids[0]] * 30
-            for number, child in enumerate(children, 1):
-                assert child.result() == [ids[number]] * 30
+        children = [fork(partial(ask, number)) for number in range(1, 5)]
+        assert ask(0) == [ids[0]] * 30
+        for number, child in enumerate(children, 1):
+            assert child() == [ids[number]] * 30
         assert ask(0) == [ids[0]] * 30
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
 from splade_os.engines.fields.capabilities import amazon_serverless
 from splade_os.errors import MissingExtraError, SettingsError
+
+_SENDABLE = re.compile(r"[!-~]+")
 
 Secret = str | SecretStr | None
 
@@ -17,18 +19,6 @@ Secret = str | SecretStr | None
 def plain(secret: Secret) -> str | None:
     """The secret itself, for those who send it."""
     return secret.get_secret_value() if isinstance(secret, SecretStr) else secret
-
-
-def split_user(url: str) -> tuple[str, str | None, str | None]:
-    """``https://user:password@host`` → the URL without them, user name, password: a URL is
-    printed and written down, a password is not."""
-    parts = urlsplit(url)
-    user, at, place = parts.netloc.rpartition("@")
-    if not at:
-        return url, None, None
-    name, colon, password = user.partition(":")
-    clean = urlunsplit(parts._replace(netloc=place))
-    return clean, unquote(name), unquote(password) if colon else None
 
 
 def authentication(
@@ -77,19 +67,44 @@ def authentication(
             hint="Set --aws-region, or SPLADE_OS_AWS_REGION.",
         )
     if username is not None:
-        return {"http_auth": (username, plain(password))}
+        return _header("Basic", _base64(f"{_user(username)}:{plain(password)}"))
     if api_key is not None:
-        return {"headers": {"authorization": f"ApiKey {_encoded(str(plain(api_key)))}"}}
+        return _header("ApiKey", _encoded(str(plain(api_key))))
     if bearer_token is not None:
-        return {"headers": {"authorization": f"Bearer {plain(bearer_token)}"}}
+        return _header("Bearer", str(plain(bearer_token)))
     if aws_region is not None:
         return _signed(url, aws_region, aws_service, asynchronous)
     return {}
 
 
+def _header(scheme: str, text: str) -> dict[str, Any]:
+    """One header for every client: theirs know only passwords in Latin-1."""
+    if not _SENDABLE.fullmatch(text):  # the HTTP library would repeat it in its complaint
+        raise SettingsError(
+            f"The {'API key' if scheme == 'ApiKey' else 'bearer token'} holds characters that no "
+            "header can have: it is letters, digits and signs of ASCII, without spaces or line "
+            "breaks.",
+            hint="Look at the variable, or at the file that it names with @.",
+        )
+    return {"headers": {"authorization": f"{scheme} {text}"}}
+
+
+def _user(name: str) -> str:
+    if ":" in name:  # RFC 7617: what follows would be taken for the password
+        raise SettingsError(
+            "The user name holds a colon, which basic authentication cannot send.",
+            hint="Is it an API key, id:key? Then set SPLADE_OS_API_KEY.",
+        )
+    return name
+
+
 def _encoded(api_key: str) -> str:
     """Elasticsearch shows a key as ``id`` and ``api_key``, and as ``encoded``, which it wants."""
-    return base64.b64encode(api_key.encode()).decode() if ":" in api_key else api_key
+    return _base64(api_key) if ":" in api_key else api_key
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
 
 
 def _signed(url: str, region: str, service: str | None, asynchronous: bool) -> dict[str, Any]:

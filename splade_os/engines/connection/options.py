@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
-from splade_os.engines.connection.credentials import Secret, authentication, split_user
+from splade_os.engines.connection.credentials import Secret, authentication
 from splade_os.engines.connection.tls import tls_context
 from splade_os.errors import SettingsError
+from splade_os.settings import named_twice
+from splade_os.urls import in_clear_text, nodes
 
 _CONNECTIONS = 64
 """Kept open to a node; more threads than these open and close theirs with every request."""
@@ -32,6 +32,7 @@ def client_options(
     client_cert: str | Path | None = None,
     client_key: str | Path | None = None,
     client_key_password: Secret = None,
+    allow_http: bool = False,
     timeout: float = 60.0,
     asynchronous: bool = False,
 ) -> dict[str, Any]:
@@ -54,6 +55,8 @@ def client_options(
             of ``ca_certs``; for this the server is asked at once.
         client_cert, client_key, client_key_password: PEM files that introduce the client; one
             may hold both, a key may be encrypted.
+        allow_http: credentials may go over ``http://`` to another machine, where everybody on
+            the way can read them.
         timeout: seconds per request.
         asynchronous: for ``AsyncOpenSearch``.
 
@@ -62,32 +65,38 @@ def client_options(
         MissingExtraError: botocore is not installed.
         EngineUnavailableError: the server does not show the fingerprint.
     """
-    hosts, user, secret = _nodes(url)
+    hosts, user, secret = nodes(url)
     url = hosts[0]
     if user is not None:
         if username is not None:
-            raise SettingsError(
-                f"A user name is given twice, and once in the URL of {url}.",
-                hint="Take it out of the URL, and set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD.",
-            )
+            raise named_twice(url)
         username, password = user, password if secret is None else secret
     if fingerprint is not None and len(hosts) > 1:
         raise SettingsError(
             "A fingerprint is looked up at one server, and several URLs are given.",
             hint="Name the CA that signed the certificates of all with --ca-certs.",
         )
+    credentials = authentication(
+        url,
+        username=username,
+        password=password,
+        api_key=api_key,
+        bearer_token=bearer_token,
+        aws_region=aws_region,
+        aws_service=aws_service,
+        asynchronous=asynchronous,
+    )
+    readable = [host for host in hosts if in_clear_text(host)]
+    if credentials and readable and not allow_http:
+        raise SettingsError(
+            f"{readable[0]} is another machine, reached without TLS: everybody on the way could "
+            "read the credentials.",
+            hint=f"Write https{readable[0].removeprefix('http')}, or allow it by name where the "
+            "network is your own: --allow-http, SPLADE_OS_ALLOW_HTTP=true, allow_http=True.",
+        )
     return {
         "hosts": hosts,
-        **authentication(
-            url,
-            username=username,
-            password=password,
-            api_key=api_key,
-            bearer_token=bearer_token,
-            aws_region=aws_region,
-            aws_service=aws_service,
-            asynchronous=asynchronous,
-        ),
+        **credentials,
         "ssl_context": tls_context(
             url,
             ca_certs=ca_certs,
@@ -105,24 +114,6 @@ def client_options(
         "pool_maxsize": _CONNECTIONS,
         "serializer": _serializer(),
     }
-
-
-def _nodes(url: str) -> tuple[list[str], str | None, str | None]:
-    """The URLs of all nodes without user and password, and these."""
-    parts = [split_user(part.strip()) for part in re.split(r",(?=\s*https?://)", url)]
-    hosts = [host.rstrip("/") for host, _, _ in parts]
-    if len({urlsplit(host).scheme for host in hosts}) > 1 or any("," in host for host in hosts):
-        raise SettingsError(
-            f"{', '.join(hosts)} are not the URLs of the nodes of one cluster.",
-            hint="Like https://one:9200,https://two:9200: each in full, all http or all https.",
-        )
-    users = {(user, secret) for _, user, secret in parts if user is not None}
-    if len(users) > 1:
-        raise SettingsError(
-            f"The URLs of {', '.join(hosts)} name different users or passwords.",
-            hint="Take them out, and set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD.",
-        )
-    return (hosts, *(users.pop() if users else (None, None)))
 
 
 def _serializer() -> Any:
