@@ -17,6 +17,7 @@ def amazon_serverless(url: str) -> bool:
     """Whether it is a collection of Amazon OpenSearch Serverless."""
     return (urlsplit(url).hostname or "").endswith(".aoss.amazonaws.com")
 
+
 _HIGHLIGHTED = 999_999  # characters; index.highlight.max_analyzed_offset is a million by default
 
 
@@ -117,6 +118,11 @@ class Capabilities:
         if self.distribution == "opensearch":
             return self._is("opensearch", 2, 4) and not self.serverless
         return True
+
+    @property
+    def hides_vectors(self) -> bool:
+        """Documents that are read by id lack their vectors, unless those are asked for."""
+        return self._is("elasticsearch", 9, 2)
 
     @property
     def tie_breaker(self) -> str:

@@ -61,6 +61,8 @@ class RestUpkeep:
         params = {}
         if fields is not None:
             params = {"_source_includes": ",".join(fields)} if fields else {"_source": "false"}
+        if params.get("_source") != "false" and self.capabilities().hides_vectors:
+            params["_source_exclude_vectors"] = "false"
         body = {"ids": list(dict.fromkeys(ids))}
         answer = self._call("POST", f"/{index}/_mget", body, index=index, params=params)
         for document in answer["docs"]:
