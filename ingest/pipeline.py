@@ -54,6 +54,7 @@ def ingest_documents(
     on_progress: Callable[[IngestReport], None] | None = None,
     field_type: str | None = None,
     check: Callable[[], Sequence[str]] | None = None,
+    target: str | None = None,
 ) -> IngestReport:
     """Encode records and write them into an index, which is made if it is missing.
 
@@ -78,6 +79,8 @@ def ingest_documents(
         field_type: of a new index: how vectors are stored; default the engine's first.
         check: called when everything is loaded; says what is wrong with the index. The checkpoint
             is kept then, so that a resumed ingest has nothing to do but check again.
+        target: what dead letters name, for a later retry: the alias that ``index`` is built
+            for; default ``index``.
 
     Raises:
         ModelMismatchError, IndexFormatError: the index is not for this encoder.
@@ -97,7 +100,7 @@ def ingest_documents(
         checkpoint.begin(None, index, Path(dead_letters))
     runner: PipelineRunner | None = None
     try:
-        with _interruptible(cancellation), DeadLetters(dead_letters, checkpoint.index) as letters:
+        with _interruptible(cancellation), DeadLetters(dead_letters, target or index) as letters:
             engine.info()  # a wrong URL is told at once, not after all retries
             note_new_index(engine, index, checkpoint)
             log(

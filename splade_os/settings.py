@@ -20,6 +20,7 @@ import sys
 import tomllib
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -79,14 +80,16 @@ def state_dir() -> Path:
 
 
 def _made(name: str, variable: str) -> Path:
-    """A folder, made if it is missing.
+    """A folder for its owner alone, made if it is missing.
 
     Raises:
         SettingsError: it cannot be made.
     """
     path = Path(name)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if variable not in os.environ and path.stat().st_uid == os.geteuid():
+            path.chmod(path.stat().st_mode & ~0o077)  # of a version that left them open
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(
@@ -94,6 +97,20 @@ def _made(name: str, variable: str) -> Path:
             hint=f"Name one that may be written to: {variable}=FOLDER",
         ) from None
     return path
+
+
+def private_file(file: Path) -> None:
+    """Make an empty file for its owner alone, in folders for him alone, if it is missing: what
+    holds documents is nobody else's business.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [folder for folder in file.parents if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 class Settings(BaseSettings):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,9 +15,9 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from splade_os import SearchClient, connect
+from splade_os import AsyncSearchClient, SearchClient, connect
 from splade_os.cli import cli
-from splade_os.errors import SettingsError, SpladeError
+from splade_os.errors import EngineError, SettingsError, SpladeError
 from splade_os.settings import Settings, load_settings
 from splade_os.urls import in_clear_text, nodes, shown, split_user, without_secrets
 
@@ -237,3 +240,42 @@ def test_a_source_shows_no_secret(folder: Path, monkeypatch: pytest.MonkeyPatch)
         assert "http://***@127.0.0.1:1/docs" in str(result.exception)
     written = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
     assert not any(b"hunter2" in content for content in written)
+
+
+def test_no_redirect_is_followed() -> None:
+    """Neither with asyncio nor without: the other server sees nothing."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if self.server is other:
+                seen.append(self.path)
+            self.send_response(307)
+            self.send_header("location", f"http://127.0.0.1:{other.server_port}{self.path}")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815
+
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as other,
+    ):
+        for one in (server, other):
+            threading.Thread(target=one.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+
+        async def search() -> None:
+            async with AsyncSearchClient(url, "x", api_key="k") as client:
+                await client.search("red")
+
+        with pytest.raises(EngineError) as without:
+            SearchClient(url, "x", api_key="k").search("red")
+        with pytest.raises(EngineError) as with_asyncio:
+            asyncio.run(search())
+        for one in (server, other):
+            one.shutdown()
+    assert not seen and without.value.status == with_asyncio.value.status == 307

@@ -49,18 +49,26 @@ def from_json(raw: bytes) -> Any:
         ValueError: it is no JSON.
     """
     try:
-        value = orjson.loads(raw)
+        return parse_exact(raw)
     except orjson.JSONDecodeError as error:
         message = str(error)
-    else:
-        if _LONG_NUMBER.search(raw):  # which orjson may have read as a float
-            with suppress(ValueError, RecursionError):
-                value = json.loads(raw)
-        return value
     try:  # halves of surrogate pairs, which orjson refuses
         return json.loads(raw, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise ValueError(f"not valid JSON: {message}") from None
+
+
+def parse_exact(raw: bytes) -> Any:
+    """The value of one JSON text; whole numbers of more than 64 bits stay what they are.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    value = orjson.loads(raw)
+    if _LONG_NUMBER.search(raw):  # which orjson may have read as a float
+        with suppress(ValueError, RecursionError):
+            value = json.loads(raw)
+    return value
 
 
 def plain(value: Any) -> Any:

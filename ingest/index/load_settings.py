@@ -13,7 +13,7 @@ import orjson
 
 from splade_os.engines import Engine
 from splade_os.errors import IngestError, SpladeError
-from splade_os.settings import state_dir
+from splade_os.settings import private_file, state_dir
 
 Call = Callable[[Callable[[], Any]], Any]
 _LOADING = {"refresh_interval": "-1", "number_of_replicas": "0", "auto_expand_replicas": "false"}
@@ -61,6 +61,7 @@ def _remember(file: Path, what: dict[str, Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(".new")
+        private_file(unfinished)
         unfinished.write_bytes(orjson.dumps(what))
         os.replace(unfinished, file)  # noqa: PTH105
     except OSError as error:

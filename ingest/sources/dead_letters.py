@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -77,19 +79,25 @@ class DeadLetterReader(RecordReader):
             raise ValueError(f"not a dead letter: {place}: {first['msg']}") from None
 
 
-def dead_letter_index(file: str | Path) -> str | None:
-    """The index that the first letter was meant for.
+def letters_by_index(file: str | Path) -> dict[str, int]:
+    """Index or alias → letters that were meant for it; those that name none, or are damaged, are
+    left out.
 
     Raises:
         InputError: the file cannot be read.
     """
+    counts: Counter[str] = Counter()
     try:
         with Path(file).open("rb") as handle:
-            letter: Any = from_json(handle.readline() or b"{}")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} holds no dead letters: {error}") from error
-    name = letter.get("index") if isinstance(letter, dict) else None
-    return name if name and isinstance(name, str) else None
+            for line in handle:
+                with suppress(ValueError):  # damaged: it becomes a dead letter again
+                    letter = from_json(line)
+                    name = letter.get("index") if isinstance(letter, dict) else None
+                    if name and isinstance(name, str):
+                        counts[name] += 1
+    except OSError as error:
+        raise InputError(f"The dead letters {file} cannot be read: {error.strerror}.") from None
+    return dict(counts)
 
 
 def dead_letter_fields(file: str | Path) -> tuple[str, ...]:

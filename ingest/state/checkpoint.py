@@ -20,7 +20,7 @@ from splade_os.errors import IngestError
 from splade_os.identity import ModelIdentity
 from splade_os.ingest.state.progress import OffsetTracker, Progress
 from splade_os.ingest.state.reasons import Reasons
-from splade_os.settings import state_dir
+from splade_os.settings import private_file, state_dir
 from splade_os.statistics import TermStatistics
 
 _FORMAT = 1
@@ -101,7 +101,7 @@ class Checkpoint:
         self.file = file
         try:
             if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
+                private_file(file)
             self._db = sqlite3.connect(file or ":memory:", timeout=0.5, check_same_thread=False)
             self._db.isolation_level = None  # transactions are ours
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")

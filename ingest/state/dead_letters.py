@@ -11,6 +11,7 @@ from typing import IO, Self
 from splade_os.errors import IngestError
 from splade_os.ingest.documents.json_form import embedded, to_json
 from splade_os.ingest.documents.records import Record, Rejected
+from splade_os.settings import private_file
 
 
 class DeadLetters:
@@ -94,7 +95,7 @@ class DeadLetters:
         line = to_json(letter)[:-1] + b',"record":' + embedded(record) + b"}\n"
         try:
             if self._handle is None:
-                self.file.parent.mkdir(parents=True, exist_ok=True)
+                private_file(self.file)
                 self._handle = self.file.open("ab")
             self._handle.write(line)
         except OSError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from splade_os.cli.options import json_option, print_json
+from splade_os.cli.options import MOST, json_option, print_json
 
 if TYPE_CHECKING:
     from splade_os.local import ClusterState
@@ -90,7 +90,7 @@ def down(name: str, delete_data: bool) -> None:
 
 @cluster.command()
 @_name_option
-@click.option("-n", "--lines", type=click.IntRange(1), default=50, show_default=True)
+@click.option("-n", "--lines", type=click.IntRange(1, MOST), default=50, show_default=True)
 def logs(name: str, lines: int) -> None:
     """Show the last lines of each node's log."""
     from splade_os import local

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from splade_os.cli.options import json_option, print_json
+from splade_os.cli.options import MOST, json_option, print_json
 from splade_os.evaluation.extra import require_extra
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--queries", type=click.Path(path_type=Path), help="File of texts, to show them.")
 @click.option("--measures", default="", help="Of ir-measures, e.g. 'nDCG@10,R@1000'.")
 @click.option("--by", default="ndcg@10", show_default=True, help="Measure of single queries.")
-@click.option("--show", type=click.IntRange(0), default=5, show_default=True,
+@click.option("--show", type=click.IntRange(0, MOST), default=5, show_default=True,
               help="Queries with the largest differences.")  # fmt: skip
 @json_option
 def compare(

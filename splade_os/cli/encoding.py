@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from splade_os.cli.options import MOST
+
 if TYPE_CHECKING:
     from splade_os.identity import EncodingOptions
 
@@ -29,7 +31,7 @@ _RUNNING = (
         default="auto",
         help="auto: ONNX Runtime where the model has a graph and no GPU is used.",
     ),
-    click.option("--batch-tokens", type=click.IntRange(1), help="Tokens per forward pass."),
+    click.option("--batch-tokens", type=click.IntRange(1, MOST), help="Tokens per forward pass."),
 )
 _RUNNING_NAMES = ("device", "dtype", "backend", "batch_tokens")
 _STATING = (
@@ -45,13 +47,15 @@ _STATING = (
     ),
 )
 _CHOICES = (
-    click.option("--max-length", type=click.IntRange(1), help="Tokens after which a text is cut."),
-    click.option("--max-active-dims", type=click.IntRange(1), help="Heaviest terms kept."),
+    click.option(
+        "--max-length", type=click.IntRange(1, MOST), help="Tokens after which a text is cut."
+    ),
+    click.option("--max-active-dims", type=click.IntRange(1, MOST), help="Heaviest terms kept."),
     click.option("--min-weight", type=click.FloatRange(0), help="Keep weights from this on."),
     click.option("--max-ratio", type=click.FloatRange(0, 1), help="Keep w >= ratio * heaviest."),
     click.option("--alpha-mass", type=click.FloatRange(0, 1), help="Keep this part of the sum."),
     click.option("--long-texts", type=click.Choice(["truncate", "chunk"])),
-    click.option("--stride", type=click.IntRange(0), help="Tokens that two chunks share."),
+    click.option("--stride", type=click.IntRange(0, MOST), help="Tokens that two chunks share."),
     click.option("--lexical-weight", type=click.FloatRange(0), help="Of the lexical prior."),
     click.option("--average-length", type=click.FloatRange(0), help="Of the lexical prior."),
     click.option(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from splade_os.cli.encoding import encoding_options, split_options
-from splade_os.cli.options import json_option, print_json
+from splade_os.cli.options import MOST, json_option, print_json
 from splade_os.cli.search import EXPANSION_STYLE, OWN_STYLE
 from splade_os.cli.steps import busy
 from splade_os.cli.terminal import clean
@@ -18,7 +18,7 @@ _BAR = 40
 @click.command()
 @click.argument("text")
 @click.option("--model", default="starter", show_default=True, help="Folder or hub name.")
-@click.option("-n", "--terms", type=click.IntRange(1), default=30, show_default=True)
+@click.option("-n", "--terms", type=click.IntRange(1, MOST), default=30, show_default=True)
 @json_option
 @encoding_options
 def explain(text: str, model: str, terms: int, as_json: bool, **flags: Any) -> None:

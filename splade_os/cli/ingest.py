@@ -21,6 +21,7 @@ from splade_os.cli.ingest_options import (
 )
 from splade_os.cli.log_format import logging_to_stderr
 from splade_os.cli.options import (
+    MOST,
     connection_options,
     field_type_option,
     index_option,
@@ -73,7 +74,7 @@ class _Ingest(click.Command):
     "and swap the alias.",
 )
 @click.option(
-    "--keep-old", type=click.IntRange(0), default=1, show_default=True,
+    "--keep-old", type=click.IntRange(0, MOST), default=1, show_default=True,
     help="(--alias) Indices that stay for `splade-os index rollback`.",
 )  # fmt: skip
 @click.option(
@@ -192,6 +193,7 @@ def ingest(
             latest,
             field_type,
             check=lambda: _lost(wanted, engine, checkpoint, settings.model, canary_k, canary_mode),
+            target=target,
         )
     finally:
         checkpoint.close()
@@ -267,12 +269,14 @@ def run_ingest(
     latest: LatestReport,
     field_type: str | None = None,
     check: Callable[[], list[str]] | None = None,
+    target: str | None = None,
 ) -> IngestReport:
     """Ingest what the checkpoint has begun, with progress on stderr.
 
     Args:
         how: what `split_running` gives beside the options.
         latest: gets the report so far, and the last one.
+        target: what dead letters name, if it is not the index: the alias.
     """
     from splade_os.ingest.metrics import metrics_server
     from splade_os.ingest.pipeline import ingest_documents
@@ -305,6 +309,7 @@ def run_ingest(
             on_progress=update,
             field_type=field_type,
             check=check,
+            target=target,
         )
         update(report)
     return report

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from splade_os.cli.options import MOST
+
 if TYPE_CHECKING:
     from splade_os.ingest.documents.records import RecordReader
     from splade_os.ingest.options import IngestOptions
@@ -55,14 +57,14 @@ _READING = (
 _RUNNING = (
     click.option(
         "--max-bytes",
-        type=click.IntRange(1),
+        type=click.IntRange(1, MOST),
         default=8_000_000,
         show_default=True,
         help="Of a bulk request.",
     ),
     click.option(
         "--max-documents",
-        type=click.IntRange(1),
+        type=click.IntRange(1, MOST),
         default=5_000,
         show_default=True,
         help="Of a bulk request.",
@@ -88,7 +90,9 @@ _RUNNING = (
         show_default=True,
         help="After a document that cannot be indexed.",
     ),
-    click.option("--max-errors", type=click.IntRange(0), help="Dead letters, before it stops."),
+    click.option(
+        "--max-errors", type=click.IntRange(0, MOST), help="Dead letters, before it stops."
+    ),
     click.option("--skip-unchanged", is_flag=True, help="Leave alone what the index has already."),
     click.option("--sync", is_flag=True, help="Delete what the source has no more."),
     click.option(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from splade_os.cli.options import check_output, connection_options, index_option, with_secrets
+from splade_os.cli.options import MOST, check_output, connection_options, index_option, with_secrets
 from splade_os.cli.steps import busy
 
 _KINDS = ["cross-encoder", "dense", "sparse"]
@@ -23,7 +23,9 @@ _KINDS = ["cross-encoder", "dense", "sparse"]
 @click.option("--corpus", help="The columns hold ids; the texts are in this JSONL (_id, text).")
 @click.option("--mode", type=click.Choice(["idf", "encoder", "bm25"]), default="idf")
 @click.option("--ranks", default="5:100", show_default=True, help="Window, FIRST:LAST.")
-@click.option("--count", default=8, show_default=True, type=click.IntRange(1), help="Per query.")
+@click.option(
+    "--count", default=8, show_default=True, type=click.IntRange(1, MOST), help="Per query."
+)
 @click.option("--teacher", help="Scores hits: a folder, or hub name.")
 @click.option("--teacher-kind", type=click.Choice(_KINDS), default="cross-encoder")
 @click.option(

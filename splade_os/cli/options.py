@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+MOST = 2**31 - 1
+"""Of any whole number of the command line: what C code behind it can take."""
 _SECRET = "TEXT|@FILE"
 _FILE = click.Path(exists=True, dir_okay=False)
 _CONNECTION = (

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from splade_os.cli.terminal import clean
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from splade_os.ingest.report import IngestReport
     from splade_os.ingest.sources import Source
 
@@ -25,36 +27,75 @@ def ingest_progress(source: Source) -> Iterator[Callable[[IngestReport], None]]:
     """Rates, queues and the time that is left: a bar on a terminal, elsewhere a line after two
     seconds and then every ten."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     begin: IngestReport | None = None
 
-    def line(report: IngestReport) -> str:
+    def parts(report: IngestReport) -> ProgressParts:
         nonlocal begin
         begin = begin or report
-        return _line(report, begin, _fraction(source, report))
+        return progress_parts(report, begin, _fraction(source, report))
 
     if not console.is_terminal:
         due = time.monotonic() + _FIRST
 
         def plain(report: IngestReport) -> None:
             nonlocal due
-            text = line(report)
+            text = ", ".join(filter(None, parts(report)))
             if time.monotonic() >= due:
                 due = time.monotonic() + _EVERY
                 click.echo(text, err=True)
 
         yield plain
         return
-    columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=1.0 if source.total else None)
+    with progress_bar(console, known=bool(source.total)) as draw:
+        yield lambda report: draw(parts(report), _fraction(source, report))
 
-        def draw(report: IngestReport) -> None:
-            bar.update(task, completed=_fraction(source, report), description=line(report))
+
+@contextmanager
+def progress_bar(
+    console: Console, *, known: bool
+) -> Iterator[Callable[[ProgressParts, float], None]]:
+    """A bar, and below it what is left, the counts and the rates: lines that wrap, since a
+    narrow terminal would hide the end of a line, where dead letters may stand.
+
+    Args:
+        known: whether the end of the source is known.
+    """
+    from rich.console import RenderableType
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    below: list[str] = []
+
+    class Bar(Progress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from super().get_renderables()
+            yield from map(Text, below)
+
+    columns = (SpinnerColumn(), BarColumn(20), TimeElapsedColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=1.0 if known else None)
+
+        def draw(parts: ProgressParts, done: float) -> None:
+            below[:] = filter(None, parts)
+            bar.update(task, completed=done)
 
         yield draw
+
+
+class ProgressParts(NamedTuple):
+    """What is told of a running ingest, the most important first.
+
+    Attributes:
+        left: how much is through, and the time that is left; empty where it is not known.
+        counts: of documents, dead letters and retries.
+        rates: and what waits where.
+    """
+
+    left: str
+    counts: str
+    rates: str
 
 
 def _fraction(source: Source, report: IngestReport) -> float:
@@ -64,27 +105,33 @@ def _fraction(source: Source, report: IngestReport) -> float:
     return min(1.0, source.done / source.total * report.settled / report.read)
 
 
-def _line(report: IngestReport, begin: IngestReport, done: float) -> str:
+def progress_parts(report: IngestReport, begin: IngestReport, done: float) -> ProgressParts:
+    """The parts of a report; rates are those since ``begin``.
+
+    Args:
+        done: how much of the source is through, 0 to 1; 0 where it is not known.
+    """
     seconds = max(report.seconds, 1e-9)
     settled = report.settled - begin.settled
-    parts = [
-        f"{report.encoded:,} encoded, {report.indexed:,} indexed",
-        f"{settled / seconds:,.0f} docs/s",
-        f"{report.tokens / seconds:,.0f} tokens/s",
-        f"{(report.bytes - begin.bytes) / seconds / 1e6:.1f} MB/s",
-    ]
+    left = []
     if done:
-        parts.insert(0, f"{done:.0%}")
+        left.append(f"{done:.0%}")
         first = _share(begin, report) * done
         if done > first and settled:
-            parts.append(f"about {_duration(seconds * (1 - done) / (done - first))} to go")
-    waiting = " ".join(f"{name} {count}" for name, count in report.queues.items())
-    parts.append(f"queues: {waiting} ({report.requests} requests)")
-    for name in ("unchanged", "retries", "dead"):
+            left.append(f"about {_duration(seconds * (1 - done) / (done - first))} to go")
+    counts = [f"{report.indexed:,} indexed", f"{settled / seconds:,.0f} docs/s"]
+    for name in ("dead", "retries", "unchanged"):
         count = getattr(report, name)
         if count:
-            parts.append(f"{count:,} {'dead letters' if name == 'dead' else name}")
-    return ", ".join(parts)
+            counts.append(f"{count:,} {'dead letters' if name == 'dead' else name}")
+    waiting = " ".join(f"{name} {count}" for name, count in report.queues.items())
+    rates = [
+        f"{report.encoded:,} encoded",
+        f"{report.tokens / seconds:,.0f} tokens/s",
+        f"{(report.bytes - begin.bytes) / seconds / 1e6:.1f} MB/s",
+        f"queues: {waiting} ({report.requests} requests)",
+    ]
+    return ProgressParts(*(", ".join(part) for part in (left, counts, rates)))
 
 
 def _share(begin: IngestReport, report: IngestReport) -> float:

@@ -29,9 +29,10 @@ from splade_os.cli.options import (
 def retry(letters: Path, as_json: bool, **flags: Any) -> None:
     """Ingest the dead letters of an earlier ingest again.
 
-    Each document goes to the index that it was meant for, under the id that it had, read as it
-    was read then. A letter whose record was damaged can be mended in the file first. What fails
-    again stands in a new file. Documents that are in the index by now are overwritten.
+    The documents go to the index or alias that they were meant for, under the id that they had,
+    read as they were read then. A file with letters for several is refused. A letter whose record
+    was damaged can be mended in the file first. What fails again stands in a new file. Documents
+    that are in the index by now are overwritten.
     """
     from dataclasses import replace
 
@@ -41,7 +42,7 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
     from splade_os.ingest.sources.dead_letters import (
         DeadLetterReader,
         dead_letter_fields,
-        dead_letter_index,
+        letters_by_index,
     )
     from splade_os.ingest.state.checkpoint import Checkpoint
 
@@ -50,12 +51,24 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
     latest = telling(how)
     options = replace(options, unusable=None)  # the first letters may be the worst
     settings = settings_of(**flags)
-    index = flags.get("index") or dead_letter_index(letters) or settings.index
-    if index is None:
+    target = flags.get("index") or _only_index(letters, letters_by_index(letters)) or settings.index
+    if target is None:
         raise click.UsageError("The letters do not say which index; give --index NAME.")
     if options.sync:
         raise click.UsageError("--sync would delete everything else.")
+    again = (how["dead_letters"] or dead_letters_file(target)).absolute()
+    if again.exists() and again.samefile(letters):
+        raise click.UsageError(f"--dead-letters {again}: what fails again needs another file.")
     engine = open_engine(settings)
+    index = target
+    behind = engine.alias_targets(target)
+    if len(behind) > 1:
+        raise click.UsageError(
+            f"The alias {target} stands for {', '.join(behind)}; give --index, one of these."
+        )
+    if behind:
+        (index,) = behind
+        click.echo(f"The alias {target} stands for {index}.", err=True)
     external = False
     try:
         meta = engine.index_meta(index)
@@ -68,9 +81,6 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
         fields = dead_letter_fields(letters)
     encoder = load_encoder(engine, index, settings.model, running, chosen, vectors=external)
     checkpoint = Checkpoint()
-    again = (how["dead_letters"] or dead_letters_file(index)).absolute()
-    if again.exists() and again.samefile(letters):
-        raise click.UsageError(f"--dead-letters {again}: what fails again needs another file.")
     checkpoint.begin(None, index, again)
     report = run_ingest(
         find_source(f"dead:{letters}"),
@@ -82,5 +92,17 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
         options,
         how,
         latest,
+        target=target,
     )
     finish(report, as_json)
+
+
+def _only_index(letters: Path, counts: dict[str, int]) -> str | None:
+    """The one index (or alias) that all letters of a file name; ``None`` if they name none."""
+    if len(counts) > 1:
+        told = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+        raise click.UsageError(
+            f"{letters} holds letters for several indices: {told}. Split the file by its field "
+            "'index' and retry each part; --index NAME sends all of them to one."
+        )
+    return next(iter(counts), None)

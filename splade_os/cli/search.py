@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from splade_os.cli.options import (
+    MOST,
     connection_options,
     index_option,
     json_option,
@@ -36,7 +37,7 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @click.option("-k", "--size", "k", type=click.IntRange(1, 10_000), default=10, show_default=True)
 @click.option("--filter", "filters", multiple=True, help="Clause of the query language, as JSON.")
 @click.option("--fields", help="Fields to return, with commas.  [default: all but the vector]")
-@click.option("--offset", type=click.IntRange(0), default=0, help="Hits to leave out.")
+@click.option("--offset", type=click.IntRange(0, MOST), default=0, help="Hits to leave out.")
 @click.option("--min-score", type=float, help="Leave out hits below it.")
 @click.option("--search-timeout", type=float, help="Seconds that the engine may take.")
 @click.option("--count", is_flag=True, help="Also count all hits (costs time).")
@@ -45,7 +46,9 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
     multiple=True,
     help="Table of mode idf: index, model, a file, or a mix: --idf index=1 --idf model=2.",
 )
-@click.option("--top-terms", type=click.IntRange(1), help="Only the heaviest terms of the query.")
+@click.option(
+    "--top-terms", type=click.IntRange(1, MOST), help="Only the heaviest terms of the query."
+)
 @click.option("--max-ratio", type=click.FloatRange(0, 1), help="Only terms of that share of them.")
 @click.option(
     "--two-phase",
@@ -55,6 +58,13 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @click.option("--exact", is_flag=True, help="Score all documents with all terms.")
 @click.option("--fusion", type=click.Choice(["rrf", "min_max"]), default="rrf", show_default=True)
 @click.option("--fusion-weights", help="SPARSE,BM25 of mode hybrid.  [default: 1,1]")
+@click.option(
+    "--fusion-depth",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Hits of each half that are fused, the same for all pages.",
+)
 @click.option("--sparse", type=click.Choice(["idf", "encoder"]), default="idf", help="Of hybrid.")
 @click.option("--fuse-in-engine", is_flag=True, help="By OpenSearch's neural-search plugin.")
 @click.option(
@@ -125,6 +135,7 @@ def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "fusion": Fusion(
             flags.pop("fusion"),
             weights,
+            depth=flags.pop("fusion_depth"),
             sparse=flags.pop("sparse"),
             engine=flags.pop("fuse_in_engine"),
         ),

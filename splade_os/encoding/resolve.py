@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from splade_os.encoding.file_hash import file_hash
@@ -16,6 +18,7 @@ from splade_os.errors import ModelError
 from splade_os.identity import ModelIdentity, short_hash
 
 STARTER = "starter"
+_log = logging.getLogger("splade_os.encoding")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ def resolve_model(model: str, *, weights: bool = True) -> FoundModel:
     """
     path = Path(model).expanduser()
     if path.is_dir():
+        if model == STARTER or is_hub_name(model):
+            _say_shadowed(model, path)
         return FoundModel(path, str(path.resolve()))
     if model == STARTER:
         return FoundModel(starter_folder(), STARTER)
@@ -59,6 +64,16 @@ def resolve_model(model: str, *, weights: bool = True) -> FoundModel:
     return FoundModel(folder, model, revision=folder.name)
 
 
+@cache
+def _say_shadowed(model: str, path: Path) -> None:
+    """Once: a folder that happens to lie here is taken for what may mean something else."""
+    other = "that of the package" if model == STARTER else "that of the Hugging Face hub"
+    _log.warning(
+        "The model %s is the folder %s, not %s. Write ./%s where that is meant.",
+        model, path.resolve(), other, model,
+    )  # fmt: skip
+
+
 def resolve_recorded(recorded: ModelIdentity, index: str, *, weights: bool = True) -> FoundModel:
     """Find the model of an index by the name that the index holds.
 
@@ -66,6 +81,8 @@ def resolve_recorded(recorded: ModelIdentity, index: str, *, weights: bool = Tru
         ModelError: it is not on this machine; the message says how to know the right one.
     """
     try:
+        if recorded.name == STARTER:  # indices name folders in full: none here is meant
+            return FoundModel(starter_folder(), STARTER)
         return resolve_model(recorded.name, weights=weights)
     except ModelError as error:
         short = short_hash(recorded.content_hash)

@@ -126,9 +126,14 @@ class TermsQuery:
 
 @dataclass(frozen=True)
 class MatchQuery:
-    """A BM25 query over the text fields."""
+    """A BM25 query over the text fields.
+
+    Attributes:
+        cut: words at the end of the text that are left out already: more than the server takes.
+    """
 
     text: str
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,19 @@ class SearchRequest:
     method_parameters: Mapping[str, Any] | None = None
     internal: bool = False
 
+    @property
+    def phases(self) -> TwoPhase | None:
+        """The two phases, where they are for this page.
+
+        They are for the first page alone: what stands behind the window has only been ranked by
+        the heavy terms, so that later pages would repeat hits and lose others. And what is below
+        ``min_score`` can only be told, and counted, by the engine that has scored all terms.
+        """
+        plan = self.two_phase
+        if plan is None or self.after is not None or self.min_score is not None:
+            return None
+        return None if self.offset or self.k > plan.window else plan
+
 
 @dataclass(frozen=True)
 class EngineHit:
@@ -276,6 +294,8 @@ class SearchResponse:
         following: where the next page begins; ``None`` after the last one, or where no
             cursor was asked for.
         index: the index behind the name that was searched, where there are hits.
+        terms: of a weighted term query that took part, the heaviest; ``None`` = all.
+        words_cut: words at the end of a BM25 query that took no part.
     """
 
     hits: Sequence[EngineHit]
@@ -284,6 +304,8 @@ class SearchResponse:
     total: int | None = None
     following: Cursor | None = None
     index: str | None = None
+    terms: int | None = None
+    words_cut: int = 0
 
 
 @dataclass(frozen=True)

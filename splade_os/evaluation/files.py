@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from splade_os.errors import InputError
+from splade_os.ingest.documents.json_form import parse_exact
 
 
 def find(file: Path) -> Path:
@@ -61,8 +60,8 @@ def read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     for where, line in read_lines(file):
         try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
+            value = parse_exact(line.encode())
+        except ValueError as error:
             raise InputError(f"{where} is not valid JSON: {error}") from None
         if not isinstance(value, dict):
             raise InputError(f"{where} is not a JSON object but {type(value).__name__}.")

@@ -31,10 +31,11 @@ def read_queries(file: Path) -> dict[str, str]:
     else:
         pairs = ((where, *line.partition("\t")[::2]) for where, line in read_lines(file))
     for where, identifier, text in pairs:
-        if identifier is None or not isinstance(text, str) or not text.strip():
+        known = isinstance(identifier, str | int) and not isinstance(identifier, bool)
+        if not known or not isinstance(text, str) or not text.strip():
             raise InputError(
-                f"{where} is no query: an id and a text are needed (in JSON _id and text, else "
-                "separated by a tab)."
+                f"{where} is no query: an id (text or a whole number) and a text are needed (in "
+                "JSON _id and text, else separated by a tab)."
             )
         if str(identifier) in queries:
             raise InputError(f"{where}: the query {identifier} comes twice.")

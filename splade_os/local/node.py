@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -11,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
+from splade_os.errors import ClusterError
 from splade_os.local.distribution import java_home
-from splade_os.local.places import hand_over, node_user
+from splade_os.local.places import hand_over, keep, let_read, node_user
 from splade_os.local.state import NodeState
 
 TRANSPORT_OFFSET = 100
@@ -55,10 +57,13 @@ class NodePlan:
 
 def start(plan: NodePlan) -> NodeState:
     """Start a node; it outlives this process. It does not answer yet."""
-    config, log = plan.folder / "config", plan.folder / "logs" / "console.log"
+    config, log = plan.folder / "config", plan.folder / "console.log"
+    keep(plan.folder)  # first: what lies in a folder of his own the node's user may exchange
+    if config.is_symlink():
+        config.unlink()
     shutil.rmtree(config, ignore_errors=True)
     for name in ("logs", "data", "tmp"):
-        (plan.folder / name).mkdir(parents=True, exist_ok=True)
+        hand_over(plan.folder / name)
     shutil.copytree(plan.distribution / "config", config)
     (config / f"{plan.engine}.yml").write_text(_settings(plan), "utf-8")
     for path, content in plan.files.items():
@@ -72,17 +77,17 @@ def start(plan: NodePlan) -> NodeState:
         text = text.replace(f":{relative}", f":{owner}/{relative}")
     text = text.replace("HeapDumpPath=data", f"HeapDumpPath={plan.folder}/data")
     options.write_text(text, "utf-8")
-    hand_over(plan.folder)
     prefix = "ES" if plan.engine == "elasticsearch" else "OPENSEARCH"
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
-        "HOME": str(plan.folder),
+        "HOME": str(plan.folder / "tmp"),
         f"{prefix}_JAVA_HOME": str(java_home()),
         f"{prefix}_PATH_CONF": str(config),
         f"{prefix}_TMPDIR": str(plan.folder / "tmp"),
         f"{prefix}_JAVA_OPTS": f"-Xms{plan.heap} -Xmx{plan.heap}",
     }
+    of_tools = (f"{prefix}_JAVA_HOME", f"{prefix}_PATH_CONF")
     user = node_user()
     process_options: dict[str, Any] = {
         "cwd": plan.folder,
@@ -94,13 +99,20 @@ def start(plan: NodePlan) -> NodeState:
     }
     programs = plan.distribution / "bin"
     keystore = programs / f"{plan.engine}-keystore"
-    with log.open("wb") as output:
-        if plan.secrets:
-            subprocess.run([keystore, "create"], stdout=output, check=True, **process_options)
+    # by the one who owns the configuration; the node would make one where it may not write
+    as_owner: dict[str, Any] = {
+        "cwd": plan.folder,
+        "env": {name: environment[name] for name in ("PATH", "LANG", *of_tools)},
+        "stderr": subprocess.STDOUT,
+        "check": True,
+    }
+    with open_log(log, "wb") as output:
+        if plan.secrets or user is not None:
+            subprocess.run([keystore, "create"], stdout=output, **as_owner)
         for name, secret in plan.secrets.items():
             command: list[str | Path] = [keystore, "add", "-x", name]
-            data = secret.encode()
-            subprocess.run(command, input=data, stdout=output, check=True, **process_options)
+            subprocess.run(command, input=secret.encode(), stdout=output, **as_owner)
+        let_read(config)
         process = subprocess.Popen(
             [programs / plan.engine, _data_option(plan.folder / "data")],
             stdin=subprocess.DEVNULL,
@@ -169,7 +181,7 @@ def is_alive(node: NodeState) -> bool:
         arguments = arguments.strip()
         if not command or state.startswith("Z"):
             return False
-        if _data_option(node.data) in arguments.split():
+        if f" {_data_option(node.data)} " in f" {arguments} ":
             return True
         # the number went to another process, even to another node; or this is the moment in which
         # the start script becomes Java, when a process shows no arguments: ps names it in brackets
@@ -199,4 +211,23 @@ def tail(node: NodeState, lines: int) -> str:
     """The last lines that a node printed."""
     if node.log is None or not node.log.is_file():
         return ""
-    return "\n".join(node.log.read_text("utf-8", "replace").splitlines()[-lines:])
+    with open_log(node.log, "rb") as log:
+        return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
+
+
+def open_log(log: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
+    """What a node prints, for its owner alone; never through a symbolic link, by which somebody
+    else could have this process open another file.
+
+    Raises:
+        ClusterError: it is one.
+    """
+    flags = os.O_RDONLY if mode == "rb" else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        return os.fdopen(os.open(log, flags | os.O_NOFOLLOW, 0o600), mode)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ClusterError(
+            f"The log {log} is a symbolic link, which is not followed.", hint="Remove it."
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
@@ -80,7 +81,9 @@ class Fusion:
             list, then their weighted mean.
         weights: of the sparse and of the BM25 list.
         rank_constant: of RRF.
-        depth: hits of each list, at least ``offset + k``.
+        depth: hits of each list that are fused, 1 to 10,000; on the first page at least ``k``. All
+            pages fuse the same lists, so that together they are one ranking: of at most twice
+            ``depth`` hits.
         sparse: mode of the sparse half, ``idf`` or ``encoder``.
         engine: let OpenSearch do it, with its ``hybrid`` query and a search pipeline (needs the
             plugin neural-search); else the client does, on any engine.
@@ -106,6 +109,8 @@ class Fusion:
             )
         if self.rank_constant < 1 or self.depth < 1:
             raise SettingsError("rank_constant and depth of a fusion must be at least 1.")
+        if self.depth > MAX_K:
+            raise SettingsError(f"depth is {self.depth:,}; an engine gives at most {MAX_K:,}.")
         if self.sparse not in ("idf", "encoder"):
             raise SettingsError(f"The sparse half is 'idf' or 'encoder', not {self.sparse!r}.")
 
@@ -114,7 +119,7 @@ class SearchKeywords(TypedDict, total=False):
     """Keywords of every search; what they mean stands at `SearchOptions`."""
 
     source: Sequence[str] | None
-    filter: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
     offset: int
     after: Cursor | None
     min_score: float | None
@@ -139,13 +144,14 @@ class SearchOptions:
             ``raw`` (weights instead of a text).
         source: fields to return; ``None`` = all but the vector, ``()`` = none.
         filter: one or several clauses of the engine's query language that every hit fulfils;
-            they add nothing to the score.
+            they add nothing to the score. ``None`` = no filter.
         offset: hits to leave out at the beginning; ``offset + k`` is at most 10,000.
         after: the page after this cursor (`Results.following`); ``Cursor()`` = the first one.
             Every page is of the same view of the index, and exact.
         min_score: leave out hits with a lower score.
         timeout: seconds that the search may take; over it, an `EngineTimeoutError`.
-        total: count all hits: ``True``, ``False``, or up to a number. Costs time.
+        total: count all hits: ``True``, ``False``, or up to a number. Costs time. A fused ranking
+            has a total only where all that matches was fused (`Results.reason` says so).
         explain: which terms matched, and what each adds to the score.
         query_pruning: ``None`` = the mode's default (`DEFAULT_PRUNING`); ``EXACT`` = none.
         fusion: of a hybrid search.
@@ -161,7 +167,7 @@ class SearchOptions:
     k: int = 10
     mode: Mode = "idf"
     source: Sequence[str] | None = None
-    filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] = ()
+    filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = ()
     offset: int = 0
     after: Cursor | None = None
     min_score: float | None = None
@@ -186,6 +192,15 @@ class SearchOptions:
                 f"offset + k is {self.offset + self.k:,}; an engine gives at most {MAX_K:,}.",
                 hint="Page with after=results.following, or take scan(), to go deeper.",
             )
+        if self.mode == "hybrid" and self.offset and self.k > self.fusion.depth:
+            raise SettingsError(
+                f"A page of {self.k:,} hits at offset {self.offset:,} needs more than the "
+                f"{self.fusion.depth:,} hits of each half that are fused.",
+                hint=f"Fuse more on every page: fusion=Fusion(depth={self.offset + self.k}), "
+                "--fusion-depth.",
+            )
+        if self.min_score is not None and not math.isfinite(self.min_score):
+            raise SettingsError(f"min_score is {self.min_score}; it must be a finite number.")
         if self.timeout is not None and self.timeout <= 0:
             raise SettingsError(f"timeout is {self.timeout} s; it must be more than 0.")
         if self.after is not None and (self.offset or self.mode == "hybrid"):
@@ -205,6 +220,8 @@ class SearchOptions:
     @property
     def filters(self) -> tuple[Mapping[str, Any], ...]:
         """The filter as a sequence of clauses."""
+        if self.filter is None:
+            return ()
         return (self.filter,) if isinstance(self.filter, Mapping) else tuple(self.filter)
 
     def pruning(self, mode: str) -> QueryPruning:

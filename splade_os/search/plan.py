@@ -19,6 +19,7 @@ from splade_os.engines import (
     TextQuery,
     explain_terms,
 )
+from splade_os.errors import EngineError
 from splade_os.search.fusion import Key, fuse, pipeline
 from splade_os.search.options import MAX_K, SearchOptions
 from splade_os.search.results import Hit, Results, Term, UsedTerms
@@ -28,8 +29,6 @@ from splade_os.vocabulary import TOKEN_IDS
 NO_TERM = "The query has no term with a weight: nothing to look for."
 EMPTY = "The query is empty."
 _COPIES = 8  # of an id, in an alias over several indices
-Page = Sequence[tuple[Key, float]]
-"""Index, id and score of each hit, best first."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ class Plan:
         weights_from: where its weights come from.
         reason: why nothing is sent, or only half of a hybrid query.
         tokens_cut: tokens of the text that are behind the maximum length.
+        words_cut: words of the text over the limit of the server.
     """
 
     mode: str
@@ -74,18 +74,29 @@ class Plan:
     weights_from: str = ""
     reason: str | None = None
     tokens_cut: int = 0
+    words_cut: int = 0
+
+    def as_sent(self, responses: Sequence[SearchResponse]) -> Plan:
+        """The plan with the terms and words alone that the engine's limits left."""
+        words_cut = max((response.words_cut for response in responses), default=0)
+        plan = replace(self, words_cut=words_cut) if words_cut else self
+        kept, sparse = (responses[0].terms if responses else None), self.sparse
+        if sparse is None or kept is None or kept >= len(sparse.ids):
+            return plan
+        query = TermsQuery(sparse.query.features[:kept], sparse.query.weights[:kept])
+        return replace(plan, sparse=replace(sparse, query=query, ids=sparse.ids[:kept]))
 
     @property
     def used(self) -> UsedTerms:
         """How much of the query took part."""
         if self.sparse is None:
-            return UsedTerms(tokens_cut=self.tokens_cut)
+            return UsedTerms(tokens_cut=self.tokens_cut, words_cut=self.words_cut)
         kept = finding = len(self.sparse.ids)
         request = self.requests[0]
-        if request.two_phase is not None and request.after is None:
-            finding = min(kept, request.two_phase.heavy(self.sparse.query.weights))
-        window = request.two_phase.window if request.two_phase and finding < kept else None
-        return UsedTerms(kept, self.sparse.whole, finding, window, self.tokens_cut)
+        if request.phases is not None:
+            finding = min(kept, request.phases.heavy(self.sparse.query.weights))
+        window = request.phases.window if request.phases and finding < kept else None
+        return UsedTerms(kept, self.sparse.whole, finding, window, self.tokens_cut, self.words_cut)
 
 
 def sparse_query(
@@ -151,7 +162,7 @@ def plan_hybrid(
         query = HybridQuery(sparse.query, MatchQuery(text), pipeline(fusion), fusion.depth)
         request = replace(request, query=query, two_phase=None, min_score=None)
         return Plan(options.mode, (request,), sparse, weights_from)
-    depth = max(fusion.depth, options.offset + options.k)
+    depth = max(fusion.depth, options.k)  # the same for all pages
     if not options.explain:  # stored fields are fetched of the page alone: `plan_page`
         options = replace(options, source=())
     requests = (
@@ -161,20 +172,50 @@ def plan_hybrid(
     return Plan(options.mode, requests, sparse, weights_from)
 
 
+@dataclass(frozen=True)
+class Page:
+    """What a hybrid search returns of its two halves.
+
+    Attributes:
+        hits: index and id, and score of each, best first.
+        fused: number of hits of the whole fused ranking.
+        whole: it holds all documents that match.
+    """
+
+    hits: Sequence[tuple[Key, float]] = ()
+    fused: int = 0
+    whole: bool = True
+
+
 def fused_page(responses: Sequence[SearchResponse], options: SearchOptions) -> Page:
-    """Key and score of what a hybrid search returns of its two halves."""
+    """The page of a hybrid search.
+
+    Raises:
+        EngineError: it lies behind what was fused, and more may match.
+    """
+    depth = max(options.fusion.depth, options.k)
     ranking = fuse([response.hits for response in responses], options.fusion)
-    if options.min_score is not None:
-        ranking = [(key, score) for key, score in ranking if score >= options.min_score]
-    return ranking[options.offset : options.offset + options.k]
+    whole = all(len(response.hits) < depth for response in responses)
+    least = options.min_score
+    if least is not None:
+        ranking = [(key, score) for key, score in ranking if score >= least]
+    if options.offset and options.offset >= len(ranking) and not whole:
+        raise EngineError(
+            f"The fused ranking ends after {len(ranking):,} hits: the first {depth:,} of each half "
+            f"were fused, and the page begins at {options.offset:,}.",
+            hint=f"Fuse more on every page: fusion=Fusion(depth={min(2 * depth, MAX_K)}), "
+            "--fusion-depth; or scan() in another mode, which has no end.",
+        )
+    hits = ranking[options.offset : options.offset + options.k]
+    return Page(hits, len(ranking), whole)
 
 
 def plan_page(page: Page, options: SearchOptions) -> SearchRequest | None:
     """What fetches the stored fields of a page, where its halves did not."""
-    if not page or options.explain or (options.source is not None and not options.source):
+    if not page.hits or options.explain or (options.source is not None and not options.source):
         return None
-    size = min(_COPIES * len(page), MAX_K)
-    ids = IdsQuery(list(dict.fromkeys(identifier for (_, identifier), _ in page)))
+    size = min(_COPIES * len(page.hits), MAX_K)
+    ids = IdsQuery(list(dict.fromkeys(identifier for (_, identifier), _ in page.hits)))
     return SearchRequest(ids, size, options.source, timeout=options.timeout)
 
 
@@ -240,7 +281,7 @@ class ResultBuilder:
         plan: Plan,
         responses: Sequence[SearchResponse],
         options: SearchOptions,
-        page: Page = (),
+        page: Page = Page(),
         fetched: SearchResponse | None = None,
     ) -> Results:
         """The results of a plan from the answers to its requests, in their order.
@@ -249,6 +290,7 @@ class ResultBuilder:
             page: (hybrid) of `fused_page`.
             fetched: (hybrid) the answer to `plan_page`.
         """
+        plan = plan.as_sent(responses)
         took = max((response.took_ms for response in responses), default=0.0)
         if len(responses) == 2:
             hits = self._fused(plan, responses, options, page, fetched)
@@ -262,15 +304,26 @@ class ResultBuilder:
             if plan.mode == "hybrid" and options.min_score is not None:
                 hits = [hit for hit in hits if hit.score >= options.min_score]
         single = responses[0] if len(responses) == 1 else None
+        total, reason = single.total if single else None, plan.reason
+        ended = len(responses) == 2 and not page.whole and options.offset + options.k >= page.fused
+        if len(responses) == 2 and options.total:
+            total = page.fused if page.whole else None
+        if ended or (len(responses) == 2 and options.total and not page.whole):
+            depth = max(options.fusion.depth, options.k)
+            reason = (
+                f"The first {depth:,} hits of each half were fused: {page.fused:,} together; more "
+                "may match, and are not counted (depth of the fusion, --fusion-depth)."
+            )
         return Results(
             tuple(hits),
             plan.mode,
             plan.sparse.tokens if plan.sparse else {},
             took_ms=took,
-            reason=plan.reason,
+            reason=reason,
             weights_from=plan.weights_from,
             used=plan.used,
-            total=single.total if single else None,
+            total=total,
+            depth_ended=ended,
             following=single.following if single else None,
             bodies=tuple(r.body for r in responses if r.body is not None),
             endpoint=self._endpoint,
@@ -298,11 +351,12 @@ class ResultBuilder:
         sparse, match = ({hit.key: hit for hit in response.hits} for response in responses)
         if fetched is not None:  # what was deleted in the meantime is no hit any more
             sources = {hit.key: hit.source for hit in fetched.hits}
-            page = [(key, score) for key, score in page if key in sources]
+            kept = [(key, score) for key, score in page.hits if key in sources]
         else:
             sources = {key: hit.source for half in (match, sparse) for key, hit in half.items()}
+            kept = list(page.hits)
         hits = []
-        for rank, (key, score) in enumerate(page, options.offset + 1):
+        for rank, (key, score) in enumerate(kept, options.offset + 1):
             one, other = sparse.get(key), match.get(key)
             parts = {options.fusion.sparse: one, "bm25": other}
             hits.append(

@@ -60,7 +60,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class UsedTerms:
-    """How much of a sparse query took part in a search.
+    """How much of a query took part in a search.
 
     Attributes:
         terms: number that took part: those of `Results.query`.
@@ -68,6 +68,7 @@ class UsedTerms:
         finding: the heaviest of them, which alone find documents (two phases); else all.
         window: (two phases) best documents of every shard that are scored with all ``terms``.
         tokens_cut: tokens at the end of the text behind the model's maximum length.
+        words_cut: (bm25, hybrid) words at its end that are more than the server takes.
     """
 
     terms: int = 0
@@ -75,9 +76,10 @@ class UsedTerms:
     finding: int = 0
     window: int | None = None
     tokens_cut: int = 0
+    words_cut: int = 0
 
     def __str__(self) -> str:
-        parts = [f"{self.terms:,} of {self.of:,} terms"]
+        parts = [f"{self.terms:,} of {self.of:,} terms"] if self.of or not self.words_cut else []
         if self.window is not None:
             parts.append(
                 f"the {self.finding:,} heaviest find, all {self.terms:,} score the best "
@@ -87,12 +89,14 @@ class UsedTerms:
             parts.append(
                 f"the last {self.tokens_cut:,} tokens of the text are behind the maximum length"
             )
+        if self.words_cut:
+            parts.append(f"the last {self.words_cut:,} words are more than the server takes")
         return "; ".join(parts)
 
     @property
     def cut(self) -> bool:
         """Whether anything of the query was left out of the search for documents."""
-        return self.finding < self.of or self.tokens_cut > 0
+        return self.finding < self.of or self.tokens_cut > 0 or self.words_cut > 0
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,12 @@ class Results(Sequence[Hit]):
         mode: ``idf``, ``encoder``, ``engine``, ``bm25``, ``hybrid`` or ``raw``.
         query: (sparse modes but ``engine``) token → weight, after pruning, heaviest first.
         took_ms: the engine's own time, milliseconds.
-        reason: why there are no hits, where no request was sent.
+        reason: why there are no hits, where no request was sent; what a hybrid search leaves out.
         weights_from: where the weights of the query come from: ``index``, ``model`` ...
-        used: (sparse modes but ``engine``) how many terms of the query took part, of how many.
-        total: number of all hits, where it was asked for.
+        used: how many terms of the query took part, of how many (sparse modes but ``engine``), and
+            words (bm25).
+        total: number of all hits, where it was asked for (hybrid: and all that match were fused).
+        depth_ended: (hybrid) the last page of what was fused, and more may match.
         following: (searches with ``after``) where the next page begins; ``None`` = the end.
         bodies: the request bodies (JSON), where the engine has any: two of a hybrid search
             that the client fuses (not what fetched the stored fields of its hits).
@@ -122,6 +128,7 @@ class Results(Sequence[Hit]):
     weights_from: str = ""
     used: UsedTerms = UsedTerms()
     total: int | None = None
+    depth_ended: bool = False
     following: Cursor | None = None
     bodies: tuple[bytes, ...] = field(default=(), repr=False)
     endpoint: str = field(default="", repr=False)
@@ -148,6 +155,7 @@ class Results(Sequence[Hit]):
             "weights_from": self.weights_from,
             "used": asdict(self.used),
             "total": self.total,
+            "depth_ended": self.depth_ended,
             "query": dict(self.query),
             "hits": self.to_dicts(),
         }

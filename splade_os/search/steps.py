@@ -456,7 +456,7 @@ class SearchSteps:
                 if opened is not None:
                     yield partial(_close, opened)
                 return None
-            page: Page = fused_page(responses, options) if len(responses) == 2 else ()
+            page = fused_page(responses, options) if len(responses) == 2 else Page()
             (fetched,) = yield from self._fetched([page], options)
             documents = None if fetched is None else _ok(fetched)
             return builder.build(plan, responses, options, page, documents)
@@ -539,10 +539,14 @@ class SearchSteps:
             return None
         left = iter(answers)
         given = [_all_ok([next(left) for _ in plan.requests]) for plan in plans]
-        pages: list[Page] = [
-            fused_page(mine, options) if isinstance(mine, list) and len(mine) == 2 else ()
-            for mine in given
-        ]
+        pages: list[Page] = []
+        for number, mine in enumerate(given):
+            pages.append(Page())
+            if not isinstance(mine, EngineError) and len(mine) == 2:
+                try:
+                    pages[-1] = fused_page(mine, options)
+                except EngineError as error:
+                    given[number] = error
         fetched = yield from self._fetched(pages, options)
         results: list[Results | EngineError] = []
         for plan, mine, page, documents in zip(plans, given, pages, fetched, strict=True):

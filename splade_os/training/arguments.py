@@ -64,7 +64,10 @@ def training_arguments(recipe: Recipe) -> Any:
     try:
         folder = str(checkpoint_folder(recipe))
         return TrainingArguments(output_dir=folder, **(defaults | given))
-    except (ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError) as error:
+    except (
+        *(ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError),
+        OSError,  # some values name files: accelerator_config, deepspeed, fsdp_config
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SettingsError(f"training: {reason}") from None
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from splade_os.encoding.architecture import require_decoder
+from splade_os.encoding.hub import download, is_hub_name
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.layout import SpladePart, StaticPart, read_layout
 from splade_os.encoding.lexical import mean_weight
@@ -83,12 +84,9 @@ def _is_splade(base: str) -> bool:
         return (path / "modules.json").is_file()
     if base == STARTER:
         return True
-    from huggingface_hub import file_exists
-
-    try:
-        return bool(file_exists(base, "modules.json"))
-    except Exception:  # the errors of the hub's HTTP client have no base in common
-        return False  # whoever loads it says what is wrong
+    if base.count("/") and not is_hub_name(base):
+        return False  # a folder that is missing: whoever loads it says so
+    return (download(base) / "modules.json").is_file()  # also of a cache without network
 
 
 def _splade(part: ModelPart) -> _Start:

@@ -172,4 +172,4 @@ def _describe(part: BaseModel, lines: list[str], indent: str) -> None:
                 ]
         else:
             text = yaml.safe_dump({name: value}, sort_keys=False, allow_unicode=True, width=90)
-            lines += [indent + line for line in text.splitlines()]
+            lines += [indent + line for line in text.rstrip("\n").split("\n")]  # no other breaks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ _JSON = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz", ".
 _PARQUET = (".parquet",)
 _PIECE = 1 << 20  # bytes
 _DEEPEST = 60  # arrow's limit is 63
+_KEY = re.compile(rb'"\s*:')
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 
 
@@ -136,13 +138,26 @@ def _parsed(text: bytes, where: str) -> Any:
     if text.count(b"[") + text.count(b"{") > _DEEPEST and _depth(text) > _DEEPEST:
         raise InputError(f"{where} is nested more than {_DEEPEST} deep: no training data is.")
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
+        if not isinstance(value, dict) or len(_KEY.findall(text)) > len(value):
+            json.loads(text, object_pairs_hook=lambda pairs: _no_key_twice(pairs, where))
+        return value
     except orjson.JSONDecodeError as error:
         try:
             text.decode("utf-8")
         except UnicodeDecodeError:
             raise _no_unicode(where, "latin1") from None
         raise InputError(f"{where} is not valid JSON: {error}") from None
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """`datasets` would make several rows of an object that has a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{where} has the key {twice[:80]!r} twice.")
+    return found
 
 
 def _no_unicode(where: str, encoding: str) -> InputError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -109,3 +111,27 @@ def test_search(engine_url: str, index: str, engine: Engine, tiny: Path, docs: P
     assert "d3" in shown.stdout and "engine" in shown.stdout
     nothing = run("search", "日本", *place)
     assert nothing.exit_code == 0 and "no term with a weight" in nothing.stderr
+
+
+def _commands(group: click.Group) -> Iterator[click.Command]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield from _commands(command) if isinstance(command, click.Group) else [command]
+
+
+def test_no_number_is_too_large_for_what_takes_it() -> None:
+    """Whole numbers have an upper bound: what is behind them (tokenizers, sockets, slices) takes
+    no more than 64 bits."""
+    assert isinstance(cli, click.Group)
+    numbers = [
+        (command.name, option.name, option.type)
+        for command in _commands(cli)
+        for option in command.params
+        if isinstance(option.type, click.types.IntParamType)
+    ]
+    assert len(numbers) > 20
+    for command, option, kind in numbers:
+        assert isinstance(kind, click.IntRange) and kind.max, f"{command} {option}"
+        assert kind.max < 2**53

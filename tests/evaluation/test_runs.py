@@ -164,3 +164,20 @@ def test_what_is_missing_is_said_at_once(missing: str, monkeypatch: pytest.Monke
     for command in (["evaluate", "nowhere"], ["compare", "a", "b", "--qrels", "c"]):
         error = run(*command).exception
         assert isinstance(error, MissingExtraError) and "splade-os[eval]" in str(error)
+
+
+@pytest.mark.parametrize("number", [0, -7, 2**63 - 1, 2**64, 2**64 + 1, 10**40, -(10**30) - 1])
+def test_numbers_are_ids_to_the_last_digit(tmp_path: Path, number: int) -> None:
+    """Two queries whose ids differ in the last of many digits stay two."""
+    file = tmp_path / "queries.jsonl"
+    rows = [{"_id": number, "text": "red"}, {"_id": number + 1, "text": "sun"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_queries(file) == {str(row["_id"]): row["text"] for row in rows}
+
+
+@pytest.mark.parametrize("identifier", ["1.5", "1e3", "true", "[1]", '{"$oid": "5"}', "null"])
+def test_ids_that_are_none(tmp_path: Path, identifier: str) -> None:
+    file = tmp_path / "queries.jsonl"
+    file.write_text(f'{{"_id": {identifier}, "text": "red"}}\n')
+    with pytest.raises(InputError, match="whole number"):
+        read_queries(file)

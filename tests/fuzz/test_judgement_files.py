@@ -48,7 +48,7 @@ def test_qrels_of_beir(tmp_path: Path, fuzz: Fuzz) -> None:
         file.write_bytes(data)
         found = read_qrels(file)
         text = data.decode("utf-8-sig")
-        if not text.startswith("query-id\tcorpus-id\tscore"):
+        if text.split("\n")[0].rstrip("\r") != "query-id\tcorpus-id\tscore":
             return  # read as TREC's
         theirs: dict[str, dict[str, int]] = {}
         for line in text.split("\n")[1:]:

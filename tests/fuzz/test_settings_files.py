@@ -39,7 +39,11 @@ SPLADE_OS_PASSWORD=secret
 def same(value: Any, theirs: Any) -> bool:
     if isinstance(value, SecretStr):
         return value.get_secret_value() == str(theirs).removeprefix("@")
-    return str(value).lower() == str(theirs).lower() or value == theirs or str(value) == theirs
+    return (
+        str(value).lower() == str(theirs).lower().rstrip("/")
+        or value == theirs
+        or str(value) == theirs
+    )
 
 
 def test_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fuzz: Fuzz) -> None:
@@ -51,6 +55,8 @@ def test_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fuzz: Fuzz) -> No
         found = load_settings()
         for name, theirs in tomllib.loads(data.decode("utf-8-sig")).items():
             value = getattr(found, name)
+            if name == "url" and "@" in str(theirs):
+                continue  # user and password are taken out of it
             if name in {"url", "index", "username", "password"}:
                 assert same(value, theirs), (name, value, theirs)
 

@@ -41,7 +41,7 @@ class Cluster:
         self.engine = connect(url)
         assert isinstance(self.engine, ClusterEngine)
         self.raw = self.engine.request
-        self.encoder = DocumentEncoder.load(model)
+        self.encoder = DocumentEncoder.load(str(model))
         self.dead = folder / "dead.jsonl"
         self.index = f"test-{uuid.uuid4().hex[:12]}"
         self.undo: list[tuple[str, str]] = []

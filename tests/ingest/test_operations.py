@@ -95,6 +95,64 @@ def test_dead_letters_are_replayed(
     assert statistics is not None and statistics.documents == 4
 
 
+def test_dead_letters_of_several_indices(
+    engine: Engine, place: Place, tmp_path: Path, index: str
+) -> None:
+    """Never sent to the index of the first one; what fails again never into the file itself."""
+    dead = tmp_path / "dead.jsonl"
+    letters = [
+        {"index": name, "id": str(n), "record": {"id": str(n), "text": "red cat"}}
+        for n, name in enumerate([index, f"{index}-other", index])
+    ]
+    dead.write_text("".join(json.dumps(letter) + "\n" for letter in letters))
+    before = dead.read_bytes()
+    model = ("--model", str(place.model))
+    done, _ = place("retry", str(dead), *model, index=False)
+    assert done.exit_code == 2 and not engine.indices(f"{index}*"), done.stderr
+    assert f"{index} (2)" in done.stderr and f"{index}-other (1)" in done.stderr
+    (tmp_path / "link").symlink_to(dead)
+    for same in (dead, tmp_path / "link"):
+        done, _ = place("retry", str(dead), *model, "--dead-letters", str(same))
+        assert done.exit_code == 2 and "another file" in done.stderr
+    assert dead.read_bytes() == before
+    done, report = place("retry", str(dead), *model, "--json")  # all to one, as it was told
+    assert done.exit_code == 0 and report["created"] == 3, done.stderr
+
+
+def test_dead_letters_of_an_alias(engine: Engine, place: Place, tmp_path: Path, index: str) -> None:
+    """They name the alias: a retry mends what people see, whatever was built since."""
+    alias, dead = f"{index}-alias", tmp_path / "dead.jsonl"
+    (tmp_path / "docs.jsonl").write_text('{"id": "a", "text": "cat"}\nnot json\n')
+    command = ("ingest", str(tmp_path / "docs.jsonl"), "--model", str(place.model), "--json")
+    try:
+        done, report = place(*command, "--alias", alias, "--dead-letters", str(dead), index=False)
+        assert done.exit_code == 3, done.stderr
+        first = report["index"]
+        (letter,) = map(json.loads, dead.open())
+        assert letter["index"] == alias
+        (tmp_path / "docs.jsonl").write_text('{"id": "a", "text": "dog"}\n')
+        done, report = place(*command, "--alias", alias, index=False)
+        assert done.exit_code == 0 and report["index"] != first, done.stderr
+        letter["record"] = {"id": "b", "text": "fish", "splade_os_vector": 1}
+        dead.write_text(json.dumps(letter) + "\n")
+        again = tmp_path / "again.jsonl"
+        done, _ = place("retry", str(dead), "--dead-letters", str(again), index=False)
+        assert done.exit_code == 3, done.stderr
+        (letter,) = map(json.loads, again.open())
+        assert letter["index"] == alias
+        del letter["record"]["splade_os_vector"]
+        again.write_text(json.dumps(letter) + "\n")
+        done, found = place("retry", str(again), "--json", index=False)
+        assert done.exit_code == 0 and found["index"] == report["index"], done.stderr
+        engine.refresh(alias)
+        assert {i: d["text"] for i, d in engine.scan(alias, ["text"])} == {"a": "dog", "b": "fish"}
+        statistics = engine.load_statistics(report["index"])
+        assert statistics is not None and statistics.documents == 2
+    finally:
+        for name in engine.indices(f"{alias}-*"):
+            engine.delete_index(name)
+
+
 def test_duplicates_unchanged_and_sync(
     engine: Engine, place: Place, tmp_path: Path, index: str
 ) -> None:

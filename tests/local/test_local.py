@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import socket
 import subprocess
 import urllib.request
@@ -14,11 +15,16 @@ import pytest
 import yaml
 
 from splade_os import local
+from splade_os.engines.sqlite.engine import SQLiteEngine
 from splade_os.errors import ClusterError
+from splade_os.ingest.documents.records import Item, Rejected
+from splade_os.ingest.state.checkpoint import Checkpoint
+from splade_os.ingest.state.dead_letters import DeadLetters
 from splade_os.local import artifacts
 from splade_os.local.node import is_alive
-from splade_os.local.places import base_dir
+from splade_os.local.places import base_dir, is_trusted
 from splade_os.local.state import NodeState
+from splade_os.settings import cache_dir, state_dir
 
 NAME = f"pytest-own-{os.getpid()}"
 
@@ -187,3 +193,67 @@ def test_a_node_is_alive_while_its_start_script_becomes_java(tmp_path: Path) -> 
         process.kill()
         process.wait()
     assert not is_alive(node)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts a node as somebody else")
+def test_the_nodes_user_can_plant_nothing_that_root_opens(name: str, tmp_path: Path) -> None:
+    """Whatever a folder of his was, or becomes, root writes and prints only files of its own."""
+    secret = tmp_path / "secret"
+    secret.write_text("only for root")
+    secret.chmod(0o600)
+    folder = base_dir() / "clusters" / name / "node-1"
+    nobody = pwd.getpwnam("nobody")
+    (folder / "logs").mkdir(parents=True)
+    for link in (
+        "console.log",
+        "logs/console.log",
+        "config",
+        "data",
+    ):  # as a version before left it
+        (folder / link).symlink_to(secret)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+    with pytest.raises(ClusterError, match="symbolic link"):
+        local.up(name=name, via="jvm", port=0, heap="512m")
+    (folder / "console.log").unlink()
+    state = local.up(name=name, via="jvm", port=0, heap="512m")
+    assert secret.read_text() == "only for root" and "only for" not in local.logs(name)
+    assert state.nodes[0].log is not None
+    for file in (state.nodes[0].log, *(folder / "config").rglob("*")):
+        found = file.lstat()
+        assert found.st_uid == 0 and not found.st_mode & 0o027, file
+        for parent in (file.parent, folder):
+            assert parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o022
+    for own in ("data", "logs", "tmp"):
+        assert (folder / own).stat().st_uid == nobody.pw_uid
+        assert (folder / own).stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_that_the_jvm_does_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPLADE_OS_CACHE", str(tmp_path / "a folder"))
+    with pytest.raises(ClusterError, match="' ' in its name"):
+        local.up(name=NAME, via="jvm", port=0)
+
+
+def test_a_folder_that_others_may_write_to_is_not_trusted(tmp_path: Path) -> None:
+    assert is_trusted(tmp_path) and not is_trusted(tmp_path / "absent")
+    tmp_path.chmod(0o777)
+    assert not is_trusted(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert not is_trusted(tmp_path / "link")
+
+
+def test_files_are_for_their_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, made in (("CACHE", cache_dir), ("STATE", state_dir)):
+        monkeypatch.setenv(f"SPLADE_OS_{name}", str(tmp_path / name / "deep"))
+        assert made().stat().st_mode & 0o077 == 0
+    with SQLiteEngine(tmp_path / "new" / "folder" / "x.db")._transaction() as db:
+        db.execute("CREATE TABLE written (n)")
+    Checkpoint(tmp_path / "state" / "ledger").close()
+    with DeadLetters(tmp_path / "dead" / "letters.jsonl") as letters:
+        letters.reject(Rejected(1, "here", "reason", Item("here", value={"a": 1})))
+    for folder in ("new", "state", "dead"):
+        for path in ((tmp_path / folder), *(tmp_path / folder).rglob("*")):
+            assert path.stat().st_mode & 0o077 == 0, path

@@ -60,7 +60,7 @@ def test_idf(engine: Engine, engine_url: str, index: str, tiny: Path) -> None:
     assert whole.terms == whole.of == whole.finding == len(set(text.split())) and not whole.cut
     pruned = client.search(text, query_pruning=QueryPruning(top=2)).used
     assert (pruned.terms, pruned.of) == (2, whole.of) and pruned.cut
-    two = client.search(text, query_pruning=QueryPruning(two_phase=TwoPhase(1, 7))).used
+    two = client.search(text, 7, query_pruning=QueryPruning(two_phase=TwoPhase(1, 7))).used
     assert (two.terms, two.finding, two.window) == (whole.of, 1, 7) and two.cut
     hybrid = client.search(text, mode="hybrid", query_pruning=QueryPruning(top=3)).used
     assert (hybrid.terms, hybrid.of) == (3, whole.of)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from splade_os.errors import ModelError
 from splade_os.training.loading import load_model
 from splade_os.training.recipe import DistillationPart, ModelPart, TeacherPart
 from splade_os.training.teachers import Ensemble
+from tests.encoding.hub_server import hub
 
 
 class _Touch:
@@ -80,3 +84,37 @@ def test_a_damaged_base_is_named(bases: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match=f"The base model {folder} cannot be loaded"):
         _as_base(str(folder))
+
+
+def test_a_base_of_the_hub_without_network(bases: Path, tiny: Path, tmp_path: Path) -> None:
+    """What is in the cache is read for what it is; what is not is told in one sentence."""
+    script = (
+        "import sys\n"
+        "from splade_os.errors import ModelError\n"
+        "from splade_os.training.loading import load_model\n"
+        "from splade_os.training.recipe import ModelPart\n"
+        "for name in sys.argv[1:]:\n"
+        "    try:\n"
+        "        print(type(load_model(ModelPart(base=name)).query).__name__)\n"
+        "    except ModelError as error:\n"
+        "        print(error.message)\n"
+    )
+
+    def run(names: list[str], endpoint: str, **more: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *names],
+            env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": endpoint, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    names = ["org/splade", "org/plain"]
+    with hub({"org/splade": tiny / "router", "org/plain": bases / "bert"}) as (url, _):
+        online = run(names, url, HF_HUB_OFFLINE="0")
+    assert len(online) == 2 and not any("org/" in line for line in online)
+    *offline, missing = run([*names, "org/other"], "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert offline == online
+    assert "org/other" in missing

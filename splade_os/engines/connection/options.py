@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from splade_os.engines.connection.credentials import Secret, authentication
+from splade_os.engines.connection.redirects import unredirected
 from splade_os.engines.connection.tls import tls_context
 from splade_os.errors import SettingsError
 from splade_os.settings import named_twice
@@ -94,6 +95,8 @@ def client_options(
             hint=f"Write https{readable[0].removeprefix('http')}, or allow it by name where the "
             "network is your own: --allow-http, SPLADE_OS_ALLOW_HTTP=true, allow_http=True.",
         )
+    if asynchronous:
+        credentials["connection_class"] = unredirected(credentials.get("connection_class"))
     return {
         "hosts": hosts,
         **credentials,

@@ -6,6 +6,7 @@ import hashlib
 import re
 import socket
 import ssl
+import warnings
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,7 +65,7 @@ def tls_context(
     elif verify_certs:
         _trust(context, ca_certs)
     else:
-        _trust_anybody(context)
+        _trust_anybody(context, url)
     return context
 
 
@@ -114,10 +115,12 @@ def _trust(context: ssl.SSLContext, ca_certs: str | Path | None) -> None:
         ) from None
 
 
-def _trust_anybody(context: ssl.SSLContext) -> None:
-    import urllib3
+def _trust_anybody(context: ssl.SSLContext, url: str) -> None:
+    from urllib3.exceptions import InsecureRequestWarning
 
-    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user asked for it
+    # The user asked for it, for this host.
+    made = f".* made to host '{re.escape(urlsplit(url).hostname or '')}'"
+    warnings.filterwarnings("ignore", made, InsecureRequestWarning)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
 

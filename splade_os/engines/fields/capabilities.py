@@ -18,9 +18,6 @@ def amazon_serverless(url: str) -> bool:
     return (urlsplit(url).hostname or "").endswith(".aoss.amazonaws.com")
 
 
-_HIGHLIGHTED = 999_999  # characters; index.highlight.max_analyzed_offset is a million by default
-
-
 @dataclass(frozen=True)
 class Capabilities:
     """Attributes:
@@ -101,13 +98,6 @@ class Capabilities:
         return self._is("elasticsearch", 9, 1) or self.number == (8, 19)
 
     @property
-    def highlight_limit(self) -> dict[str, int]:
-        """How much of a long text is highlighted; without it a longer one fails the search."""
-        if self._is("opensearch", 2, 2):
-            return {"max_analyzer_offset": _HIGHLIGHTED}
-        return {"max_analyzed_offset": _HIGHLIGHTED} if self._is("elasticsearch", 7, 12) else {}
-
-    @property
     def search_pipelines(self) -> bool:
         """A search can go through a pipeline, its index's own or none."""
         return self._is("opensearch", 2, 9)
@@ -123,6 +113,13 @@ class Capabilities:
     def hides_vectors(self) -> bool:
         """Documents that are read by id lack their vectors, unless those are asked for."""
         return self._is("elasticsearch", 9, 2)
+
+    @property
+    def highlight_end(self) -> str | None:
+        """What lets a highlight end somewhere, instead of failing the search on a longer text."""
+        if self._is("opensearch", 2, 2):
+            return "max_analyzer_offset"
+        return "max_analyzed_offset" if self._is("elasticsearch", 7, 12) else None
 
     @property
     def tie_breaker(self) -> str:

@@ -5,81 +5,123 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from splade_os.engines.base import (
     Cursor,
     EngineHit,
+    HybridQuery,
     IndexMeta,
     MatchQuery,
     SearchRequest,
     SearchResponse,
+    TermsQuery,
 )
 from splade_os.engines.rest.bodies import HIGHLIGHT_MARK
 from splade_os.errors import EngineError, EngineTimeoutError
 
+_SHOWN = 200  # characters of an answer that is none of an engine
+
+
+def expect(answer: Any, url: str, *path: str, kind: type | tuple[type, ...] = object) -> Any:
+    """What an answer holds at a path, of a type.
+
+    Raises:
+        EngineError: it is JSON, but not what a search engine answers: a proxy's, or another
+            service's.
+    """
+    found = answer
+    for key in path:
+        if not isinstance(found, Mapping) or key not in found:
+            raise foreign(answer, url)
+        found = found[key]
+    if not isinstance(found, kind):
+        raise foreign(answer, url)
+    return found
+
+
+def objects(answer: Any, url: str) -> Mapping[str, Mapping[str, Any]]:
+    """An answer that holds one object for each name, as those about indices do; see `expect`."""
+    if not isinstance(answer, Mapping) or not all(isinstance(v, Mapping) for v in answer.values()):
+        raise foreign(answer, url)
+    return answer
+
+
+def foreign(answer: Any, url: str) -> EngineError:
+    """The error that shows the first line of what is no engine's answer."""
+    text = answer if isinstance(answer, str) else orjson.dumps(answer, default=str).decode()
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "nothing")
+    return EngineError(
+        f"{url} answered what no search engine answers: {first[:_SHOWN]}",
+        hint="Is it a proxy's, or another service's, URL? Try: curl -i " + url,
+    )
+
+
+def complete(answer: Mapping[str, Any]) -> bool:
+    """Whether every shard has had its part in an answer (of a search, a count, a scroll ...).
+
+    OpenSearch leaves a shard that is assigned to no node out of ``failed``: only ``successful``
+    tells. (A shard that is ``skipped``, since nothing in it can match, is ``successful`` too.)
+    """
+    shards = answer.get("_shards")
+    if not isinstance(shards, Mapping):
+        return True  # of a request that asks no shard
+    return not shards.get("failed") and shards.get("successful", 0) >= shards.get("total", 0)
+
+
+def incomplete(answer: Mapping[str, Any], what: str) -> EngineError:
+    """The error of an answer that is not `complete`; ``what`` begins its sentence."""
+    shards = answer["_shards"]
+    missing = shards.get("total", 0) - shards.get("successful", 0)
+    reasons = [f.get("reason", {}).get("reason") for f in shards.get("failures", ())]
+    said = f": {reasons[0]}" if reasons and reasons[0] else ""
+    return EngineError(
+        f"{what} is incomplete: {missing} of {shards.get('total')} shards failed or are on no "
+        f"node{said}.",
+        hint="Look at the cluster's health and try again.",
+        transient=True,
+    )
+
 
 def read_response(
-    answer: Mapping[str, Any], request: SearchRequest, meta: IndexMeta, body: bytes, index: str
+    answer: Any, request: SearchRequest, meta: IndexMeta, body: bytes, index: str, url: str
 ) -> SearchResponse:
     """An engine's answer.
 
     Raises:
         EngineTimeoutError: the search ran out of the time it was given.
-        EngineError: shards failed: the hits are not all that there are.
+        EngineError: shards failed, or are not there: the hits are not all that there are. Or the
+            answer is no engine's.
     """
-    failed = answer.get("_shards", {}).get("failed", 0)
+    found = expect(answer, url, "hits", kind=Mapping)
+    listed = expect(answer, url, "hits", "hits", kind=list)
+    took = float(expect(answer, url, "took", kind=(int, float)))
     if answer.get("timed_out"):
         raise EngineTimeoutError(
             f"The search of {index} did not end in the time that it was given.",
             hint="Give it more (timeout=, --timeout), or make it cheaper: fewer terms, two phases.",
         )
-    if failed:
-        reasons = [f.get("reason", {}).get("reason") for f in answer["_shards"].get("failures", ())]
-        raise EngineError(
-            f"The search of {index} is incomplete: {failed} of {answer['_shards']['total']} "
-            f"shards failed{f': {reasons[0]}' if reasons else ''}.",
-            hint="Look at the cluster's health and try again.",
-            transient=True,
-        )
-    found = answer["hits"]
+    if not complete(answer):
+        raise incomplete(answer, f"The search of {index}")
     sparse = not isinstance(request.query, MatchQuery)
-    hits = [_hit(hit, meta, request.with_vector and sparse) for hit in found["hits"]]
+    hits = [_hit(hit, meta, request.with_vector and sparse) for hit in listed]
     following = None
-    if request.after is not None and len(found["hits"]) == request.k:
-        last = found["hits"][-1]["sort"]
+    if request.after is not None and len(listed) == request.k:
+        last = listed[-1]["sort"]
         following = Cursor(answer.get("pit_id", request.after.pit), tuple(last))
     total = found.get("total")
+    query = request.query
+    terms = query.terms if isinstance(query, HybridQuery) else query
+    match = query.match if isinstance(query, HybridQuery) else query
     return SearchResponse(
         hits,
-        float(answer["took"]),
+        took,
         body,
         total=None if total is None else int(total["value"]),
         following=following,
-        index=found["hits"][0]["_index"] if found["hits"] else None,
-    )
-
-
-def complete(answer: Any, index: str | None) -> Any:
-    """The same answer, if every shard has had its part in it.
-
-    ``failed`` alone does not tell: OpenSearch leaves out a shard that no node holds, and says
-    nothing more than that fewer were ``successful``.
-
-    Raises:
-        EngineError: it is incomplete.
-    """
-    shards = answer.get("_shards")
-    if not shards:
-        return answer
-    # those that were skipped count as successful, on both engines
-    missing = int(shards["total"]) - int(shards["successful"])
-    if not missing and not shards.get("failed"):
-        return answer
-    reasons = [f.get("reason", {}).get("reason") for f in shards.get("failures", ())]
-    raise EngineError(
-        f"The answer of {index} is incomplete: {missing or shards['failed']} of {shards['total']} "
-        f"shards are missing{f': {reasons[0]}' if reasons and reasons[0] else ''}.",
-        hint="Look at the cluster's health (curl URL/_cluster/health) and try again.",
-        transient=True,
+        index=listed[0]["_index"] if listed else None,
+        terms=len(terms.features) if isinstance(terms, TermsQuery) else None,
+        words_cut=match.cut if isinstance(match, MatchQuery) else 0,
     )
 
 

@@ -84,10 +84,11 @@ def search_body(
             "number_of_fragments": 0,
             "pre_tags": [HIGHLIGHT_MARK],
             "post_tags": [HIGHLIGHT_MARK],
-            # what is only stored is not searched, and may be too long to be analysed
-            "fields": {name: {} for name in meta.text_fields},
-            **server.highlight_limit,
+            # what else is stored may be longer than any highlighter reads, and was not searched
+            "fields": {name: {} for name in (meta.content_field, *meta.text_fields)},
         }
+        if server.highlight_end:
+            head["highlight"][server.highlight_end] = 999_999  # the default of an index, less 1
     query = request.query
     rescore = b""
     if isinstance(query, HybridQuery):
@@ -108,10 +109,10 @@ def search_body(
         shape = strategy.shape(request.shape, server)
         first, rest = _split(request, features, weights)
         body = _filtered(_terms(first, shape, request, meta), request.filter)
-        if rest is not None and request.two_phase is not None:
+        if rest is not None and request.phases is not None:
             rescore = (
                 b',"rescore":{"window_size":%d,"query":{"query_weight":1,'
-                b'"rescore_query_weight":1,"rescore_query":' % request.two_phase.window
+                b'"rescore_query_weight":1,"rescore_query":' % request.phases.window
             )
             rescore += _terms(rest, shape, request, meta) + b"}}"
     if request.min_score is not None:
@@ -125,19 +126,10 @@ def _split(
     """The terms of the query proper, and those of the rescorer: together they are all terms,
     so that a document of the window has its exact score.
 
-    Two phases are for the first page alone: what stands behind the window has only been ranked by
-    the heavy terms, so that later pages would repeat hits and lose others. And what is below
-    ``min_score`` can only be told, and counted, by the engine that has scored all terms.
+    See `SearchRequest.phases`.
     """
-    plan = request.two_phase
-    whole = (
-        plan is None
-        or request.after is not None
-        or request.min_score is not None
-        or request.offset > 0
-        or request.k > plan.window
-    )
-    count = len(features) if plan is None or whole else plan.heavy(weights)
+    plan = request.phases
+    count = len(features) if plan is None else plan.heavy(weights)
     if len(features) <= count:
         return (features, weights), None
     order = np.argsort(-weights, kind="stable")
@@ -197,7 +189,7 @@ def _hybrid(
     queries = b",".join(_filtered(part, request.filter) for part in parts)
     depth = b""
     if server.number >= (2, 19):  # older ones fuse as many as are asked for
-        depth = b',"pagination_depth":%d' % max(query.depth, request.offset + request.k)
+        depth = b',"pagination_depth":%d' % max(query.depth, request.k)
     return b'{"hybrid":{"queries":[' + queries + b"]" + depth + b"}}"
 
 

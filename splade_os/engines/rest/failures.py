@@ -20,7 +20,7 @@ from splade_os.errors import (
 )
 
 _OF_THE_CLIENT = ("certificate", "unknown ca")  # in what a server's TLS alert says
-_PUT_OFF = {429, 502, 503, 504}
+PUT_OFF = {429, 502, 503, 504}
 PERMANENT = frozenset(
     {
         "illegal_argument_exception",  # an alias of several indices, or without a write index
@@ -125,7 +125,7 @@ def refused(url: str, index: str | None, status: int, body: Any) -> SpladeError:
         f"{url} refused the request ({status}): {reason}",
         hint=_hint(status, kind, reason),
         status=status,
-        transient=status in _PUT_OFF,
+        transient=status in PUT_OFF,
     )
 
 

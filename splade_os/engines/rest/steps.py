@@ -20,14 +20,12 @@ from pydantic import ValidationError
 from splade_os.engines.base import (
     Cursor,
     EngineInfo,
-    HybridQuery,
     IndexMeta,
     IndexStats,
     Outcome,
     QueryPipeline,
     SearchRequest,
     SearchResponse,
-    TermsQuery,
 )
 from splade_os.engines.fields.capabilities import (
     Capabilities,
@@ -37,9 +35,17 @@ from splade_os.engines.fields.capabilities import (
 )
 from splade_os.engines.fields.strategies import FieldStrategy, strategy_for
 from splade_os.engines.opensearch_ml.query_pipeline import query_pipeline
-from splade_os.engines.rest.answers import complete, read_response
-from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, heaviest, search_body
-from splade_os.engines.rest.failures import refused
+from splade_os.engines.rest.answers import (
+    complete,
+    expect,
+    foreign,
+    incomplete,
+    objects,
+    read_response,
+)
+from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, search_body
+from splade_os.engines.rest.clauses import fitted
+from splade_os.engines.rest.failures import PUT_OFF, refused
 from splade_os.engines.rest.statistics import STATISTICS_INDEX, statistics_of
 from splade_os.engines.rest.wire import Call
 from splade_os.errors import (
@@ -198,7 +204,11 @@ class ClusterSteps:
 
     def index_meta(self, index: str) -> Steps[IndexMeta]:
         answer = yield Call("GET", f"/{index}/_mapping", index=index)
-        found = [body["mappings"].get("_meta", {}).get("splade_os") for body in answer.values()]
+        mappings = {
+            name: expect(body, self._url, "mappings", kind=Mapping)
+            for name, body in objects(answer, self._url).items()
+        }
+        found = [(mapping.get("_meta") or {}).get("splade_os") for mapping in mappings.values()]
         if not found or any(meta is None for meta in found):
             raise IndexFormatError(
                 f"The index {index} was not made by splade-os: its mapping has no _meta.splade_os.",
@@ -207,7 +217,7 @@ class ClusterSteps:
         if any(meta != found[0] for meta in found):
             raise IndexFormatError(
                 f"{index} stands for {len(found)} indices that were encoded in different ways: "
-                f"{', '.join(sorted(answer))}.",
+                f"{', '.join(sorted(mappings))}.",
                 hint="Name one of them.",
             )
         try:
@@ -217,8 +227,8 @@ class ClusterSteps:
                 f"The splade-os record in the mapping of {index} is damaged or of a newer "
                 f"version: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.",
             ) from None
-        for name, body in answer.items():
-            if meta.field not in body["mappings"].get("properties", {}):
+        for name, mapping in mappings.items():
+            if meta.field not in mapping.get("properties", {}):
                 raise IndexFormatError(
                     f"The index {name} has no field {meta.field!r}, in which its record says that "
                     "the vectors are.",
@@ -234,7 +244,7 @@ class ClusterSteps:
 
     def stats(self, index: str) -> Steps[IndexStats]:
         answer = yield Call("GET", f"/{index}/_stats/store", index=index)
-        size = answer["_all"]["primaries"]["store"]["size_in_bytes"]
+        size = expect(answer, self._url, "_all", "primaries", "store", "size_in_bytes", kind=int)
         # the statistics of an index count nested objects as documents too
         return IndexStats((yield from self.count(index)), size)
 
@@ -287,7 +297,10 @@ class ClusterSteps:
         names, parameters = (yield from self.concrete(index)), (yield from self.own_parameters())
         body = orjson.dumps({"size": 0, "track_total_hits": True})
         answer = yield Call("POST", f"/{names}/_search", body, parameters, index=names)
-        return int(complete(answer, index)["hits"]["total"]["value"])
+        count = int(expect(answer, self._url, "hits", "total", "value", kind=int))
+        if not complete(answer):
+            raise incomplete(answer, f"The count of {index}")
+        return count
 
     def _prepared(
         self, index: str, request: SearchRequest
@@ -303,23 +316,18 @@ class ClusterSteps:
         return request, meta, search_body(request, meta, strategy, server)
 
     def _limited(self, request: SearchRequest, limit: int) -> SearchRequest:
-        """At most as many terms as the server takes: more fail the whole search."""
-        query = request.query
-        terms = query.terms if isinstance(query, HybridQuery) else query
-        if not isinstance(terms, TermsQuery) or len(terms.features) <= limit:
-            return request
-        if not self._warned:
+        """What fits into the server's limit of clauses; `SearchResponse` says what took part."""
+        fit = fitted(request, limit)
+        if fit is not request and not self._warned and fit != request:
             self._warned = True
             warnings.warn(
-                f"A query of {len(terms.features):,} terms: {self._url} takes {limit:,}; the "
-                "heaviest are kept. (This is said once.)",
+                f"{self._url} takes {limit:,} clauses of one query and its filter: the heaviest "
+                "are kept of the terms, the first of the words. (This is said once; the results "
+                "say every time what took part.)",
                 SpladeWarning,
                 stacklevel=6,
             )
-        terms = heaviest(terms, limit)
-        if isinstance(query, HybridQuery):
-            return replace(request, query=replace(query, terms=terms))
-        return replace(request, query=terms)
+        return fit
 
     def render(self, index: str, request: SearchRequest) -> Steps[bytes | None]:
         _, _, body = yield from self._prepared(index, request)
@@ -338,7 +346,7 @@ class ClusterSteps:
                 own = yield from self.own_parameters()
                 call = replace(call, path=f"/{names}/_search", index=names, params=own)
             answer = yield call
-            response = read_response(answer, request, meta, body, index)
+            response = read_response(answer, request, meta, body, index, self._url)
         except GeneratorExit:
             raise
         except BaseException:  # cancelled, too
@@ -389,15 +397,27 @@ class ClusterSteps:
             ready = yield from self._prepared(index, request)
             prepared.append(ready)
         lines = [part for _, _, body in prepared for part in (b"{}", body)]
+        timeouts = [request.timeout for request in requests]
+        # the server runs them side by side, but not necessarily all at once
+        timeout = None if None in timeouts else sum(filter(None, timeouts)) + _NETWORK_GRACE
+        body = b"\n".join(lines) + b"\n"
         answer = yield Call(
-            "POST", f"/{index}/_msearch", b"\n".join(lines) + b"\n", ndjson=True, index=index
+            "POST", f"/{index}/_msearch", body, ndjson=True, index=index, timeout=timeout
         )
+        items = expect(answer, self._url, "responses", kind=list)
+        if len(items) != len(prepared):
+            raise foreign(answer, self._url)
         results: list[SearchResponse | EngineError] = []
-        for item, (request, meta, body) in zip(answer["responses"], prepared, strict=True):
+        for item, (request, meta, body) in zip(items, prepared, strict=True):
             try:
-                if "error" in item:
-                    raise refused(self._url, index, int(item.get("status", 500)), item)
-                results.append(read_response(item, request, meta, body, index))
+                if isinstance(item, Mapping) and "error" in item:
+                    status = int(item.get("status", 500))
+                    if status in PUT_OFF:  # alone, with the pauses of every single search
+                        again = yield from self.search(index, request)
+                        results.append(again)
+                        continue
+                    raise refused(self._url, index, status, item)
+                results.append(read_response(item, request, meta, body, index, self._url))
             except EngineError as error:
                 results.append(error)
         return results
@@ -409,7 +429,8 @@ class ClusterSteps:
     def identity(self, index: str) -> Steps[frozenset[tuple[str, str]]]:
         answer = yield Call("GET", f"/{index}/_settings/index.uuid", index=index)
         return frozenset(
-            (name, str(body["settings"]["index"]["uuid"])) for name, body in answer.items()
+            (name, str(expect(body, self._url, "settings", "index", "uuid")))
+            for name, body in objects(answer, self._url).items()
         )
 
     def load_statistics(self, index: str) -> Steps[TermStatistics | None]:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 
 from splade_os.engines.base import Cursor, IndexMeta
 from splade_os.engines.fields.capabilities import Capabilities
-from splade_os.engines.rest.answers import complete
+from splade_os.engines.rest.answers import complete, incomplete
 from splade_os.engines.rest.failures import PERMANENT
 from splade_os.engines.rest.steps import ClusterSteps, Steps
 from splade_os.engines.rest.targets import check_target
@@ -100,7 +100,7 @@ class RestUpkeep:
         try:
             while True:
                 body["pit"] = {"id": cursor.pit, "keep_alive": _KEEP}
-                answer = complete(self._call("POST", "/_search", body, params=own), names)
+                answer = _complete(self._call("POST", "/_search", body, params=own), names)
                 cursor = Cursor(answer.get("pit_id", cursor.pit))
                 total = int(answer["hits"]["total"]["value"]) if total is None else total
                 hits = answer["hits"]["hits"]
@@ -118,7 +118,7 @@ class RestUpkeep:
         """For servers without points in time."""
         params = {**own, "scroll": _KEEP}
         body["sort"] = ["_doc"]
-        answer = complete(
+        answer = _complete(
             self._call("POST", f"/{names}/_search", body, index=names, params=params), names
         )
         total, read, scroll = int(answer["hits"]["total"]["value"]), 0, answer["_scroll_id"]
@@ -130,7 +130,7 @@ class RestUpkeep:
                 # a page cannot be asked for twice, the scroll moves on with every request: what a
                 # lost answer takes away is missing in the total
                 following = {"scroll": _KEEP, "scroll_id": scroll}
-                answer = complete(self._call("POST", "/_search/scroll", following), names)
+                answer = _complete(self._call("POST", "/_search/scroll", following), names)
                 scroll = answer.get("_scroll_id", scroll)
         finally:
             params = {"ignore": "404"}
@@ -184,6 +184,12 @@ class RestUpkeep:
         ]
         actions.append({"add": {"index": index, "alias": alias}})
         self._call("POST", "/_aliases", {"actions": actions}, index=index)
+
+
+def _complete(answer: Mapping[str, Any], names: str) -> Mapping[str, Any]:
+    if not complete(answer):
+        raise incomplete(answer, f"The scan of {names}")
+    return answer
 
 
 def _maps(properties: Mapping[str, Any], path: str) -> bool:

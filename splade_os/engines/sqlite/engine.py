@@ -7,13 +7,12 @@ those of a cluster; it takes the same bulk bodies and refuses the same documents
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import RLock
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -37,12 +36,12 @@ from splade_os.engines.base import (
     TextQuery,
 )
 from splade_os.engines.rest.bodies import checked
+from splade_os.engines.sqlite.connections import Connections
 from splade_os.engines.sqlite.filters import compile_filter
 from splade_os.engines.sqlite.upkeep import SQLiteUpkeep
 from splade_os.errors import (
     DeploymentError,
     EngineError,
-    EngineUnavailableError,
     IndexExistsError,
     IndexFormatError,
     IndexNotFoundError,
@@ -51,28 +50,16 @@ from splade_os.features import MIN_WEIGHT, truncate
 from splade_os.text_fields import selected, stored_text
 from splade_os.vocabulary import FEATURE_NAMING
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS indices (
-    number INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, meta TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS documents (
-    number INTEGER PRIMARY KEY, in_index INTEGER NOT NULL, id TEXT NOT NULL,
-    source BLOB NOT NULL, UNIQUE (in_index, id));
-CREATE TABLE IF NOT EXISTS postings (
-    in_index INTEGER, feature TEXT, document INTEGER, weight REAL NOT NULL,
-    PRIMARY KEY (in_index, feature, document)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS postings_of_document ON postings (document);
-CREATE TABLE IF NOT EXISTS statistics (
-    in_index INTEGER PRIMARY KEY, documents INTEGER, tokens INTEGER, frequencies BLOB);
-CREATE TABLE IF NOT EXISTS uuids (in_index INTEGER PRIMARY KEY, uuid TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS tickets (in_index INTEGER, ticket TEXT, UNIQUE (in_index, ticket));
-CREATE TABLE IF NOT EXISTS aliases (name TEXT PRIMARY KEY, in_index INTEGER NOT NULL);
-"""
 _MARK = "\u241f"
-_INHERITED: list[sqlite3.Connection] = []  # from parent processes
+_WINDOW = 2000  # of the best, which a filter looks at before all others
+_MAX_WEIGHT = float(np.finfo(np.float32).max)
 
 
 class SQLiteEngine(SQLiteUpkeep):
-    """Indices in one SQLite file, which is made if it is missing.
+    """Indices in one SQLite file, which is made when something is first written.
+
+    Each thread has a connection of its own: searches run beside each other, and beside a writer.
+    A file that may only be read can be searched.
 
     Args:
         path: the file.
@@ -84,53 +71,24 @@ class SQLiteEngine(SQLiteUpkeep):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
         self.url = f"sqlite:///{self.path}"
-        self._given: Sequence[str] = ()
-        self._open()
-
-    def _open(self) -> None:
-        self._process, self._own_lock = os.getpid(), RLock()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
-            self._connection.isolation_level = None  # transactions are ours
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.executescript(_SCHEMA)
-            # texts for a query: JSON would lose what stands behind U+0000
-            self._connection.create_function("given", 1, lambda i: self._given[i])
-        except (sqlite3.Error, OSError) as error:
-            raise EngineUnavailableError(
-                f"The file {self.path} cannot be opened as a database: {error}.",
-                hint="Name a file that splade-os may write: --url sqlite:///FILE.",
-            ) from error
-
-    @property
-    def _lock(self) -> RLock:
-        self._reopen_in_child()
-        return self._own_lock
+        self._connections = Connections(self.path)
 
     @property
     def _db(self) -> sqlite3.Connection:
-        self._reopen_in_child()
-        return self._connection
-
-    def _reopen_in_child(self) -> None:
-        """SQLite forbids to use a connection in a forked process, even to close it."""
-        if os.getpid() != self._process:
-            _INHERITED.append(self._connection)
-            self._open()
+        return self._connections.of_thread()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._translated():
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._translated():
+            db = self._connections.of_thread(write=True)
+            db.execute("BEGIN IMMEDIATE")
             try:
-                yield self._db
+                yield db
             except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
+            db.execute("COMMIT")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -140,7 +98,7 @@ class SQLiteEngine(SQLiteUpkeep):
             raise EngineError(f"{self.url}: {error}.") from error
 
     def _number(self, index: str) -> int:
-        with self._lock, self._translated():
+        with self._translated():
             row = self._db.execute(
                 "SELECT number FROM indices WHERE name = ?1 "
                 "UNION SELECT in_index FROM aliases WHERE name = ?1",
@@ -154,7 +112,7 @@ class SQLiteEngine(SQLiteUpkeep):
         return int(row[0])
 
     def _name(self, number: int) -> str:
-        with self._lock, self._translated():
+        with self._translated():
             (name,) = self._db.execute(
                 "SELECT name FROM indices WHERE number = ?", (number,)
             ).fetchone()
@@ -168,6 +126,8 @@ class SQLiteEngine(SQLiteUpkeep):
     ) -> None:
         del settings  # of a cluster
         with self._transaction() as db:
+            if db.execute("SELECT 1 FROM aliases WHERE name = ?", (index,)).fetchone():
+                raise IndexExistsError(f"{index} is an alias, so no index can have that name.")
             try:
                 cursor = db.execute(
                     "INSERT INTO indices (name, meta) VALUES (?, ?)",
@@ -185,13 +145,18 @@ class SQLiteEngine(SQLiteUpkeep):
         number = self._number(index)
         with self._transaction() as db:
             db.execute(f"DROP TABLE content_{number}")
+            db.execute(
+                "DELETE FROM stored WHERE document IN "
+                "(SELECT number FROM documents WHERE in_index = ?)",
+                (number,),
+            )
             for table in ("postings", "documents", "statistics", "uuids", "tickets", "aliases"):
                 db.execute(f"DELETE FROM {table} WHERE in_index = ?", (number,))
             db.execute("DELETE FROM indices WHERE number = ?", (number,))
 
     def index_meta(self, index: str) -> IndexMeta:
         number = self._number(index)
-        with self._lock, self._translated():
+        with self._translated():
             (text,) = self._db.execute(
                 "SELECT meta FROM indices WHERE number = ?", (number,)
             ).fetchone()
@@ -210,8 +175,7 @@ class SQLiteEngine(SQLiteUpkeep):
         outcomes = []
         with self._transaction() as db:
             for line in lines:
-                (operation, action), *_ = orjson.loads(line).items()
-                identifier = action["_id"]
+                operation, identifier = _action(line)
                 if operation == "delete":
                     outcomes.append(_delete(db, number, identifier))
                 elif operation == "create" and _exists(db, number, identifier):
@@ -227,7 +191,7 @@ class SQLiteEngine(SQLiteUpkeep):
 
     def count(self, index: str) -> int:
         number = self._number(index)
-        with self._lock, self._translated():
+        with self._translated():
             (count,) = self._db.execute(
                 "SELECT count(*) FROM documents WHERE in_index = ?", (number,)
             ).fetchone()
@@ -256,20 +220,16 @@ class SQLiteEngine(SQLiteUpkeep):
             raise EngineError("SQLite has no hybrid query.", hint="Leave the fusion to the client.")
         if isinstance(request.query, TextQuery):
             self.query_pipeline(index)
-        with self._lock, self._translated():
-            conditions, values = self._conditions(request)
+        with self._translated():
             if isinstance(request.query, IdsQuery):
-                rows = self._by_ids(number, request.query)
-            elif isinstance(request.query, MatchQuery):
-                rows = self._match(number, request, conditions, values)
+                rows, total = self._by_ids(number, request), None
             else:
-                rows = self._dot_product(number, request, conditions, values)
+                rows, total = self._ranked(number, request)
         name = self._name(number)
         hits = [_hit(row, request, meta, name) for row in rows]
         following = None
         if request.after is not None and len(rows) == request.k:
-            following = Cursor(after=(rows[-1][1], rows[-1][4]))
-        total = (rows[0][5] if rows else 0) if request.total else None
+            following = Cursor(after=(rows[-1].score, rows[-1].document))
         took = (time.perf_counter() - start) * 1000
         return SearchResponse(
             hits, took, total=total, following=following, index=name if hits else None
@@ -292,71 +252,148 @@ class SQLiteEngine(SQLiteUpkeep):
     def close_cursor(self, cursor: Cursor) -> None:
         """Nothing is held."""
 
-    def _conditions(self, request: SearchRequest) -> tuple[str, dict[str, Any]]:
-        """SQL over ``score``, ``document`` and the columns of documents."""
-        parts = ["1"]
-        values: dict[str, Any] = {"limit": request.k, "offset": request.offset}
-        if request.filter:
-            keep = compile_filter(request.filter)
-            self._db.create_function("keep", 2, keep)
-            parts.append("(SELECT keep(o.source, o.id) FROM documents o WHERE o.number = document)")
+    def _by_ids(self, number: int, request: SearchRequest) -> list[_Row]:
+        assert isinstance(request.query, IdsQuery)
+        found = {row[1]: row for row in self._stored(number, request.query.ids)}
+        rows = [found[identifier] for identifier in request.query.ids if identifier in found]
+        return [_Row(n, 1.0, identifier, source) for n, identifier, source in rows]
+
+    def _ranked(self, number: int, request: SearchRequest) -> tuple[list[_Row], int | None]:
+        """The hits, and how many there are where that is asked for.
+
+        A filter looks at the best documents until enough of them have passed, and at their stored
+        fields without the vector.
+        """
+        scores, values = (
+            self._match(number, request.query)
+            if isinstance(request.query, MatchQuery)
+            else self._dot_product(number, request.query)
+        )
+        if scores is None:
+            return [], 0 if request.total else None
+        conditions = ["1"]
         if request.min_score is not None:
-            parts.append("score >= :least")
+            conditions.append("score >= :least")
             values["least"] = request.min_score
         if request.after is not None and request.after.after:
-            parts.append("(score < :score OR (score = :score AND document > :document))")
+            conditions.append("(score < :score OR (score = :score AND document > :document))")
             values["score"], values["document"] = request.after.after
-        return " AND ".join(parts), values
+        keep, ids = compile_filter(request.filter) if request.filter else (None, None)
+        if ids is not None:  # few documents: no need to look at the others
+            some = [n for n, _, _ in self._stored(number, sorted(ids))]
+            conditions.append("document IN (SELECT value FROM json_each(:some))")
+            values["some"] = orjson.dumps(some).decode()
+        limited = keep is None
+        every = "count(*) OVER ()" if request.total and limited else "0"
+        values["limit"], values["offset"] = request.k, request.offset
+        limit = "LIMIT :limit OFFSET :offset" if limited else "LIMIT :window"
+        sql = (
+            f"WITH scores AS ({scores}), "
+            f"best AS MATERIALIZED (SELECT document, score, {every} AS total FROM scores "
+            f"         WHERE {' AND '.join(conditions)} ORDER BY score DESC, document {limit}) "
+            "SELECT b.document, b.score, d.id, coalesce((SELECT stored FROM stored "
+            "       WHERE document = b.document), d.source), b.total FROM best b "
+            "CROSS JOIN documents d ON d.number = b.document"
+        )
+        # Nearly always the hits are among the first, and to sort only those is much cheaper.
+        windows = (-1,) if limited or request.total else (_WINDOW, -1)
+        for window in windows:
+            rows: list[_Row] = []
+            seen = passed = found = 0
+            first = 0 if limited else request.offset
+            cursor = self._db.execute(sql, {**values, "window": window})
+            for document, score, identifier, source, total in cursor:
+                seen += 1
+                if keep is not None and not keep(source, identifier):
+                    continue
+                passed += 1
+                if first < passed and len(rows) < request.k:
+                    rows.append(_Row(document, score, identifier, source))
+                found = total if limited else passed
+                if len(rows) == request.k and not limited and not request.total:
+                    break
+            cursor.close()
+            if len(rows) == request.k or seen < window:
+                break
+        if request.with_vector:
+            rows = [replace(row, source=self._source(row.document)) for row in rows]
+        if request.highlight and isinstance(request.query, MatchQuery):
+            rows = [
+                replace(row, marked=self._marked(number, row.document, values["words"]))
+                for row in rows
+            ]
+        return rows, found if request.total else None
 
-    def _dot_product(
-        self, number: int, request: SearchRequest, conditions: str, values: dict[str, Any]
-    ) -> list[tuple[Any, ...]]:
-        assert isinstance(request.query, TermsQuery)
-        self._given, weights = checked(request.query)
-        # One look-up per feature in the clustered postings; ties in the order of insertion.
-        terms = orjson.dumps(weights.tolist()).decode()
-        return self._db.execute(
-            "WITH terms AS (SELECT given(key) AS feature, value AS weight FROM json_each(:terms)), "
-            "sums AS (SELECT document, sum(p.weight * t.weight) AS score FROM terms t "
-            "         CROSS JOIN postings p ON p.in_index = :number AND p.feature = t.feature "
-            "         GROUP BY document), "
-            f"scores AS (SELECT document, score, count(*) OVER () AS total FROM sums "
-            f"           WHERE {conditions} "
-            "           ORDER BY score DESC, document LIMIT :limit OFFSET :offset) "
-            "SELECT d.id, s.score, d.source, '', d.number, s.total FROM scores s "
-            "JOIN documents d ON d.number = s.document ORDER BY s.score DESC, d.number",
-            {"terms": terms, "number": number, **values},
-        ).fetchall()
+    def _source(self, document: int) -> bytes:
+        (source,) = self._db.execute(
+            "SELECT source FROM documents WHERE number = ?", (document,)
+        ).fetchone()
+        return bytes(source) if isinstance(source, bytes) else str(source).encode()
 
-    def _by_ids(self, number: int, query: IdsQuery) -> list[tuple[Any, ...]]:
-        found = {row[1]: row for row in self._stored(number, query.ids)}
-        rows = [found[identifier] for identifier in query.ids if identifier in found]
-        return [(identifier, 1.0, source, "", n) for n, identifier, source in rows]
+    def _marked(self, number: int, document: int, words: str) -> str:
+        table = f"content_{number}"
+        row = self._db.execute(
+            f"SELECT highlight({table}, 0, ?, ?) FROM {table} WHERE {table} MATCH ? AND rowid = ?",
+            (_MARK, _MARK, words, document),
+        ).fetchone()
+        return str(row[0]) if row else ""
 
-    def _match(
-        self, number: int, request: SearchRequest, conditions: str, values: dict[str, Any]
-    ) -> list[tuple[Any, ...]]:
-        assert isinstance(request.query, MatchQuery)
-        words = "".join(c if c.isalnum() else " " for c in request.query.text).split()
+    def _dot_product(self, number: int, query: Any) -> tuple[str | None, dict[str, Any]]:
+        """SQL of documents with their scores. One look-up per feature in the clustered postings;
+        ties in the order of insertion."""
+        assert isinstance(query, TermsQuery)
+        features, weights = checked(query)
+        self._connections.give(features)
+        return (
+            "SELECT document, sum(p.weight * t.weight) AS score FROM (SELECT given(key) AS "
+            "feature, value AS weight FROM json_each(:terms)) t CROSS JOIN postings p "
+            "ON p.in_index = :number AND p.feature = t.feature GROUP BY document",
+            {"terms": orjson.dumps(weights.tolist()).decode(), "number": number},
+        )
+
+    def _match(self, number: int, query: Any) -> tuple[str | None, dict[str, Any]]:
+        """SQL of documents with their scores, or ``None`` for a text without words."""
+        assert isinstance(query, MatchQuery)
+        words = "".join(c if c.isalnum() else " " for c in query.text).split()
         if not words:
-            return []
+            return None, {}
         table = f"content_{number}"
         expression = " OR ".join(f'"{word}"' for word in words)
-        return self._db.execute(
-            "WITH found AS (SELECT rowid AS document, -rank AS score, "
-            f"                    highlight({table}, 0, :mark, :mark) AS marked "
-            f"             FROM {table} WHERE {table} MATCH :words), "
-            "scores AS (SELECT *, count(*) OVER () AS total FROM found "
-            f"           WHERE {conditions} "
-            "           ORDER BY score DESC, document LIMIT :limit OFFSET :offset) "
-            "SELECT d.id, s.score, d.source, s.marked, d.number, s.total FROM scores s "
-            "JOIN documents d ON d.number = s.document ORDER BY s.score DESC, d.number",
-            {"mark": _MARK, "words": expression, **values},
-        ).fetchall()
+        return (
+            f"SELECT rowid AS document, -rank AS score FROM {table} WHERE {table} MATCH :words",
+            {"words": expression},
+        )
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._connections.close()
+
+
+@dataclass(frozen=True)
+class _Row:
+    document: int
+    score: float
+    identifier: str
+    source: bytes
+    marked: str = ""
+
+
+def _action(line: bytes) -> tuple[str, str]:
+    """Operation and id of an action line of a bulk body.
+
+    Raises:
+        EngineError: it is none, as on the clusters of the whole request.
+    """
+    try:
+        ((operation, action),) = orjson.loads(line).items()
+        if operation in ("index", "create", "delete") and isinstance(action["_id"], str):
+            return operation, action["_id"]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    raise EngineError(
+        "Malformed action/metadata line: an object with index, create or delete and its _id is "
+        "expected.",
+        status=400,
+    )
 
 
 def _index(
@@ -364,6 +401,8 @@ def _index(
 ) -> Outcome:
     try:
         source = orjson.loads(line)
+        if not isinstance(source, dict):
+            raise ValueError("a document is an object")
         postings = _postings(source.get(meta.field))
     except (orjson.JSONDecodeError, ValueError) as error:
         return Outcome(identifier, 400, reason=f"mapper_parsing_exception: {error}")
@@ -376,6 +415,8 @@ def _index(
         "INSERT INTO postings VALUES (?, ?, ?, ?)",
         [(number, feature, document, weight) for feature, weight in postings],
     )
+    rest = {name: value for name, value in source.items() if name != meta.field}
+    db.execute("INSERT INTO stored VALUES (?, ?)", (document, orjson.dumps(rest)))
     text = stored_text(source, meta.text_fields)
     db.execute(f"INSERT INTO content_{number} (rowid, content) VALUES (?, ?)", (document, text))
     return Outcome(identifier, 200 if existed else 201, "updated" if existed else "created")
@@ -394,6 +435,7 @@ def _delete(db: sqlite3.Connection, number: int, identifier: str) -> Outcome:
     if row is None:
         return Outcome(identifier, 404, "not_found", "no such document")
     db.execute("DELETE FROM postings WHERE document = ?", row)
+    db.execute("DELETE FROM stored WHERE document = ?", row)
     db.execute(f"DELETE FROM content_{number} WHERE rowid = ?", row)
     db.execute("DELETE FROM documents WHERE number = ?", row)
     return Outcome(identifier, 200, "deleted")
@@ -405,26 +447,30 @@ def _postings(vector: Any) -> list[tuple[str, float]]:
         return []
     if not isinstance(vector, dict):
         raise ValueError("[rank_features] fields must be json objects")
+    weights: dict[str, float] = {}
     for feature, weight in vector.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
+        if weight is None:
+            continue
+        if isinstance(weight, bool) or not isinstance(weight, int | float | str):
             raise ValueError(f"the weight of feature {feature!r} is no number")
-        if not weight >= MIN_WEIGHT:
+        value = float(weight)  # the clusters read a number in quotes, too
+        if not MIN_WEIGHT <= value <= _MAX_WEIGHT:
             raise ValueError(f"featureValue must be a positive normal float, got {weight}")
-    weights = truncate(np.array(list(vector.values()), np.float32))
-    return list(zip(vector, weights.tolist(), strict=True))
+        weights[feature] = value
+    stored = truncate(np.array(list(weights.values()), np.float32))
+    return list(zip(weights, stored.tolist(), strict=True))
 
 
-def _hit(row: tuple[Any, ...], request: SearchRequest, meta: IndexMeta, index: str) -> EngineHit:
-    identifier, score, blob, marked, *_ = row
-    source = orjson.loads(blob)
+def _hit(row: _Row, request: SearchRequest, meta: IndexMeta, index: str) -> EngineHit:
+    source = orjson.loads(row.source)
     vector = source.pop(meta.field, {})
     source.pop(meta.hash_field, None)
     if request.source is not None:
         source = selected(source, request.source)
-    words = marked.split(_MARK)[1::2] if request.highlight else []
+    words = row.marked.split(_MARK)[1::2] if request.highlight else []
     return EngineHit(
-        identifier,
-        float(score),
+        row.identifier,
+        float(row.score),
         source,
         vector if request.with_vector else None,
         tuple(dict.fromkeys(word.lower() for word in words)),

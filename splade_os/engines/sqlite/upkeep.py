@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from threading import RLock
 from typing import Any
 
 import numpy as np
 import orjson
 
 from splade_os.engines.base import IndexMeta
+from splade_os.engines.sqlite.connections import Connections
 from splade_os.errors import EngineError
 from splade_os.statistics import TermStatistics
 from splade_os.text_fields import selected
@@ -22,14 +22,10 @@ _MOST_VALUES = 500  # of one statement; SQLite's limit is 999 before 3.32
 class SQLiteUpkeep:
     """Part of `SQLiteEngine`."""
 
-    _given: Sequence[str]
+    _connections: Connections
 
     @property
     def _db(self) -> sqlite3.Connection:
-        raise NotImplementedError
-
-    @property
-    def _lock(self) -> RLock:
         raise NotImplementedError
 
     def _name(self, number: int) -> str:
@@ -48,7 +44,7 @@ class SQLiteUpkeep:
         self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
     ) -> dict[str, Mapping[str, Any]]:
         number = self._number(index)
-        with self._lock, self._translated():
+        with self._translated():
             return {
                 identifier: _fields(blob, fields)
                 for _, identifier, blob in self._stored(number, ids)
@@ -68,18 +64,21 @@ class SQLiteUpkeep:
     def scan(
         self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        number, last = self._number(index), -1
-        while True:
-            with self._lock, self._translated():
-                rows = self._db.execute(
-                    "SELECT number, id, source FROM documents "
-                    "WHERE in_index = ? AND number > ? ORDER BY number LIMIT ?",
-                    (number, last, page),
-                ).fetchall()
-            if not rows:
-                return
-            last = rows[-1][0]
-            yield from ((identifier, _fields(blob, fields)) for _, identifier, blob in rows)
+        number = self._number(index)
+        db = self._connections.snapshot()
+        try:
+            with self._translated():
+                cursor = db.execute(
+                    "SELECT id, source FROM documents WHERE in_index = ? ORDER BY number", (number,)
+                )
+            while True:
+                with self._translated():
+                    rows = cursor.fetchmany(page)
+                if not rows:
+                    return
+                yield from ((identifier, _fields(blob, fields)) for identifier, blob in rows)
+        finally:
+            db.close()
 
     def settings(self, index: str) -> Mapping[str, Any]:
         self._number(index)
@@ -99,14 +98,14 @@ class SQLiteUpkeep:
             )
 
     def indices(self, pattern: str) -> list[str]:
-        with self._lock, self._translated():
+        with self._translated():
             rows = self._db.execute(
                 "SELECT name FROM indices WHERE name GLOB ? ORDER BY name", (pattern,)
             ).fetchall()
         return [name for (name,) in rows]
 
     def alias_targets(self, alias: str) -> list[str]:
-        with self._lock, self._translated():
+        with self._translated():
             rows = self._db.execute(
                 "SELECT i.name FROM aliases a JOIN indices i ON i.number = a.in_index "
                 "WHERE a.name = ?",
@@ -116,7 +115,7 @@ class SQLiteUpkeep:
 
     def identity(self, index: str) -> frozenset[tuple[str, str]]:
         number = self._number(index)
-        with self._lock, self._translated():  # files of before know no uuids
+        with self._translated():  # files of before know no uuids
             row = self._db.execute(
                 "SELECT uuid FROM uuids WHERE in_index = ?", (number,)
             ).fetchone()
@@ -150,7 +149,7 @@ class SQLiteUpkeep:
 
     def load_statistics(self, index: str) -> TermStatistics | None:
         number = self._number(index)
-        with self._lock, self._translated():
+        with self._translated():
             statistics = _load_statistics(self._db, number)
         return statistics if statistics is not None and statistics.documents > 0 else None
 

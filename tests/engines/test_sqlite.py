@@ -1,0 +1,269 @@
+"""SQLite does what the clusters do for what it has, or refuses; it is many readers' at once."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pwd
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from splade_os import connect
+from splade_os.engines import Engine, IndexMeta, MatchQuery, SearchRequest, TermsQuery
+from splade_os.engines.sqlite.engine import SQLiteEngine
+from splade_os.errors import EngineError, IndexExistsError, IndexNotFoundError
+from splade_os.features import truncate
+from splade_os.identity import ModelIdentity
+from splade_os.vocabulary import FEATURE_NAMING
+
+FIELDS: list[dict[str, Any]] = [
+    {"n": 1, "word": "red", "flag": True, "day": "2024-05-01", "tags": ["a", "b"]},
+    {"n": 2, "word": "1", "flag": False, "day": "2020-01-01", "tags": ["b"]},
+    {"n": 10, "word": "blue", "day": "2099-01-01", "deep": {"x": 5}},
+    {"f": 2.5, "tags": []},
+    {},
+]
+FILTERS: list[dict[str, Any]] = [
+    {"term": {"n": 1}}, {"term": {"n": "1"}}, {"term": {"n": {"value": 2}}},
+    {"terms": {"n": [1, "10"]}}, {"term": {"flag": True}}, {"term": {"flag": "true"}},
+    {"term": {"word.keyword": "red"}}, {"term": {"word.keyword": 1}},
+    {"range": {"n": {"gte": 2}}}, {"range": {"n": {"gt": "1", "lt": "10"}}},
+    {"range": {"n": {"gte": None, "lte": 2}}}, {"range": {"day": {"gte": "now-1y"}}},
+    {"range": {"day": {"gte": "2024-01-01||/y"}}}, {"range": {"day": {"lt": "2024-01-01"}}},
+    {"exists": {"field": "tags"}}, {"exists": {"field": "deep.x"}}, {"exists": {"field": "no"}},
+    {"ids": {"values": ["0", "4", "absent"]}}, {"ids": {"values": [["1"]]}},
+    {"term": {"f": "2.5"}}, {"range": {"f": {"gt": 2, "lt": 3}}},
+    {"terms": {"n": [[1]]}}, {"term": {"n": [1]}},
+    *({"bool": {"should": [{"term": {"n": 1}}, {"term": {"flag": True}}, {"term": {"n": 2}},
+                           {"exists": {"field": "word"}}], "minimum_should_match": least}}
+      for least in (0, 1, "2", "75%", "50%", "-25%", -2, "2<75%", "many")),
+    {"bool": {"must_not": [{"ids": {"values": ["1"]}}], "filter": {"exists": {"field": "n"}}}},
+]  # fmt: skip
+
+
+def new_meta() -> IndexMeta:
+    model = ModelIdentity(
+        name="test", content_hash="0", activation="relu", pooling="max", max_length=9,
+        vocabulary_size=9,
+    )  # fmt: skip
+    return IndexMeta(
+        splade_os="0", model=model, feature_naming=FEATURE_NAMING, text_fields=("text",)
+    )
+
+
+def body(vectors: list[Any], fields: list[dict[str, Any]], meta: IndexMeta) -> bytes:
+    lines = []
+    for number, (vector, other) in enumerate(zip(vectors, fields, strict=True)):
+        lines.append(json.dumps({"index": {"_id": str(number)}}))
+        lines.append(json.dumps({meta.field: vector, **other}))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def request(k: int = 10, **options: Any) -> SearchRequest:
+    query = TermsQuery(("red",), np.array([1.0], np.float32))
+    return SearchRequest(query, k, **options)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "x.db"
+
+
+@pytest.fixture
+def engine(file: Path) -> Iterator[SQLiteEngine]:
+    opened = SQLiteEngine(file)
+    yield opened
+    opened.close()
+
+
+def filled(engine: Engine, index: str, count: int) -> list[str]:
+    """Documents with falling scores; their ids, best first."""
+    meta = new_meta()
+    engine.create_index(index, meta)
+    fields = [{"text": f"red fox {i}", "even": i % 2 == 0, "n": i} for i in range(count)]
+    engine.bulk(index, body([{"red": float(count - i)} for i in range(count)], fields, meta))
+    return [str(i) for i in range(count)]
+
+
+@pytest.mark.parametrize("clause", FILTERS, ids=json.dumps)
+def test_a_filter_means_what_it_means_on_a_cluster(
+    clause: dict[str, Any], both: tuple[Engine, str, SQLiteEngine]
+) -> None:
+    """The same ids, or a refusal by SQLite in a sentence; never another answer."""
+    cluster, index, engine = both
+    try:
+        theirs: set[str] | None = {
+            h.id for h in cluster.search(index, request(filter=[clause])).hits
+        }
+    except EngineError:
+        theirs = None
+    local = json.loads(json.dumps(clause).replace("word.keyword", "word"))
+    try:
+        ours = {h.id for h in engine.search("x", request(filter=[local])).hits}
+    except EngineError as error:
+        assert theirs is None or "understand" in str(error)
+        return
+    assert ours == theirs
+
+
+@pytest.fixture(scope="module")
+def both(
+    opensearch_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Engine, str, SQLiteEngine]]:
+    cluster, engine = connect(opensearch_url), SQLiteEngine(tmp_path_factory.mktemp("s") / "x.db")
+    index, meta = f"test-sqlite-{os.getpid()}", new_meta()
+    lines = body([{"red": 1.0 + i} for i in range(len(FIELDS))], FIELDS, meta)
+    try:
+        for one, name in ((cluster, index), (engine, "x")):
+            one.create_index(name, meta)
+            assert all(outcome.ok for outcome in one.bulk(name, lines))
+            one.refresh(name)
+        yield cluster, index, engine
+    finally:
+        cluster.delete_index(index)
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [{"red": 1e39}, {"red": -1}, {"red": 0}, {"red": "0.1"}, {"red": True}, {"red": None},
+     {"red": 3.4e38}, {"red": "much"}, [1]],
+    ids=str,
+)  # fmt: skip
+def test_the_same_documents_are_refused(
+    vector: Any, both: tuple[Engine, str, SQLiteEngine]
+) -> None:
+    cluster, index, engine = both
+    line = body([vector], [{}], new_meta()).replace(b'"_id": "0"', b'"_id": "tried"')
+    ours, theirs = engine.bulk("x", line)[0], cluster.bulk(index, line)[0]
+    for one, name in ((cluster, index), (engine, "x")):
+        one.bulk(name, b'{"delete":{"_id":"tried"}}\n')
+        one.refresh(name)
+    assert ours.ok == theirs.ok, (ours, theirs)
+
+
+def test_a_line_that_is_no_action(engine: SQLiteEngine) -> None:
+    engine.create_index("x", new_meta())
+    for line in (b"[1]\n", b'{"index":[1]}\n{}\n', b'{"index":{}}\n{}\n', b"no\n", b"{}\n"):
+        with pytest.raises(EngineError, match="Malformed"):
+            engine.bulk("x", line)
+    assert not engine.bulk("x", b'{"index":{"_id":"1"}}\n[1]\n')[0].ok
+
+
+def test_filter_pages_and_totals_against_brute_force(engine: SQLiteEngine) -> None:
+    ids = filled(engine, "x", 50)
+    even = [i for i in ids if int(i) % 2 == 0]
+    for clause, expected in (
+        ([{"term": {"even": True}}], even),
+        ([{"ids": {"values": ["40", "3"]}}], ["3", "40"]),
+        ([{"ids": {"values": ["40", "3"]}}, {"term": {"even": True}}], ["40"]),
+        ([], ids),
+    ):
+        for offset in (0, 7, 24, 60):
+            found = engine.search("x", request(5, filter=clause, offset=offset, total=True))
+            assert [hit.id for hit in found.hits] == expected[offset : offset + 5]
+            assert not found.hits or found.total == len(expected)
+    match = SearchRequest(MatchQuery("fox"), 3, highlight=True)
+    assert all(hit.matched_words == ("fox",) for hit in engine.search("x", match).hits)
+
+
+def test_a_search_makes_nothing(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/mistyped/x.db")
+    with pytest.raises(IndexNotFoundError):
+        engine.search("x", request())
+    assert engine.indices("*") == [] and not list(tmp_path.iterdir())  # type: ignore[attr-defined]
+    other = connect(f"sqlite:///{tmp_path}/mistyped/x.db")
+    ids = filled(other, "x", 3)
+    assert [hit.id for hit in engine.search("x", request()).hits] == ids  # it is there now
+
+
+def test_threads_search_beside_each_other_and_a_writer(engine: SQLiteEngine) -> None:
+    ids, errors, meta = filled(engine, "x", 40), [], new_meta()
+
+    def search() -> None:
+        try:
+            for _ in range(10):
+                hits = engine.search("x", request(5, filter=[{"term": {"even": True}}])).hits
+                assert [hit.id for hit in hits] == ids[:10:2]
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(16)]
+    with engine._transaction():  # a writer in the middle of its work holds nobody up
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert not errors and not any(thread.is_alive() for thread in threads)
+    engine.bulk("x", body([{"red": 99.0}], [{"even": True}], meta))
+    assert engine.search("x", request(1)).hits[0].id == "0"
+
+
+def test_a_scan_is_one_view(engine: SQLiteEngine) -> None:
+    ids, meta = filled(engine, "x", 10), new_meta()
+    scan = engine.scan("x", ["n"], page=2)
+    seen = [next(scan)[0]]
+    engine.bulk("x", body([{"red": 1.0}, {"red": 2.0}], [{"n": 0}, {"n": 1}], meta))
+    engine.bulk("x", b'{"delete":{"_id":"9"}}\n')
+    assert seen + [identifier for identifier, _ in scan] == ids
+
+
+def test_a_name_is_an_index_or_an_alias(engine: SQLiteEngine) -> None:
+    filled(engine, "x", 1)
+    engine.point_alias("al", "x")
+    with pytest.raises(IndexExistsError, match="alias"):
+        engine.create_index("al", new_meta())
+
+
+def _as_nobody(file: str, answer: Any) -> None:
+    os.setgid(pwd.getpwnam("nobody").pw_gid)
+    os.setuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        reader = connect(f"sqlite:///{file}")
+        found = [hit.id for hit in reader.search("x", request()).hits]
+        try:
+            reader.delete_index("x")
+        except EngineError:
+            answer.put(found)
+    except Exception as error:
+        answer.put(repr(error))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user, who may only read")
+def test_a_file_that_may_only_be_read_is_searched() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+        file = Path(folder) / "x.db"
+        writer = SQLiteEngine(file)
+        ids = filled(writer, "x", 3)
+        writer.close()
+        file.parent.chmod(0o755)
+        file.chmod(0o444)
+        context = multiprocessing.get_context("fork")
+        answer = context.Queue()
+        process = context.Process(target=_as_nobody, args=(str(file), answer))
+        process.start()
+        assert answer.get(timeout=30) == ids
+        process.join()
+
+
+def test_weights_are_those_of_feature_field(engine: SQLiteEngine) -> None:
+    filled(engine, "x", 1)
+    engine.bulk("x", body([{"red": 1.2345}], [{}], new_meta()))
+    (hit,) = engine.search("x", request()).hits
+    assert hit.score == truncate(np.array([1.2345], np.float32))[0]
+
+
+def test_a_filter_that_only_the_last_documents_pass(engine: SQLiteEngine) -> None:
+    ids = filled(engine, "x", 2100)
+    clause = [{"range": {"n": {"gte": 2050}}}]
+    found = engine.search("x", request(5, filter=clause, offset=2))
+    assert [hit.id for hit in found.hits] == ids[2052:2057]
+    mixed = [{"terms": {"n": [3, 2099]}}]
+    assert [hit.id for hit in engine.search("x", request(filter=mixed)).hits] == ["3", "2099"]
