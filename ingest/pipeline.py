@@ -235,13 +235,14 @@ def _verified(
 ) -> IngestReport:
     sample, report = runner.results.sample, runner.report()
     call = runner.context.retry_policy.call
+    read_back = call(lambda: check_sample(engine, index, sample, checkpoint.run, meta))
     return replace(
         report,
         faults=(
             *call(lambda: check_meta(engine, index, meta)),
-            *call(lambda: check_sample(engine, index, sample, checkpoint.run, meta)),
+            *read_back.faults,
         ),
-        checked=len(sample),
+        checked=read_back.checked,
         count_after=call(lambda: engine.count(index)),
         interrupted=interrupted,
         read=report.settled if interrupted else report.read,

@@ -14,6 +14,7 @@
     │   ├── EngineUnavailableError   nothing answers at the URL
     │   │   └── EngineTimeoutError       not in time
     │   ├── AuthenticationError      the engine refused the credentials
+    │   ├── AuthorizationError       the user lacks a right
     │   ├── IndexNotFoundError
     │   ├── IndexExistsError
     │   ├── IndexFormatError         an index without, or with damaged, splade-os metadata
@@ -127,6 +128,16 @@ class EngineTimeoutError(EngineUnavailableError):
 
 class AuthenticationError(EngineError):
     """The engine refused the credentials."""
+
+
+class AuthorizationError(EngineError):
+    """The user is known, and lacks a right.
+
+    Attributes:
+        distribution: of the server, as the way it says so tells.
+    """
+
+    distribution: str = "opensearch"
 
 
 class IndexNotFoundError(EngineError):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from splade_os import __version__, mappings
 from splade_os.engines import CONTENT_FIELD, HASH_FIELD, VECTOR_FIELD, Engine, IndexMeta
+from splade_os.engines.names import check_name
 from splade_os.errors import (
     IndexExistsError,
     IndexFormatError,
@@ -104,6 +105,23 @@ def ensure_index(
             type, or other names for its own fields.
         SettingsError: a name for a field that cannot be, or that is taken.
     """
+    check_name(index)
+    meta = _found_or_made(
+        engine, index, model, text_fields, field_type, vector_field, content_field
+    )
+    engine.check_writable(index, meta)
+    return meta
+
+
+def _found_or_made(
+    engine: Engine,
+    index: str,
+    model: ModelIdentity,
+    text_fields: Sequence[str],
+    field_type: str | None,
+    vector_field: str | None,
+    content_field: str | None,
+) -> IndexMeta:
     try:
         meta = engine.index_meta(index)
     except IndexNotFoundError:

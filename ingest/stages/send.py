@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from splade_os.engines import Outcome
-from splade_os.errors import EngineError, EngineUnavailableError, IngestError
+from splade_os.errors import AuthorizationError, EngineError, EngineUnavailableError, IngestError
 from splade_os.ingest.documents.records import stored_text
 from splade_os.ingest.documents.stamps import stored_stamp
 from splade_os.ingest.runtime.queues import BoundedQueue
@@ -16,10 +16,22 @@ from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.items import BulkItem, BulkRequest, BulkResult, Event
 from splade_os.vectors import Ids
 
-_BLOCKS = ("cluster_block_exception", "index_closed_exception", "index_not_found_exception")
+_OF_TARGET = (
+    "cluster_block_exception",
+    "index_closed_exception",
+    "index_not_found_exception",
+    "routing_missing_exception",
+    "security_exception",
+    "no write index is defined",
+    "can't execute a single index op",
+    "op_type of create are allowed in data streams",
+)
+"""Reasons that are those of the target or the user, whatever the document: all would fail."""
 _CONFLICT = 409
 _TOO_LARGE = 413
-_MALFORMED = 400
+_SPLIT = frozenset({400, 403, 406, 411, _TOO_LARGE, 415, 422})
+"""Refusals of a whole request, by an engine or a gateway, that one document may be the cause of."""
+_UNSEEN = 3  # times that a document is sent which is said to exist, and is not there
 
 Tokens = Callable[[Sequence[str]], list[Ids | None]]
 
@@ -45,7 +57,7 @@ class SendStage:
         self._limiter, self._retry_policy = context.limiter, context.retry_policy
         self._run, self._text_fields = context.stamper.run, context.meta.text_fields
         self._hash_field = context.meta.hash_field
-        self._tokens = tokens
+        self._tokens, self._aborted = tokens, context.cancellation.aborted
         self.begun = 0
 
     def run(self, requests: BoundedQueue[BulkRequest], events: BoundedQueue[Event]) -> None:
@@ -64,7 +76,11 @@ class SendStage:
         start = time.monotonic()
         result = BulkResult(items, [Outcome(p.record.id, 0) for p in items])
         remaining = list(range(len(items)))
+        rounds = 0
         while remaining:
+            if rounds:  # deleted in between, or hidden
+                self._aborted.wait(0.2 * rounds)
+            rounds += 1
             self._deliver(remaining, result)
             conflicts = [
                 i
@@ -72,7 +88,8 @@ class SendStage:
                 if result.outcomes[i].status == _CONFLICT
                 and items[i].lines.startswith(b'{"create"')
             ]
-            remaining = self._resolve(conflicts, result) if conflicts else []
+            last = rounds >= _UNSEEN
+            remaining = self._resolve(conflicts, result, last=last) if conflicts else []
         result.seconds = time.monotonic() - start
         return result
 
@@ -102,13 +119,14 @@ class SendStage:
                     "bulk request."
                 )
             for i, outcome in zip(open_, answers, strict=True):
-                result.outcomes[i] = outcome
-            blocked = next((o for o in answers if _is_block(o)), None)
+                result.outcomes[i] = _as_asked(outcome, result.items[i].record.id)
+            blocked = next((o for o in answers if _is_of_target(o)), None)
             if blocked is not None:
                 raise IngestError(
                     f"{self._index} takes no documents: {blocked.reason}",
-                    hint="Often the disk is full. What was acknowledged is saved: when it is "
-                    "mended, run the same command with --resume.",
+                    hint="Every document would fail like this one (a full disk blocks an index, "
+                    "too). What was acknowledged is saved: when it is mended, run the same command "
+                    "with --resume.",
                 )
             open_ = [i for i in open_ if result.outcomes[i].status in RETRYABLE]
             if open_:
@@ -131,7 +149,8 @@ class SendStage:
         if error.status in RETRYABLE:
             self._limiter.pushed_back(sent)
             raise RetryLaterError(error.message) from error
-        if error.status not in (_TOO_LARGE, _MALFORMED) or _names_block(error.message):
+        forbidden = isinstance(error, AuthorizationError)
+        if error.status not in _SPLIT or forbidden or _names_target(error.message):
             raise error
         if error.status == _TOO_LARGE:
             self._limiter.too_large(size)
@@ -142,8 +161,12 @@ class SendStage:
         result.outcomes[culprit] = Outcome(identifier, error.status, None, error.message)
         return False
 
-    def _resolve(self, conflicts: list[int], result: BulkResult) -> list[int]:
-        """Documents that exist although they were thought new; returns those to send again."""
+    def _resolve(self, conflicts: list[int], result: BulkResult, *, last: bool) -> list[int]:
+        """Documents that exist although they were thought new; returns those to send again.
+
+        Args:
+            last: what is not there now will not be there the next time either.
+        """
         items, outcomes = result.items, result.outcomes
         ids = [items[i].record.id for i in conflicts]
         fields = [self._hash_field, *self._text_fields]
@@ -152,8 +175,17 @@ class SendStage:
         for i in conflicts:
             item, identifier = items[i], items[i].record.id
             found = stored.get(identifier)
-            if found is None:  # deleted in between
-                again.append(i)
+            if found is None:
+                if not last:
+                    again.append(i)
+                    continue
+                outcomes[i] = Outcome(
+                    identifier,
+                    _CONFLICT,
+                    None,
+                    "the cluster says that it exists, and there is no document of this id: an "
+                    "ingest pipeline of the cluster sets its _id, or the user may not see it",
+                )
                 continue
             mark = stored_stamp(found, self._hash_field)
             if mark is not None and mark.run == self._run:
@@ -176,9 +208,17 @@ class SendStage:
         return again
 
 
-def _is_block(outcome: Outcome) -> bool:
-    return not outcome.ok and _names_block(outcome.reason or "")
+def _as_asked(outcome: Outcome, identifier: str) -> Outcome:
+    """A document that was written under another id was not written."""
+    if not outcome.ok or outcome.id == identifier:
+        return outcome
+    reason = f"the cluster's ingest pipeline wrote it under another id: {outcome.id}"
+    return Outcome(identifier, outcome.status, None, reason)
 
 
-def _names_block(reason: str) -> bool:
-    return any(name in reason for name in _BLOCKS)
+def _is_of_target(outcome: Outcome) -> bool:
+    return not outcome.ok and _names_target(outcome.reason or "")
+
+
+def _names_target(reason: str) -> bool:
+    return any(name in reason for name in _OF_TARGET)

@@ -111,7 +111,11 @@ class TokenizeStage:
         ids = [draft.record.id for draft in drafts]
         fields = [
             hash_field,
-            *(self._context.meta.text_fields if self._context.options.count_terms else ()),
+            *(
+                self._context.meta.text_fields
+                if self._context.options.count_terms or self._context.options.skip_unchanged
+                else ()
+            ),
         ]
         stored = self._context.retry_policy.call(
             lambda: self._context.engine.documents(self._context.index, ids, fields)
@@ -126,7 +130,13 @@ class TokenizeStage:
             # sender finds out which of the two is right
             if found is None or (mark is not None and mark.run == self._context.stamper.run):
                 kept.append(draft)
-            elif self._context.options.skip_unchanged and mark and mark.same_document(draft.stamp):
+            elif (
+                self._context.options.skip_unchanged
+                and mark
+                and mark.same_document(draft.stamp)
+                # the mark says what was written once; another program may have changed it since
+                and all(found.get(f) == draft.record.source.get(f) for f in fields[1:])
+            ):
                 same.append(draft.record)
             else:
                 draft.exists = True

@@ -127,6 +127,7 @@ def ingest(
     letters or with other records of one id; 130 interrupted (--resume goes on). The first Ctrl-C
     finishes what is under way and saves; the second stops at once.
     """
+    from splade_os.engines.names import check_name
     from splade_os.ingest.index.aliases import abandon, check_alias, new_index_name, swap
     from splade_os.ingest.sources import find_source, require_whole
     from splade_os.ingest.state.checkpoint import Checkpoint, Job
@@ -142,6 +143,7 @@ def ingest(
     latest = telling(how)
     settings = settings_of(**flags)
     target = alias or need_index(settings)
+    check_name(target)
     engine = open_engine(settings)
     found = find_source(source, replace(opening, engine=engine))
     if options.sync:

@@ -85,6 +85,9 @@ class IndexStats:
     bytes: int
 
 
+_DONE = frozenset({"created", "updated", "deleted"})
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one action of a bulk request.
@@ -103,7 +106,9 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        return self.status < 300
+        """Whether it was done. A status of success is not enough: what an ingest pipeline drops
+        is answered with 200 and ``noop``."""
+        return self.status < 300 and self.result in _DONE
 
 
 @dataclass(frozen=True)
@@ -232,6 +237,8 @@ class SearchRequest:
         shape: spelling of the query, of those that the field has; ``None`` = the default.
         token_pruning: (Elasticsearch's ``sparse_vector`` query) let it drop frequent tokens.
         method_parameters: (OpenSearch's ``sparse_vector`` field) of SEISMIC.
+        internal: a question of the tool's own: not through the search pipeline that the index has
+            by default, nor through the filter of an alias.
     """
 
     query: TermsQuery | MatchQuery | SumQuery | TextQuery | HybridQuery | IdsQuery
@@ -249,6 +256,7 @@ class SearchRequest:
     shape: str | None = None
     token_pruning: bool = False
     method_parameters: Mapping[str, Any] | None = None
+    internal: bool = False
 
     @property
     def phases(self) -> TwoPhase | None:
@@ -405,6 +413,13 @@ class Engine(Protocol):
     def update_meta(self, index: str, meta: IndexMeta) -> None:
         """Let an index that holds no documents remember something else, of the same fields of its
         own; text fields that it lacks are mapped."""
+
+    def check_writable(self, index: str, meta: IndexMeta) -> None:
+        """Whether a name takes documents that can be read back as they were written.
+
+        Raises:
+            IndexFormatError: it does not, and why.
+        """
 
     def indices(self, pattern: str) -> list[str]:
         """Names of the indices that match ``products-*``, sorted."""

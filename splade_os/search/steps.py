@@ -33,6 +33,7 @@ from splade_os.engines import Cursor, IndexMeta, QueryPipeline, SearchRequest, S
 from splade_os.engines.opensearch_ml.ml_commons import hinted
 from splade_os.errors import (
     AuthenticationError,
+    AuthorizationError,
     EngineError,
     IndexFormatError,
     InputError,
@@ -510,7 +511,7 @@ class SearchSteps:
         self._looked = time.monotonic()
         try:
             identity = yield lambda engine: engine.identity(self._index)
-        except AuthenticationError:
+        except (AuthenticationError, AuthorizationError):
             return frozenset()
         found: frozenset[tuple[str, str]] = identity
         return found

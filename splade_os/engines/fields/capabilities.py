@@ -98,6 +98,23 @@ class Capabilities:
         return self._is("elasticsearch", 9, 1) or self.number == (8, 19)
 
     @property
+    def search_pipelines(self) -> bool:
+        """A search can go through a pipeline, its index's own or none."""
+        return self._is("opensearch", 2, 9)
+
+    @property
+    def points_in_time(self) -> bool:
+        """A search can page through a view that stays the same."""
+        if self.distribution == "opensearch":
+            return self._is("opensearch", 2, 4) and not self.serverless
+        return True
+
+    @property
+    def hides_vectors(self) -> bool:
+        """Documents that are read by id lack their vectors, unless those are asked for."""
+        return self._is("elasticsearch", 9, 2)
+
+    @property
     def highlight_end(self) -> str | None:
         """What lets a highlight end somewhere, instead of failing the search on a longer text."""
         if self._is("opensearch", 2, 2):

@@ -3,12 +3,14 @@ reason. Understands the exceptions of opensearch-py and of elasticsearch-py."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from splade_os.engines.fields.capabilities import amazon_serverless
 from splade_os.errors import (
     AuthenticationError,
+    AuthorizationError,
     EngineError,
     EngineTimeoutError,
     EngineUnavailableError,
@@ -19,6 +21,18 @@ from splade_os.errors import (
 
 _OF_THE_CLIENT = ("certificate", "unknown ca")  # in what a server's TLS alert says
 PUT_OFF = {429, 502, 503, 504}
+PERMANENT = frozenset(
+    {
+        "illegal_argument_exception",  # an alias of several indices, or without a write index
+        "routing_missing_exception",
+        "index_closed_exception",
+        "invalid_index_name_exception",
+        "security_exception",
+    }
+)
+"""Types of errors of one item that waiting does not mend."""
+_ACTION = re.compile(r"\b(?:cluster|indices):[\w/*\[\]-]*[\w*]")
+_OF_AWS = re.compile("not authorized|AccessDenied|security token|signature", re.IGNORECASE)
 
 
 def no_connection(url: str, kind: str, detail: str) -> SpladeError:
@@ -72,13 +86,15 @@ def refused(url: str, index: str | None, status: int, body: Any) -> SpladeError:
         body: the answer, parsed if it was JSON.
     """
     kind, reason = _reason(body)
-    if status in (401, 403) and "cluster_block" not in reason:
+    if status == 401:
         return AuthenticationError(
             f"{url} refused the credentials ({status}): {reason}",
             hint="Set SPLADE_OS_USERNAME and SPLADE_OS_PASSWORD, SPLADE_OS_API_KEY or "
             "SPLADE_OS_BEARER_TOKEN; on AWS, SPLADE_OS_AWS_REGION. See docs/connect.md.",
             status=status,
         )
+    if status == 403 and "cluster_block" not in reason:
+        return _forbidden(url, index, kind, reason)
     absent = status == 404 and not kind and amazon_serverless(url)
     if absent or "serverless mode" in reason:
         return EngineError(
@@ -113,11 +129,39 @@ def refused(url: str, index: str | None, status: int, body: Any) -> SpladeError:
     )
 
 
+def _forbidden(url: str, index: str | None, kind: str, reason: str) -> SpladeError:
+    """403: a right is missing; or something in between lets the request not through."""
+    where = f" on {index}" if index else ""
+    action = _ACTION.search(reason)
+    if not kind and action is None and not _OF_AWS.search(reason):
+        return EngineError(
+            f"Something between here and {url} refused the request{where} (403): {reason}",
+            hint="It is no answer of a search engine: ask who runs the gateway or the proxy.",
+            status=403,
+        )
+    right = f"the right {action[0]}" if action else "a right"
+    error = AuthorizationError(
+        f"The user lacks {right}{where} at {url} (403): {reason}",
+        hint="docs/connect.md has the smallest roles for ingest, search and deploy. On AWS, "
+        "SPLADE_OS_AWS_REGION signs requests.",
+        status=403,
+    )
+    if "is unauthorized for" in reason:  # Elasticsearch's sentence; OpenSearch: no permissions for
+        error.distribution = "elasticsearch"
+    return error
+
+
 def _hint(status: int, kind: str, reason: str) -> str | None:
     if status == 413:
         return "The request is larger than the engine or a proxy allows; send smaller ones."
     if "cluster_block" in kind:
-        return "The index is blocked for writing, mostly because the disk is full: free some."
+        if "flood-stage" in reason or "read-only-allow-delete" in reason:
+            return (
+                "The disk of a node is full (flood stage): free some. The block goes by itself "
+                "then; before 7.4: PUT INDEX/_settings "
+                '{"index.blocks.read_only_allow_delete": null}.'
+            )
+        return "The index is blocked for writing: PUT INDEX/_block or _settings did it."
     if "media_type_header" in kind:
         return (
             "The elasticsearch package is newer than the server: "
@@ -130,6 +174,8 @@ def _hint(status: int, kind: str, reason: str) -> str | None:
             "The query has more words than the engine takes: shorten it, or raise its setting "
             "indices.query.bool.max_clause_count."
         )
+    if "rescore window" in reason.lower():
+        return "The index allows less (index.max_rescore_window): ask for fewer hits, or raise it."
     if "result window" in reason.lower():
         return "Page with search_after= or scan() instead of an offset."
     return None

@@ -50,6 +50,7 @@ from splade_os.engines.rest.statistics import STATISTICS_INDEX, statistics_of
 from splade_os.engines.rest.wire import Call
 from splade_os.errors import (
     AuthenticationError,
+    AuthorizationError,
     DeploymentError,
     EngineError,
     EngineUnavailableError,
@@ -63,6 +64,8 @@ _NODES_FILTER = (
     "nodes.*.version,nodes.*.modules.name,nodes.*.plugins.name,"
     "nodes.*.jvm.mem.heap_max_in_bytes,nodes.*.thread_pool.search.size"
 )
+_OLDEST = {"opensearch": "2.9", "elasticsearch": "8.0"}
+"""What a server is taken for that does not tell its version to this user."""
 _NETWORK_GRACE = 5.0  # seconds over a search's own time-out, for the way there and back
 
 Result = TypeVar("Result")
@@ -97,8 +100,9 @@ class ClusterSteps:
                     "GET", "/_nodes/plugins,jvm,thread_pool", params={"filter_path": _NODES_FILTER}
                 )
             )
-            if version is None:  # Elasticsearch without a handler for GET /
-                version = next((n["version"] for n in nodes.get("nodes", {}).values()), "")
+            if version is None:
+                told = [node["version"] for node in nodes.get("nodes", {}).values()]
+                version = told[0] if told else _OLDEST[distribution]
             server = Capabilities(distribution, version, read_modules(nodes), serverless=serverless)
             if not server.number:
                 raise EngineError(f"{self._url} is neither OpenSearch nor Elasticsearch.")
@@ -119,9 +123,12 @@ class ClusterSteps:
         return self._server
 
     def _version(self) -> Steps[tuple[str, str | None, bool]]:
-        """Distribution, version, and whether it is serverless."""
+        """Distribution, version (``None`` = to be asked of the nodes), and whether it is
+        serverless."""
         try:
             root = yield Call("GET", "/")
+        except AuthorizationError as error:  # without cluster:monitor/main all else may go well
+            return error.distribution, None, False
         except (AuthenticationError, EngineUnavailableError):
             raise
         except EngineError as error:
@@ -130,9 +137,13 @@ class ClusterSteps:
             if error.status != 405:
                 raise
             return "elasticsearch", None, False
-        version = root.get("version", {}) if isinstance(root, Mapping) else {}
-        distribution, number = version.get("distribution", "elasticsearch"), version.get("number")
-        return distribution, str(number or ""), version.get("build_flavor") == "serverless"
+        root = root if isinstance(root, Mapping) else {}
+        version = root.get("version", {})
+        distribution, number = version.get("distribution"), str(version.get("number") or "")
+        if distribution is None and "OpenSearch" in str(root.get("tagline")):
+            return "opensearch", None, False  # in compatibility mode: it calls itself 7.10.2
+        serverless = version.get("build_flavor") == "serverless"
+        return distribution or "elasticsearch", number, serverless
 
     def _allowed(self, call: Call) -> Steps[Mapping[str, Any]]:
         """The answer, or nothing where the user may not ask, or a managed service lacks it."""
@@ -256,6 +267,17 @@ class ClusterSteps:
         if not server.refreshes_alone:
             yield Call("POST", f"/{index}/_refresh", index=index)
 
+    def concrete(self, index: str) -> Steps[str]:
+        """The indices behind a name, which see nothing of an alias's filter."""
+        return ",".join(sorted(name for name, _ in (yield from self.identity(index))))
+
+    def own_parameters(self) -> Steps[dict[str, str]]:
+        """Of every search that is not the user's: past the search pipeline that an index has by
+        default, and never a part of the answer for the whole."""
+        server = yield from self.capabilities()
+        own = {"allow_partial_search_results": "false"}
+        return {**own, "search_pipeline": "_none"} if server.search_pipelines else own
+
     def query_pipeline(self, index: str) -> Steps[QueryPipeline]:
         server = yield from self.capabilities()
         if server.distribution != "opensearch" or (
@@ -270,8 +292,12 @@ class ClusterSteps:
         return (yield from query_pipeline(index, meta.field))
 
     def count(self, index: str) -> Steps[int]:
-        answer = yield Call("GET", f"/{index}/_count", index=index)
-        count = int(expect(answer, self._url, "count", kind=int))
+        # not by _count, which goes through the index's default search pipeline and cannot be told
+        # not to
+        names, parameters = (yield from self.concrete(index)), (yield from self.own_parameters())
+        body = orjson.dumps({"size": 0, "track_total_hits": True})
+        answer = yield Call("POST", f"/{names}/_search", body, parameters, index=names)
+        count = int(expect(answer, self._url, "hits", "total", "value", kind=int))
         if not complete(answer):
             raise incomplete(answer, f"The count of {index}")
         return count
@@ -310,11 +336,16 @@ class ClusterSteps:
     def search(self, index: str, request: SearchRequest) -> Steps[SearchResponse]:
         opened = None
         if request.after is not None and not request.after.pit:
-            opened = yield from self._open_pit(index)
+            opened = yield from self.open_pit(index)
             request = replace(request, after=opened)
         try:
             request, meta, body = yield from self._prepared(index, request)
-            answer = yield self._search_call(index, request, body)
+            call = self._search_call(index, request, body)
+            if request.internal:
+                names = yield from self.concrete(index)
+                own = yield from self.own_parameters()
+                call = replace(call, path=f"/{names}/_search", index=names, params=own)
+            answer = yield call
             response = read_response(answer, request, meta, body, index, self._url)
         except GeneratorExit:
             raise
@@ -332,12 +363,14 @@ class ClusterSteps:
         timeout = None if request.timeout is None else request.timeout + _NETWORK_GRACE
         return Call("POST", path, body, index=index, timeout=timeout)
 
-    def _open_pit(self, index: str) -> Steps[Cursor]:
+    def open_pit(self, index: str) -> Steps[Cursor]:
+        """A view of an index that stays the same."""
         server = yield from self.capabilities()
         path = "_pit" if server.distribution == "elasticsearch" else "_search/point_in_time"
-        if server.distribution == "opensearch" and server.number < (2, 4):
+        if not server.points_in_time:
             raise EngineError(
-                f"OpenSearch {server.version} has no point in time, which 2.4 has.",
+                f"{server.distribution} {server.version} has no point in time (OpenSearch has it "
+                "from 2.4 on).",
                 hint="Page with offset= instead.",
             )
         parameters = {"keep_alive": PIT_KEEP_ALIVE}
@@ -404,7 +437,15 @@ class ClusterSteps:
         names = sorted(name for name, _ in (yield from self.identity(index)))
         body = orjson.dumps({"ids": names})
         call = Call("POST", f"/{STATISTICS_INDEX}/_mget", body, index=STATISTICS_INDEX)
-        answer = yield from self._found(call)
+        try:
+            answer = yield from self._found(call)
+        except AuthorizationError as error:
+            warnings.warn(
+                f"{error.message} The model's own table weighs the queries instead.",
+                SpladeWarning,
+                stacklevel=4,
+            )
+            return None
         found = [d["_source"] for d in (answer or {}).get("docs", ()) if d.get("found")]
         if not found:
             return None
@@ -420,4 +461,6 @@ def _outcome(item: Mapping[str, Any]) -> Outcome:
         cause = error.get("caused_by")
         if cause:
             reason += f" ({cause.get('type')}: {cause.get('reason')})"
+    elif item.get("result") == "noop":
+        reason = "dropped by the cluster's ingest pipeline"
     return Outcome(item["_id"], item["status"], item.get("result"), reason)

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
-from splade_os.engines.base import IndexMeta
+from splade_os.engines.base import Cursor, IndexMeta
 from splade_os.engines.fields.capabilities import Capabilities
+from splade_os.engines.rest.answers import complete, incomplete
+from splade_os.engines.rest.failures import PERMANENT
+from splade_os.engines.rest.steps import ClusterSteps, Steps
+from splade_os.engines.rest.targets import check_target
 from splade_os.errors import EngineError, IndexNotFoundError
 
 _KEEP = "5m"  # between two pages of a scan
+Found = tuple[str, Mapping[str, Any]]
+Result = TypeVar("Result")
 
 
 class RestUpkeep:
     """Part of an engine; ``_call`` sends one request and returns the decoded answer."""
 
     url: str
+    _steps: ClusterSteps
+
+    def _run(self, steps: Steps[Result]) -> Result:
+        raise NotImplementedError
 
     def _call(
         self,
@@ -51,41 +61,92 @@ class RestUpkeep:
         params = {}
         if fields is not None:
             params = {"_source_includes": ",".join(fields)} if fields else {"_source": "false"}
+        if params.get("_source") != "false" and self.capabilities().hides_vectors:
+            params["_source_exclude_vectors"] = "false"
         body = {"ids": list(dict.fromkeys(ids))}
         answer = self._call("POST", f"/{index}/_mget", body, index=index, params=params)
         for document in answer["docs"]:
             if "error" in document:
-                if document["error"].get("type") == "index_not_found_exception":
-                    raise IndexNotFoundError(f"There is no index {index} at {self.url}.")
-                raise EngineError(
-                    f"{self.url} cannot read document {document['_id']} of {index}: "
-                    f"{document['error'].get('reason')}",
-                    transient=True,  # its shard is not there, e.g. while a node starts
-                )
+                self._unreadable(index, document)
         return {d["_id"]: d.get("_source", {}) for d in answer["docs"] if d.get("found")}
+
+    def _unreadable(self, index: str, document: Mapping[str, Any]) -> NoReturn:
+        error = document["error"]
+        kind, reason = str(error.get("type")), error.get("reason")
+        if kind == "index_not_found_exception":
+            raise IndexNotFoundError(f"There is no index {index} at {self.url}.")
+        raise EngineError(
+            f"{self.url} cannot read document {document['_id']} of {index}: {reason}",
+            transient=kind not in PERMANENT,  # else its shard is not there: a node starts
+        )
 
     def scan(
         self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        body: dict[str, Any] = {"size": page, "sort": ["_doc"]}
-        body["_source"] = self._included(fields)
-        answer = self._call(
-            "POST", f"/{index}/_search", body, index=index, params={"scroll": _KEEP}
+        names = self._run(self._steps.concrete(index))
+        own = self._run(self._steps.own_parameters())
+        body: dict[str, Any] = {"size": page, "_source": self._included(fields)}
+        server = self.capabilities()
+        if server.points_in_time:
+            yield from self._pages(names, {**body, "track_total_hits": True}, own)
+        else:
+            yield from self._scroll(names, body, own)
+
+    def _pages(self, names: str, body: dict[str, Any], own: Mapping[str, str]) -> Iterator[Found]:
+        """By a point in time: a page whose answer is lost is asked for again."""
+        cursor = self._run(self._steps.open_pit(names))
+        body["sort"] = [{self.capabilities().tie_breaker: "asc"}]
+        read, total = 0, None
+        try:
+            while True:
+                body["pit"] = {"id": cursor.pit, "keep_alive": _KEEP}
+                answer = _complete(self._call("POST", "/_search", body, params=own), names)
+                cursor = Cursor(answer.get("pit_id", cursor.pit))
+                total = int(answer["hits"]["total"]["value"]) if total is None else total
+                hits = answer["hits"]["hits"]
+                if not hits:
+                    break
+                body["track_total_hits"] = False
+                body["search_after"] = hits[-1]["sort"]
+                read += len(hits)
+                yield from ((hit["_id"], hit.get("_source", {})) for hit in hits)
+        finally:
+            self._run(self._steps.close_cursor(cursor))
+        self._whole(names, read, total)
+
+    def _scroll(self, names: str, body: dict[str, Any], own: Mapping[str, str]) -> Iterator[Found]:
+        """For servers without points in time."""
+        params = {**own, "scroll": _KEEP}
+        body["sort"] = ["_doc"]
+        answer = _complete(
+            self._call("POST", f"/{names}/_search", body, index=names, params=params), names
         )
-        scroll = answer["_scroll_id"]
+        total, read, scroll = int(answer["hits"]["total"]["value"]), 0, answer["_scroll_id"]
+        exact = answer["hits"]["total"].get("relation", "eq") == "eq"
         try:
             while hits := answer["hits"]["hits"]:
-                if answer["_shards"]["failed"]:
-                    raise EngineError(f"The scan of {index} is incomplete: a shard failed.")
+                read += len(hits)
                 yield from ((hit["_id"], hit.get("_source", {})) for hit in hits)
-                # a page cannot be asked for twice: the scroll moves on with every request
-                answer = self._call(
-                    "POST", "/_search/scroll", {"scroll": _KEEP, "scroll_id": scroll}
-                )
+                # a page cannot be asked for twice, the scroll moves on with every request: what a
+                # lost answer takes away is missing in the total
+                following = {"scroll": _KEEP, "scroll_id": scroll}
+                answer = _complete(self._call("POST", "/_search/scroll", following), names)
                 scroll = answer.get("_scroll_id", scroll)
         finally:
-            params = {"ignore": 404}
+            params = {"ignore": "404"}
             self._call("DELETE", "/_search/scroll", {"scroll_id": [scroll]}, params=params)
+        self._whole(names, read, total if exact else None)
+
+    def _whole(self, names: str, read: int, total: int | None) -> None:
+        if total is not None and read != total:
+            raise EngineError(
+                f"The scan of {names} is incomplete: {read:,} of {total:,} documents came.",
+                hint="Run it again.",
+            )
+
+    def check_writable(self, index: str, meta: IndexMeta) -> None:
+        answer = self._call("GET", f"/{index}", index=index)
+        check_target(index, meta, answer)
 
     def settings(self, index: str) -> Mapping[str, Any]:
         answer = self._call(
@@ -123,6 +184,12 @@ class RestUpkeep:
         ]
         actions.append({"add": {"index": index, "alias": alias}})
         self._call("POST", "/_aliases", {"actions": actions}, index=index)
+
+
+def _complete(answer: Mapping[str, Any], names: str) -> Mapping[str, Any]:
+    if not complete(answer):
+        raise incomplete(answer, f"The scan of {names}")
+    return answer
 
 
 def _maps(properties: Mapping[str, Any], path: str) -> bool:

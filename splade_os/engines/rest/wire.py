@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import orjson
 
 from splade_os.engines.connection.options import client_options
+from splade_os.engines.names import check_name
 from splade_os.engines.rest.failures import no_connection, refused
 from splade_os.engines.rest.retry import ATTEMPTS, with_retries, with_retries_async
 from splade_os.errors import EngineError, MissingExtraError, SpladeError
@@ -38,10 +39,10 @@ class Call:
     """One HTTP request.
 
     Attributes:
-        method, path, params: where to.
+        method, path, params: where to; the path as it is, not percent-encoded.
         body: JSON, as bytes.
         ndjson: the body is one JSON value per line.
-        index: named in errors.
+        index: the name in the path, for errors; checked.
         timeout: seconds, where it is not the connection's.
         attempts: how often it is sent when it is put off or lost.
         repeat_timeouts: safe and useful to send again after a time-out.
@@ -60,6 +61,16 @@ class Call:
     repeat_timeouts: bool = False
     encoding: Mapping[str, str] = field(default_factory=dict)
     holds: bool = False
+
+    def __post_init__(self) -> None:
+        if self.index is not None:
+            writes = self.method in ("PUT", "DELETE") or self.path.endswith("/_bulk")
+            check_name(self.index, one=writes)
+
+    @property
+    def url(self) -> str:
+        """The path as it is sent: a name with a ``%`` or a ``#`` stays that name."""
+        return quote(self.path, safe="/,*:@+$!~'()=&;")
 
     @property
     def policy(self) -> dict[str, Any]:
@@ -182,7 +193,7 @@ def _opensearch_arguments(call: Call) -> dict[str, Any]:
         params["request_timeout"] = call.timeout
     return {
         "method": call.method,
-        "url": call.path,
+        "url": call.url,
         "params": params,
         "body": call.body,
         "headers": call.headers,
@@ -196,7 +207,7 @@ def _elastic_arguments(call: Call) -> dict[str, Any]:
         del headers["content-type"]
     return {
         "method": call.method,
-        "path": call.path + query,
+        "path": call.url + query,
         "headers": headers,
         "body": call.body,
     }

@@ -87,6 +87,9 @@ class SQLiteUpkeep:
     def update_settings(self, index: str, settings: Mapping[str, Any]) -> None:
         self._number(index)  # a file has nothing to set
 
+    def check_writable(self, index: str, meta: IndexMeta) -> None:
+        self._number(index)  # a file keeps what it is given
+
     def update_meta(self, index: str, meta: IndexMeta) -> None:
         number = self._number(index)
         with self._transaction() as db:
