@@ -54,6 +54,7 @@ def ingest_documents(
     on_progress: Callable[[IngestReport], None] | None = None,
     field_type: str | None = None,
     check: Callable[[], Sequence[str]] | None = None,
+    publish: Callable[[IngestReport], None] | None = None,
     target: str | None = None,
 ) -> IngestReport:
     """Encode records and write them into an index, which is made if it is missing.
@@ -79,6 +80,9 @@ def ingest_documents(
         field_type: of a new index: how vectors are stored; default the engine's first.
         check: called when everything is loaded; says what is wrong with the index. The checkpoint
             is kept then, so that a resumed ingest has nothing to do but check again.
+        publish: called with the report when everything is loaded, verified and checked; makes it
+            live. The checkpoint is kept until then: if it fails, a resumed ingest only does it
+            again.
         target: what dead letters name, for a later retry: the alias that ``index`` is built
             for; default ``index``.
 
@@ -156,6 +160,8 @@ def ingest_documents(
         if whole and check is not None:
             report = replace(report, lost_canaries=tuple(check()))
         if whole and not report.lost_canaries:
+            if publish is not None and report.verified:
+                publish(report)
             checkpoint.finish()
         log_report("end", report)
         return report

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from splade_os.engines import Engine
-from splade_os.errors import EngineError, IndexNotFoundError, SpladeError, SpladeWarning
+from splade_os.errors import (
+    EngineError,
+    IndexNotFoundError,
+    IngestError,
+    SpladeError,
+    SpladeWarning,
+)
 from splade_os.ingest.index.load_settings import memory_file
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.statistics import add_to_index
@@ -41,7 +48,7 @@ def check_alias(engine: Engine, alias: str) -> None:
         )
 
 
-def swap(engine: Engine, alias: str, index: str, keep: int) -> list[str]:
+def swap(engine: Engine, alias: str, index: str, keep: int, least: float = 0.0) -> list[str]:
     """Point the alias to an index, and delete older generations.
 
     Queries that the cluster encodes itself go on: a default search pipeline is handed over to an
@@ -49,11 +56,17 @@ def swap(engine: Engine, alias: str, index: str, keep: int) -> list[str]:
 
     Args:
         keep: generations before this one that stay, for a rollback.
+        least: share of the documents behind the alias that the index must have.
 
     Returns:
         The indices that were deleted.
+
+    Raises:
+        IngestError: it has less; the alias stays.
     """
-    for old in engine.alias_targets(alias):
+    targets = engine.alias_targets(alias)
+    _check_size(engine, targets, alias, index, least)
+    for old in targets:
         _hand_over(engine, old, index)
     engine.point_alias(alias, index)
     older = [name for name in generations(engine, alias) if name < index]
@@ -61,6 +74,24 @@ def swap(engine: Engine, alias: str, index: str, keep: int) -> list[str]:
     for name in deleted:
         engine.delete_index(name)
     return deleted
+
+
+def _check_size(
+    engine: Engine, targets: Sequence[str], alias: str, index: str, least: float
+) -> None:
+    others = [name for name in targets if name != index]
+    if not others or not least:
+        return
+    before, now = sum(map(engine.count, others)), engine.count(index)
+    if now >= before * least:
+        return
+    raise IngestError(
+        f"{index} holds {now:,} documents, and {', '.join(others)} behind the alias {alias} "
+        f"{before:,}: {now / before:.0%}, where {least:.0%} is the least. "
+        "The alias stays as it is.",
+        hint="If the source is right, the same command with --resume --min-documents "
+        f"{int(now / before * 100) / 100} only swaps the alias.",
+    )
 
 
 def _hand_over(engine: Engine, old: str, index: str) -> None:
@@ -86,7 +117,9 @@ def abandon(engine: Engine, checkpoint: Checkpoint, of_alias: bool) -> None:
     if checkpoint.job is None:
         return
     with suppress(IndexNotFoundError):
-        if of_alias and checkpoint.index not in engine.alias_targets(checkpoint.job.target):
+        target = checkpoint.job.target
+        ours = of_alias and checkpoint.index in generations(engine, target)
+        if ours and checkpoint.index not in engine.alias_targets(target):
             engine.delete_index(checkpoint.index)
             memory_file(engine, checkpoint.index).unlink(missing_ok=True)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -78,6 +79,10 @@ class _Ingest(click.Command):
     help="(--alias) Indices that stay for `splade-os index rollback`.",
 )  # fmt: skip
 @click.option(
+    "--min-documents", type=click.FloatRange(0, 1), default=0.9, show_default=True,
+    help="(--alias) Share of the documents of the index before that the new one has at least.",
+)  # fmt: skip
+@click.option(
     "--canary", "canaries", multiple=True, metavar="TEXT=ID|@FILE",
     help="A query that must find this document, or the alias is not swapped. (A file: one a line.)",
 )  # fmt: skip
@@ -106,6 +111,7 @@ def ingest(
     source: str,
     alias: str | None,
     keep_old: int,
+    min_documents: float,
     canaries: tuple[str, ...],
     canary_k: int,
     canary_mode: Any,
@@ -128,7 +134,7 @@ def ingest(
     finishes what is under way and saves; the second stops at once.
     """
     from splade_os.engines.names import check_name
-    from splade_os.ingest.index.aliases import abandon, check_alias, new_index_name, swap
+    from splade_os.ingest.index.aliases import abandon, check_alias, new_index_name
     from splade_os.ingest.sources import find_source, require_whole
     from splade_os.ingest.state.checkpoint import Checkpoint, Job
     from splade_os.search.canaries import read_canaries
@@ -193,6 +199,7 @@ def ingest(
             latest,
             field_type,
             check=lambda: _lost(wanted, engine, checkpoint, settings.model, canary_k, canary_mode),
+            publish=_swapping(engine, alias, keep_old, min_documents) if alias else None,
             target=target,
         )
     finally:
@@ -205,11 +212,21 @@ def ingest(
         click.echo(f"Nothing was indexed: the alias {alias} still stands for {now}.", err=True)
         finish(report, as_json, needs_documents=True)
         return
-    if alias and report.verified and not report.interrupted:
-        deleted = swap(engine, alias, report.index, keep_old)
+    finish(report, as_json)
+
+
+def _swapping(
+    engine: Engine, alias: str, keep: int, least: float
+) -> Callable[[IngestReport], None]:
+    """What makes a new index live, once it is known to be whole."""
+    from splade_os.ingest.index.aliases import swap
+
+    def publish(report: IngestReport) -> None:
+        deleted = swap(engine, alias, report.index, keep, least)
         gone = f"; deleted {', '.join(deleted)}" if deleted else ""
         click.secho(f"The alias {alias} stands for {report.index} now{gone}.", fg="green", err=True)
-    finish(report, as_json)
+
+    return publish
 
 
 def load_encoder(
@@ -269,6 +286,7 @@ def run_ingest(
     latest: LatestReport,
     field_type: str | None = None,
     check: Callable[[], list[str]] | None = None,
+    publish: Callable[[IngestReport], None] | None = None,
     target: str | None = None,
 ) -> IngestReport:
     """Ingest what the checkpoint has begun, with progress on stderr.
@@ -309,6 +327,7 @@ def run_ingest(
             on_progress=update,
             field_type=field_type,
             check=check,
+            publish=publish,
             target=target,
         )
         update(report)
@@ -361,11 +380,11 @@ def finish(report: IngestReport, as_json: bool, *, needs_documents: bool = False
 
 
 def dead_letters_file(index: str) -> Path:
-    """A file of its own for every ingest."""
+    """A file of its own for every ingest, also for shards that start at the same time."""
     from splade_os.ingest.state.checkpoint import safe_name
 
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return Path(f"dead-letters-{safe_name(index)}-{stamp}.jsonl")
+    return Path(f"dead-letters-{safe_name(index)}-{stamp}-{os.getpid()}.jsonl")
 
 
 def _nothing_to_go_on_with(checkpoint: Checkpoint, engine: Engine) -> bool:

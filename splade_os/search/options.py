@@ -86,8 +86,8 @@ class Fusion:
             rank fusion of two rankings (Cormack et al., SIGIR 2009), score = Σ weight /
             (rank_constant + rank); ``min_max``: scores scaled to 0..1 within each ranking, then
             their weighted mean.
-        weights: of the sparse and of the BM25 part; default 1 and 2 for ``sum`` (docs/search.md,
-            "Which mode"), 1 and 1 for the others.
+        weights: of the sparse and of the BM25 part; default 1 and 2 for ``sum``,
+            1 and 1 for the others.
         rank_constant: of RRF.
         depth: hits of each list that are fused, 1 to 10,000; on the first page at least ``k``. All
             pages fuse the same lists, so that together they are one ranking: of at most twice

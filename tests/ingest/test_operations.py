@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from click.testing import CliRunner, Result
 from splade_os import DocumentEncoder, ingest_documents
 from splade_os.cli import cli
 from splade_os.engines import Engine
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import IngestError, SpladeError
 from splade_os.ingest.documents.records import Record, RecordReader
 from splade_os.ingest.index.load_settings import loading, memory_file
+from splade_os.ingest.index.target import ensure_index
 from splade_os.ingest.metrics import metrics_server
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.report import IngestReport
@@ -290,6 +293,76 @@ def test_alias(engine: Engine, place: Place, tmp_path: Path, index: str) -> None
         assert "is an index" in str(done.exception)
     finally:
         for name in engine.indices(f"{alias}-*"):
+            engine.delete_index(name)
+
+
+def test_alias_of_much_less(engine: Engine, place: Place, tmp_path: Path, index: str) -> None:
+    """Half a source is no reason to take the whole one away; what was built is swapped then."""
+    alias = f"{index}-alias"
+    try:
+        load = make_load(place.model, tmp_path, 100)
+        done, report = place.ingest(load, "--alias", alias, index=False)
+        assert done.exit_code == 0, done.stderr
+        first = report["index"]
+        lines = load.file.read_text().splitlines(keepends=True)
+        load.file.write_text("".join(lines[:60]))
+        done, _ = place.ingest(load, "--alias", alias, index=False)
+        assert isinstance(done.exception, IngestError)
+        assert "60 documents" in str(done.exception) and "60%" in str(done.exception)
+        assert engine.alias_targets(alias) == [first]
+        (second,) = set(engine.indices(f"{alias}-*")) - {first}
+        done, report = place.ingest(
+            load, "--alias", alias, "--resume", "--min-documents", "0.6", index=False
+        )
+        assert done.exit_code == 0, done.stderr
+        assert engine.alias_targets(alias) == [second] and engine.count(second) == 60
+    finally:
+        for name in engine.indices(f"{alias}-*"):
+            engine.delete_index(name)
+
+
+def test_alias_keeps_what_operators_put_on_it(
+    engine: Engine, place: Place, tmp_path: Path, index: str
+) -> None:
+    """A filter is often there for access control."""
+    if not isinstance(engine, ClusterEngine):
+        pytest.skip("an alias of SQLite is a name alone")
+    alias = f"{index}-alias"
+    own = {
+        "filter": {"range": {"n": {"lte": 50}}},
+        "index_routing": "1",
+        "search_routing": "1,2",
+        "is_write_index": True,
+    }
+    try:
+        load = make_load(place.model, tmp_path, 60)
+        done, report = place.ingest(load, "--alias", alias, index=False)
+        assert done.exit_code == 0, done.stderr
+        actions = [{"add": {"index": report["index"], "alias": alias, **own}}]
+        engine.request("POST", "/_aliases", {"actions": actions})
+        done, report = place.ingest(load, "--alias", alias, index=False)
+        assert done.exit_code == 0, done.stderr
+        found = engine.request("GET", f"/_alias/{alias}")
+        assert found == {report["index"]: {"aliases": {alias: own}}}
+    finally:
+        for name in engine.indices(f"{alias}-*"):
+            engine.delete_index(name)
+
+
+def test_two_swaps_at_the_same_time(engine: Engine, place: Place, index: str) -> None:
+    """The alias stands for one index, whichever was the last."""
+    alias, names = f"{index}-alias", [f"{index}-{n}" for n in range(3)]
+    encoder = DocumentEncoder.load(str(place.model), device="cpu")
+    try:
+        for name in names:
+            ensure_index(engine, name, encoder.identity, ("text",))
+        engine.point_alias(alias, names[0])
+        for _ in range(10):
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda name: engine.point_alias(alias, name), names[1:]))
+            assert len(engine.alias_targets(alias)) == 1
+    finally:
+        for name in names:
             engine.delete_index(name)
 
 

@@ -177,12 +177,22 @@ class RestUpkeep:
         return sorted(self._call("GET", f"/{pattern}/_settings/index.uuid"))
 
     def point_alias(self, alias: str, index: str) -> None:
-        actions: list[dict[str, Any]] = [
-            {"remove": {"index": old, "alias": alias}}
-            for old in self.alias_targets(alias)
-            if old != index
-        ]
-        actions.append({"add": {"index": index, "alias": alias}})
+        targets = self.alias_targets(alias)
+        own: list[Mapping[str, Any]] = []
+        if targets:
+            answer = self._call("GET", f"/_alias/{alias}", index=alias)
+            own = [answer[name]["aliases"][alias] for name in targets if name in answer]
+        if any(one != own[0] for one in own[1:]):
+            raise EngineError(
+                f"The alias {alias} has another filter, routing or flag on each of its indices "
+                f"({', '.join(targets)}): what it should have on {index} cannot be known.",
+                hint="Make them equal, or point the alias yourself (POST /_aliases).",
+            )
+        # one request: of two swaps at the same time the later one wins, whatever stood there
+        actions: list[dict[str, Any]] = []
+        if targets:
+            actions.append({"remove": {"index": "*", "alias": alias, "must_exist": False}})
+        actions.append({"add": {**(own[0] if own else {}), "index": index, "alias": alias}})
         self._call("POST", "/_aliases", {"actions": actions}, index=index)
 
 
