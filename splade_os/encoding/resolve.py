@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,7 @@ class FoundModel:
     revision: str | None = None
 
 
-def resolve_model(model: str, *, weights: bool = True) -> FoundModel:
+def resolve_model(model: str | os.PathLike[str], *, weights: bool = True) -> FoundModel:
     """Find a model: ``starter``, a folder, or a name on the Hugging Face hub.
 
     The starter comes with the package; a hub model is downloaded once into the hub's own
@@ -48,6 +49,7 @@ def resolve_model(model: str, *, weights: bool = True) -> FoundModel:
     Raises:
         ModelError: no such folder, and the hub does not have it or cannot be reached.
     """
+    model = os.fspath(model)
     path = Path(model).expanduser()
     if path.is_dir():
         if model == STARTER or is_hub_name(model):

@@ -262,7 +262,7 @@ def test_incomplete_answers_are_errors(proxy: Proxy, filled: str) -> None:
     failed = b'{"took":1,"timed_out":false,"_shards":{"total":2,"successful":1,"failed":1,'
     failed += b'"failures":[{"reason":{"reason":"disk"}}]},"hits":{"hits":[]}}'
     proxy.faults = [lambda handler: reply(handler, 200, failed)]
-    with pytest.raises(EngineError, match=r"1 of 2 shards failed: disk"):
+    with pytest.raises(EngineError, match=r"1 of 2 shards .*disk"):
         client.search(TEXT)
     late = b'{"took":1,"timed_out":true,"_shards":{"total":1,"failed":0},"hits":{"hits":[]}}'
     proxy.faults = [lambda handler: reply(handler, 200, late)]
