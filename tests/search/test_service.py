@@ -186,8 +186,8 @@ def test_interrupted_scan_releases_its_point_in_time(
     whole = len(list(client.scan(TEXT)))
     before = open_cursors(engine)
     for delay in (0.002, 0.01, 0.03, 0.06):
-        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
             while True:
                 assert len(list(client.scan(TEXT, page=5))) == whole
     # the one that was interrupted as it was opened is known to nobody, and runs out by itself
