@@ -70,7 +70,7 @@ def use(folder: Path) -> None:
         tokenizer.to_json()
         words = word_tokens(tokenizer)
         if words is not None:
-            words.distinct(TEXTS[0])
+            words.of(TEXTS[0])
     check_tokenizer(folder)
 
 

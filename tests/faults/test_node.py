@@ -45,18 +45,25 @@ def test_node_killed_in_the_middle(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_disk_full(index: str, opensearch_url: str, tiny: Path, tmp_path: Path) -> None:
-    """The block that a node sets when its disk runs full."""
-    load = make_load(tiny / "router", tmp_path, 3000)
-    half = make_load(tiny / "router", tmp_path, 1500, name="half.jsonl")
+    """The block that a node sets when its disk runs full: in the middle of a load, and before."""
+    load = make_load(tiny / "router", tmp_path, 10_000)
     engine = connect(opensearch_url)
-    assert half.run(opensearch_url, index)[0] == 0
+    process = load.start(opensearch_url, index, "--max-bytes", "60000")
+    begun = False
+    while not begun:
+        time.sleep(0.02)
+        with contextlib.suppress(EngineError):  # no index yet, or no shard of it
+            begun = bool(engine.documents(index, ["d500"], ()))
     engine.update_settings(index, {"blocks.read_only_allow_delete": True})
-    code, _, talk = load.run(opensearch_url, index, "--max-bytes", "60000")
-    assert code == 1 and "takes no documents" in talk and "--resume" in talk
+    _, wrote = process.communicate(timeout=240)
+    talk = wrote.decode()
+    assert process.returncode == 1 and "takes no documents" in talk and "--resume" in talk
+    code, _, talk = load.run(opensearch_url, index, "--max-bytes", "60000", "--resume")
+    assert code == 1 and "blocks.read_only_allow_delete is set" in talk  # still: refused at once
     engine.update_settings(index, {"blocks.read_only_allow_delete": None})
     code, report, talk = load.run(opensearch_url, index, "--max-bytes", "60000", "--resume")
     assert code == 0, talk
-    assert report["verified"] and report["read"] == 3000
+    assert report["verified"] and report["read"] == 10_000
     check_index(engine, index, load)
     engine.delete_index(index)
 

@@ -123,9 +123,9 @@ def test_documents_that_the_engine_refuses(
     if not engine.url.startswith("http"):
         pytest.skip("SQLite has no mapping that a field could conflict with")
     records = [
-        Record(1, "t:1", "a", "cat", {"text": "cat", "price": 3}),
-        Record(2, "t:2", "b", "dog", {"text": "dog", "price": "not a number"}),
-        Record(3, "t:3", "c", "sun", {"text": "sun", "price": 4}),
+        Record(1, "t:1", "a", "cat", {"text": "cat", "price": {"amount": 3}}),
+        Record(2, "t:2", "b", "dog", {"text": "dog", "price": 3}),
+        Record(3, "t:3", "c", "sun", {"text": "sun", "price": {"amount": 4}}),
     ]
     report = ingest_documents(
         records,
@@ -138,7 +138,7 @@ def test_documents_that_the_engine_refuses(
     letter = json.loads((tmp_path / "dead.jsonl").read_text())
     assert (letter["id"], letter["status"]) == ("b", 400)
     assert "price" in letter["reason"]
-    assert letter["record"] == {"_id": "b", "text": "dog", "price": "not a number"}
+    assert letter["record"] == {"_id": "b", "text": "dog", "price": 3}
     statistics = engine.load_statistics(index)
     assert statistics is not None and statistics.documents == 2
 
