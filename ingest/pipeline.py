@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -21,6 +21,7 @@ from splade_os.ingest.documents.records import DEFAULT_TEXT_FIELDS, Record, Reje
 from splade_os.ingest.documents.stamps import Stamper
 from splade_os.ingest.index.leftovers import leave_nothing, note_new_index, remove_empty_index
 from splade_os.ingest.index.load_settings import loading
+from splade_os.ingest.index.load_state import note_whole
 from splade_os.ingest.index.sync import delete_absent
 from splade_os.ingest.index.target import ensure_index
 from splade_os.ingest.index.verify import check_meta, check_sample
@@ -137,9 +138,9 @@ def ingest_documents(
                 on_progress,
             )
             wanted = options.load_settings
-            load = wanted == "on" or (wanted == "auto" and not checkpoint.count_before)
+            fast = wanted == "on" or (wanted == "auto" and not checkpoint.count_before)
             call = runner.context.retry_policy.call
-            with loading(engine, index, call) if load else nullcontext():
+            with loading(engine, index, checkpoint.name, call, settings=fast):
                 runner.run(iter(records))
                 if cancellation.error is not None:
                     if checkpoint.job is None:  # nobody will come back to it
@@ -160,8 +161,10 @@ def ingest_documents(
         if whole and check is not None:
             report = replace(report, lost_canaries=tuple(check()))
         if whole and not report.lost_canaries:
-            if publish is not None and report.verified:
-                publish(report)
+            if report.verified:
+                note_whole(engine, index, report.count_after)
+                if publish is not None:
+                    publish(report)
             checkpoint.finish()
         log_report("end", report)
         return report

@@ -50,11 +50,16 @@ class Job(BaseModel):
     model: ModelIdentity
     sync: bool = False
 
+    @property
+    def name(self) -> str:
+        """The same on every machine: whoever takes it up again is known by it."""
+        selection = orjson.dumps(self.selection, option=orjson.OPT_SORT_KEYS).decode()
+        return _digest(self.target, self.source, selection)
+
     def file(self) -> Path:
         """Where its checkpoint lies: one for each cluster, target, source and selection."""
         selection = orjson.dumps(self.selection, option=orjson.OPT_SORT_KEYS).decode()
-        key = "\0".join((self.url, self.target, self.source, selection))
-        name = blake2b(key.encode(), digest_size=8).hexdigest()
+        name = _digest(self.url, self.target, self.source, selection)
         return state_dir() / "ledgers" / f"{safe_name(self.target)}-{name}.sqlite"
 
     def difference(self, other: Job) -> str | None:
@@ -73,6 +78,10 @@ class Job(BaseModel):
         if other.sync and not self.sync:
             return "it was begun without --sync, so it is not known which ids the source has"
         return None
+
+
+def _digest(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
 
 
 def safe_name(name: str) -> str:
@@ -136,6 +145,11 @@ class Checkpoint:
         self.count_before = int(self._get("count_before") or 0)
         self.dead_letters = self._get("dead_letters")
         self.resumed = self.job is not None
+
+    @property
+    def name(self) -> str:
+        """Of the job, on whatever machine; of the run, where nobody comes back to it."""
+        return self.run if self.job is None else self.job.name
 
     @property
     def begun(self) -> bool:
