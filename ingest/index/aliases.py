@@ -16,7 +16,7 @@ from splade_os.errors import (
     SpladeError,
     SpladeWarning,
 )
-from splade_os.ingest.index.load_state import change
+from splade_os.ingest.index.load_state import note_whole
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.statistics import add_to_index
 
@@ -98,12 +98,10 @@ def swap(engine: Engine, alias: str, index: str, keep: int, least: float = 0.0) 
         IngestError: it has less; the alias stays.
     """
     before = [name for name in engine.alias_targets(alias) if name != index]
-    _check_size(engine, before, alias, index, least)
+    documents = _check_size(engine, before, alias, index, least)
     for old in before:
         _hand_over(engine, old, index)
-    if before:  # where a rollback goes to
-        replaced = {"replaced": tuple(before)}
-        change(engine, index, lambda state: state.model_copy(update=replaced))
+    note_whole(engine, index, documents, replaced=before)
     engine.point_alias(alias, index)
     return _delete_older(engine, alias, index, keep)
 
@@ -135,14 +133,12 @@ def _warn(message: str) -> None:
     warnings.warn(message, SpladeWarning, stacklevel=4)
 
 
-def _check_size(
-    engine: Engine, others: Sequence[str], alias: str, index: str, least: float
-) -> None:
-    if not others or not least:
-        return
+def _check_size(engine: Engine, others: Sequence[str], alias: str, index: str, least: float) -> int:
     before, now = sum(map(engine.count, others)), engine.count(index)
-    if now >= before * least:
-        return
+    if now and now >= before * least:
+        return now
+    if not now:
+        raise IngestError(f"{index} is empty. The alias {alias} stays as it is.")
     raise IngestError(
         f"{index} holds {now:,} documents, and {', '.join(others)} behind the alias {alias} "
         f"{before:,}: {now / before:.0%}, where {least:.0%} is the least. "
@@ -169,14 +165,14 @@ def _hand_over(engine: Engine, old: str, index: str) -> None:
     )
 
 
-def abandon(engine: Engine, checkpoint: Checkpoint, of_alias: bool) -> None:
+def abandon(engine: Engine, checkpoint: Checkpoint) -> None:
     """Give up the ingest of a checkpoint: what it wrote is counted; the unfinished index of an
     alias is deleted."""
     if checkpoint.job is None:
         return
     with suppress(IndexNotFoundError):
         target = checkpoint.job.target
-        ours = of_alias and checkpoint.index in built_for(engine, target)
+        ours = checkpoint.index != target and checkpoint.index in built_for(engine, target)
         if ours and checkpoint.index not in engine.alias_targets(target):
             engine.delete_index(checkpoint.index)
         else:

@@ -125,6 +125,6 @@ def restore_settings(engine: Engine, index: str) -> bool:
             change(engine, index, lambda s: s.model_copy(update={"loading": {}}))
         return False
     _put_back(engine, index, state.settings, lambda work: work())
-    nothing = {"loading": {}, "settings": None}
+    nothing: dict[str, Any] = {"loading": {}, "settings": None}
     change(engine, index, lambda s: s.model_copy(update=nothing))
     return True

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from splade_os.engines import Engine, LoadState
 from splade_os.errors import AuthorizationError, IngestError, SpladeWarning
@@ -50,7 +51,13 @@ def change(engine: Engine, index: str, how: Callable[[LoadState], LoadState]) ->
     )
 
 
-def note_whole(engine: Engine, index: str, documents: int) -> None:
-    """A load into the index came to its end, and what it wrote was found there."""
-    found = {"documents": documents, "verified": now()}
+def note_whole(engine: Engine, index: str, documents: int, replaced: Sequence[str] = ()) -> None:
+    """A load into the index came to its end, and what it wrote was found there.
+
+    Args:
+        replaced: what its alias stands for until now: there a rollback goes to.
+    """
+    found: dict[str, Any] = {"documents": documents, "verified": now()}
+    if replaced:
+        found["replaced"] = tuple(replaced)
     change(engine, index, lambda state: state.model_copy(update=found))

@@ -128,13 +128,17 @@ def test_dead_letters_of_an_alias(engine: Engine, place: Place, tmp_path: Path, 
     (tmp_path / "docs.jsonl").write_text('{"id": "a", "text": "cat"}\nnot json\n')
     command = ("ingest", str(tmp_path / "docs.jsonl"), "--model", str(place.model), "--json")
     try:
-        done, report = place(*command, "--alias", alias, "--dead-letters", str(dead), index=False)
+        command += ("--alias", alias)
+        done, report = place(*command, "--dead-letters", str(dead), index=False)
+        assert isinstance(done.exception, IngestError) and "dead letters" in str(done.exception)
+        assert not engine.alias_targets(alias)
+        done, report = place(*command, "--resume", "--max-errors", "1", index=False)
         assert done.exit_code == 3, done.stderr
         first = report["index"]
         (letter,) = map(json.loads, dead.open())
         assert letter["index"] == alias
         (tmp_path / "docs.jsonl").write_text('{"id": "a", "text": "dog"}\n')
-        done, report = place(*command, "--alias", alias, index=False)
+        done, report = place(*command, index=False)
         assert done.exit_code == 0 and report["index"] != first, done.stderr
         letter["record"] = {"id": "b", "text": "fish", "splade_os_vector": 1}
         dead.write_text(json.dumps(letter) + "\n")
@@ -443,8 +447,9 @@ def test_settings_are_put_back(
         assert (during["refresh_interval"], during["number_of_replicas"]) == ("-1", "0")
         raise RuntimeError("anything")
     assert engine.settings(index) == before
-    for job in "ab":
-        loading(engine, index, job).__enter__()  # and then the processes were killed
+    killed = [loading(engine, index, job) for job in "ab"]
+    for context in killed:
+        context.__enter__()  # and then the process was killed
     with pytest.warns(SpladeWarning, match="has not ended"), loading(engine, index, "a"):
         pass  # a load beside one that may be under way puts nothing back under it
     assert engine.settings(index)["refresh_interval"] == "-1"
