@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
@@ -15,7 +13,10 @@ from typing import Any
 import orjson
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-_LONG_NUMBER = re.compile(rb"\d{19}")
+_DIGITS = bytes(48 if byte in b"0123456789" else 32 for byte in range(256))
+_LONG_NUMBER = b"0" * 19
+_SPACED = (b" :", b"\t:", b"\n:", b"\r:")
+_FEW = 64  # values of an object or array that are looked into
 _DEEP = 200  # nested deeper, JSON is kept as a text: orjson writes 254 levels, and reads 1,024
 
 
@@ -65,10 +66,59 @@ def parse_exact(raw: bytes) -> Any:
         ValueError: it is no JSON.
     """
     value = orjson.loads(raw)
-    if _LONG_NUMBER.search(raw):  # which orjson may have read as a float
-        with suppress(ValueError, RecursionError):
-            value = json.loads(raw)
+    if _LONG_NUMBER in raw.translate(_DIGITS):  # which orjson may have read as a float
+        value = _slowly(raw)
     return value
+
+
+def parse_document(raw: bytes) -> Any:
+    """`parse_exact` of what loses nothing by it: a key that stands twice in an object has two
+    values, of which one would be dropped (engines refuse such a document, too).
+
+    Raises:
+        ValueError: it is no JSON, or has such a key.
+    """
+    value = parse_exact(raw)
+    keys = _keys(value)
+    # each key that stands there is followed by a colon, perhaps after blanks: where there are no
+    # more such colons than keys in the value, none stands twice
+    if raw.count(b":") > keys and raw.count(b'":') + sum(map(raw.count, _SPACED)) > keys:
+        _slowly(raw, _object)
+    return value
+
+
+def _slowly(raw: bytes, hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    try:
+        return json.loads(raw, object_pairs_hook=hook)
+    except RecursionError:
+        raise ValueError("it is nested too deep to be read exactly") from None
+
+
+def _keys(value: Any) -> int:
+    """How many keys there are at least, in all objects together."""
+    count = 0
+    todo = [value]
+    while todo:
+        outer = todo.pop()
+        inner = outer.values() if type(outer) is dict else outer
+        if type(outer) is dict:
+            count += len(outer)
+        elif type(outer) is not list:
+            continue
+        if len(inner) <= _FEW:
+            todo += [each for each in inner if type(each) is dict or type(each) is list]
+    return count
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"the key {twice!r:.80} stands twice in an object: one value would be lost"
+        )
+    return found
 
 
 def plain(value: Any) -> Any:

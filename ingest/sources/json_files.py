@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from splade_os.ingest.documents.records import Item, parse_json
 from splade_os.ingest.sources.base import damaged
 from splade_os.ingest.sources.streams import utf8
@@ -101,8 +99,8 @@ def _elements(text: _Text, name: str) -> Iterator[Item]:
 
 def _item(where: str, raw: bytes) -> Item:
     try:
-        return Item(where, raw, orjson.loads(raw))
-    except orjson.JSONDecodeError:
+        return Item(where, raw, parse_json(raw))
+    except (ValueError, RecursionError):
         return Item(where, raw, decode=parse_line)  # which says why
 
 
@@ -172,10 +170,7 @@ class _Text:
         start = self._at
         if end is not None:
             raw = self._text[start:end]
-            try:
-                item = Item(where, raw, orjson.loads(raw))
-            except orjson.JSONDecodeError:
-                item = Item(where, raw, decode=parse_line)  # which says why
+            item = _item(where, raw)
             if item.decode is None or _has_sound_brackets(raw):
                 self._advance(end)
                 return item, True
