@@ -41,6 +41,10 @@ from splade_os.statistics import TermStatistics
 Result = TypeVar("Result")
 
 
+def _holds(asked: Ask) -> bool:
+    return isinstance(asked, Call) and asked.holds
+
+
 class ClusterEngine(RestUpkeep, RestStatistics):
     """A cluster of OpenSearch (1.1 or newer) or Elasticsearch (7.12 or newer).
 
@@ -69,7 +73,7 @@ class ClusterEngine(RestUpkeep, RestStatistics):
         self._steps = ClusterSteps(self.url)
 
     def _run(self, steps: Steps[Result]) -> Result:
-        return drive(steps, self._send)
+        return drive(steps, self._send, _holds)
 
     def _send(self, asked: Ask) -> Any:
         if isinstance(asked, Call):
@@ -201,7 +205,7 @@ class AsyncClusterEngine:
         self._steps = ClusterSteps(self.url)
 
     async def _run(self, steps: Steps[Result]) -> Result:
-        return await drive_async(steps, self._send, lambda asked: getattr(asked, "holds", False))
+        return await drive_async(steps, self._send, _holds)
 
     async def _send(self, asked: Ask) -> Any:
         if isinstance(asked, Call):
