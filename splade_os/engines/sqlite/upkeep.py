@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from splade_os.engines.base import IndexMeta
+from splade_os.engines.base import Identity, IndexMeta
 from splade_os.engines.load_state import LoadState
 from splade_os.engines.sqlite.connections import Connections
 from splade_os.errors import EngineError
@@ -134,7 +134,7 @@ class SQLiteUpkeep:
             ).fetchall()
         return [name for (name,) in rows]
 
-    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+    def identity(self, index: str) -> Identity:
         number = self._number(index)
         with self._translated():  # files of before know no uuids
             row = self._db.execute(
@@ -173,7 +173,10 @@ class SQLiteUpkeep:
             _save_statistics(db, number, stored + delta)
         return True
 
-    def load_statistics(self, index: str) -> TermStatistics | None:
+    def load_statistics(
+        self, index: str, identity: Identity = frozenset()
+    ) -> TermStatistics | None:
+        del identity  # a file is near
         number = self._number(index)
         with self._translated():
             statistics = _load_statistics(self._db, number)
