@@ -103,7 +103,7 @@ def test_an_index_that_is_deleted_under_a_load(
         if again:
             ensure_index(engine, index, encoder.identity, ("title", "text"))
 
-    with pytest.raises(IngestError, match="deleted|no such index"):
+    with pytest.raises(IngestError, match=r"deleted|no such index"):
         load(Rows(200, 100, delete), index)
     assert bool(engine.indices(f"{index}*")) is again
     assert not again or engine.count(index) == 0
