@@ -32,6 +32,7 @@ from splade_os.cli.options import (
 from splade_os.cli.progress import ingest_progress, summarise
 from splade_os.cli.report_file import LatestReport, report_fields, report_file
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo, secho
 
 if TYPE_CHECKING:
     from splade_os.encoding import DocumentEncoder
@@ -129,6 +130,7 @@ def ingest(
     letters or with other records of one id; 130 interrupted (--resume goes on). The first Ctrl-C
     finishes what is under way and saves; the second stops at once.
     """
+    from splade_os.engines.names import check_name
     from splade_os.ingest.load import AliasOptions, load_source
     from splade_os.ingest.sources import find_source
     from splade_os.search.canaries import read_canaries
@@ -142,6 +144,7 @@ def ingest(
     latest = telling(how)
     settings = settings_of(**flags)
     target = alias or need_index(settings)
+    check_name(target)
     engine = open_engine(settings)
     with busy(f"Looking for {source}"):
         found = find_source(source, replace(opening, engine=engine))
@@ -180,11 +183,11 @@ def _tell_alias(engine: Engine, alias: str, report: IngestReport) -> None:
     if report.live:
         deleted = report.deleted_indices
         gone = f"; deleted {', '.join(deleted)}" if deleted else ""
-        click.secho(f"The alias {alias} stands for {report.index} now{gone}.", fg="green", err=True)
+        secho(f"The alias {alias} stands for {report.index} now{gone}.", fg="green", err=True)
         return
     now = ", ".join(engine.alias_targets(alias)) or "nothing"
     nothing = "Nothing was indexed: the" if report.removed else "The"
-    click.echo(f"{nothing} alias {alias} still stands for {now}.", err=True)
+    echo(f"{nothing} alias {alias} still stands for {now}.", err=True)
 
 
 def load_encoder(
@@ -218,7 +221,7 @@ def load_encoder(
                 hint="Bring vectors (--vectors), or ingest into a new index.",
             )
         if vectors and model is None:
-            click.echo(
+            echo(
                 f"The vectors are taken for those of {of_index.name}, the model of {index}.",
                 err=True,
             )
@@ -249,8 +252,8 @@ def showing(
     """
     from splade_os.ingest.metrics import metrics_server
 
-    click.echo(f"Ingesting {source.name} into {target} at {engine.url}.", err=True)
-    click.echo(f"Encoding with {encoder.identity.name}: {encoder.how}.", err=True)
+    echo(f"Ingesting {source.name} into {target} at {engine.url}.", err=True)
+    echo(f"Encoding with {encoder.identity.name}: {encoder.how}.", err=True)
     with ExitStack() as stack:
         updates = []
         if how["log_format"] == "text":  # else progress is logged
@@ -339,24 +342,24 @@ def _dry_run(
     if as_json:
         print_json({**asdict(told), "meta": meta.model_dump(mode="json")})
         return
-    click.echo(meta.model_dump_json(indent=2))
-    click.echo(told.action or "No document could be encoded.")
+    echo(meta.model_dump_json(indent=2))
+    echo(told.action or "No document could be encoded.")
     for reason in told.reasons:
-        click.secho(f"dead letter: {reason}", fg="yellow")
-    click.echo(
+        secho(f"dead letter: {reason}", fg="yellow")
+    echo(
         f"{told.read:,} records read, {told.dead:,} of them dead letters; on average "
         f"{told.terms:.0f} terms and {told.bytes:,.0f} bytes; {told.rate:,.0f} docs/s encoded."
     )
     if told.cut:
-        click.echo(
+        echo(
             f"{told.cut:,} of them are longer than the model takes: {told.lost_share:.1%} of all "
             "tokens are cut off (--long-texts chunk keeps them)."
         )
     if told.empty:
-        click.echo(f"{told.empty:,} of them have no content: only BM25 finds them.")
+        echo(f"{told.empty:,} of them have no content: only BM25 finds them.")
     if told.documents is not None and told.total_bytes is not None and told.seconds is not None:
-        click.echo(
+        echo(
             f"The whole source: about {told.documents:,} documents, "
             f"{told.total_bytes / 1e9:,.2f} GB of bulk requests, {told.seconds / 60:,.0f} min."
         )
-    click.echo("Nothing was written.")
+    echo("Nothing was written.")
