@@ -113,6 +113,10 @@ def load_source(
             letters = Path(dead_letters or dead_letters_file(target)).absolute()
             checkpoint.begin(job, index, letters)
         index = checkpoint.index
+        before = checkpoint.load(encoder.identity.vocabulary_size).positions
+        # what is no file is known by its fingerprint: a revision, a number of documents
+        in_bytes = before.mark and found.unit == "bytes"
+        same = (lambda items: before.check(items, found.name)) if in_bytes else None
 
         def publish(report: IngestReport) -> IngestReport:
             assert alias is not None
@@ -121,7 +125,7 @@ def load_source(
             return replace(report, live=True, deleted_indices=tuple(deleted))
 
         report = ingest_documents(
-            read_source(found, reader, selection, done=checkpoint.done),
+            read_source(found, reader, selection, done=before.mark, check=same),
             engine=engine,
             index=index,
             encoder=encoder,

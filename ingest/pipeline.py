@@ -106,9 +106,10 @@ def ingest_documents(
     if checkpoint is None:
         checkpoint = Checkpoint()
         checkpoint.begin(None, index, Path(dead_letters))
+    letters = DeadLetters(dead_letters, target or index, checkpoint.run)
     runner: PipelineRunner | None = None
     try:
-        with _interruptible(cancellation), DeadLetters(dead_letters, target or index) as letters:
+        with _interruptible(cancellation), letters:
             engine.info()  # a wrong URL is told at once, not after all retries
             require_same_index(engine, index, checkpoint)
             note_new_index(engine, index, checkpoint)
@@ -182,7 +183,7 @@ def ingest_documents(
         reason = error.message if isinstance(error, SpladeError) else repr(error)
         log(logging.ERROR, "failed", reason, index=index)
         if runner is None or runner.indexed_nothing:
-            leave_nothing(engine, index, checkpoint, Path(dead_letters), error)
+            leave_nothing(engine, index, checkpoint, letters, error)
         raise error from error.__cause__
     finally:
         checkpoint.close()
@@ -207,7 +208,8 @@ def _assemble(
         retry_policy.call(lambda: engine.refresh(index))
         checkpoint.set_count_before(retry_policy.call(lambda: engine.count(index)))
     progress = checkpoint.load(width)
-    letters.forget_after(progress.letters)
+    if checkpoint.resumed:
+        letters.forget(progress.positions)
     add_to_index(engine, index, progress, checkpoint)  # what a killed run had counted
     context = StageContext(
         encoder=encoder,
