@@ -157,7 +157,7 @@ class SQLiteEngine(SQLiteUpkeep):
                 (number,),
             )
             for table in (
-                "postings", "documents", "statistics", "uuids", "tickets", "aliases",
+                "postings", "documents", "statistics", "uuids", "load_states", "tickets", "aliases",
                 "field_values", "with_field_values",
             ):  # fmt: skip
                 db.execute(f"DELETE FROM {table} WHERE in_index = ?", (number,))
