@@ -22,7 +22,7 @@ from splade_os import connect
 from splade_os.engines import Engine, IndexMeta, MatchQuery, SearchRequest, TermsQuery
 from splade_os.engines.sqlite.engine import SQLiteEngine
 from splade_os.engines.sqlite.filters import compile_filter
-from splade_os.errors import EngineError, IndexExistsError, IndexNotFoundError
+from splade_os.errors import EngineError, EngineTimeoutError, IndexExistsError, IndexNotFoundError
 from splade_os.features import truncate
 from splade_os.identity import ModelIdentity
 from splade_os.vocabulary import FEATURE_NAMING
@@ -259,6 +259,13 @@ def test_the_index_over_fields_hides_no_document(
     engine.delete_index(index)
     assert not engine._db.execute("SELECT count(*) FROM field_values").fetchone()[0]
     engine.close()
+
+
+def test_a_search_ends_in_the_time_that_it_is_given(engine: SQLiteEngine) -> None:
+    ids = filled(engine, "x", 3000)
+    with pytest.raises(EngineTimeoutError, match="--search-timeout"):
+        engine.search("x", request(3000, total=True, timeout=1e-9))
+    assert [hit.id for hit in engine.search("x", request(5, timeout=60)).hits] == ids[:5]
 
 
 def test_a_search_makes_nothing(tmp_path: Path) -> None:

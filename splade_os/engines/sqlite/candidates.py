@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from splade_os.engines.sqlite.filters import options
+
 Value = int | float | str | bytes
 _ANY = b""
 """In the place of a value that is not kept: a long text, a number over 64 bits, an object."""
@@ -92,11 +94,7 @@ def _clause(clause: Mapping[str, Any], number: int, leave_out: Sequence[str]) ->
         return _COLUMNS, key
     if kind == "range":
         return _range(key, body[field])
-    value = body[field]
-    value = value.get("value") if isinstance(value, Mapping) else value
-    spelled = sorted(
-        {s for o in (value if kind == "terms" else [value]) for s in _spelled(o)}, key=repr
-    )
+    spelled = sorted({s for o in options(kind, body[field]) for s in _spelled(o)}, key=repr)
     if len(spelled) > 400 or any(isinstance(s, str) and len(s) > _LONGEST for s in spelled):
         return None
     marks = ",".join("?" * (len(spelled) + 1))

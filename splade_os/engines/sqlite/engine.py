@@ -45,6 +45,7 @@ from splade_os.engines.sqlite.upkeep import SQLiteUpkeep
 from splade_os.errors import (
     DeploymentError,
     EngineError,
+    EngineTimeoutError,
     IndexExistsError,
     IndexFormatError,
     IndexNotFoundError,
@@ -57,6 +58,7 @@ _MARK = "\u241f"
 _WINDOW = 2000  # of the best, which a filter looks at before all others
 _MOST_CANDIDATES = 20_000  # where more can pass, enough of the best do
 _FEW = 2000  # documents that are looked up one by one
+_STEPS = 10_000  # of SQLite's machine between two looks at the clock
 _MAX_WEIGHT = float(np.finfo(np.float32).max)
 
 
@@ -101,6 +103,26 @@ class SQLiteEngine(SQLiteUpkeep):
             yield
         except sqlite3.Error as error:
             raise EngineError(f"{self.url}: {error}.") from error
+
+    @contextmanager
+    def _within(self, seconds: float | None, index: str) -> Iterator[None]:
+        """Ends what this thread asks of the file after that time."""
+        if seconds is None:
+            yield
+            return
+        db, end = self._db, time.monotonic() + seconds
+        db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "interrupted" not in str(error):
+                raise
+            raise EngineTimeoutError(
+                f"The search of {index} did not end in the time that it was given.",
+                hint="Give it more (timeout=, --search-timeout), or make it cheaper: fewer terms.",
+            ) from None
+        finally:
+            db.set_progress_handler(None, 0)
 
     def _number(self, index: str) -> int:
         with self._translated():
@@ -232,7 +254,7 @@ class SQLiteEngine(SQLiteUpkeep):
             raise EngineError("SQLite has no hybrid query.", hint="Leave the fusion to the client.")
         if isinstance(request.query, TextQuery):
             self.query_pipeline(index)
-        with self._translated():
+        with self._translated(), self._within(request.timeout, index):
             if isinstance(request.query, IdsQuery):
                 rows, total = self._by_ids(number, request), None
             else:
