@@ -81,7 +81,7 @@ class SendStage:
             if rounds:  # deleted in between, or hidden
                 self._aborted.wait(0.2 * rounds)
             rounds += 1
-            self._deliver(remaining, result)
+            self.deliver(remaining, result)
             conflicts = [
                 i
                 for i in remaining
@@ -93,7 +93,7 @@ class SendStage:
         result.seconds = time.monotonic() - start
         return result
 
-    def _deliver(self, wanted: list[int], result: BulkResult) -> None:
+    def deliver(self, wanted: list[int], result: BulkResult) -> None:
         """Every item of ``wanted`` gets an outcome that is not "later"."""
         open_ = wanted
         first = True
@@ -140,7 +140,7 @@ class SendStage:
         if self._retry_policy.until_done(attempt):
             middle = len(open_) // 2
             for half in (open_[:middle], open_[middle:]):
-                self._deliver(half, result)
+                self.deliver(half, result)
 
     def _refused(
         self, error: EngineError, open_: Sequence[int], size: int, sent: float, result: BulkResult

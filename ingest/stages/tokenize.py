@@ -45,7 +45,7 @@ class TokenizeStage:
         for each in admitted:
             if each.superseded:
                 events.put(Superseded(each.superseded, each.record.position))
-        drafts = self._drafts([each.record for each in admitted], events)
+        drafts = self.drafts([each.record for each in admitted], events)
         firsts = {each.record.position: each.superseded[0] for each in admitted if each.superseded}
         for draft in drafts if firsts else ():
             if draft.record.position in firsts:
@@ -54,7 +54,7 @@ class TokenizeStage:
         if drafts:
             out.put(drafts)
 
-    def _drafts(self, records: list[Record], events: BoundedQueue[Event]) -> list[Draft]:
+    def drafts(self, records: list[Record], events: BoundedQueue[Event]) -> list[Draft]:
         rows = self._rows([record.vector for record in records if record.vector is not None])
         drafts = []
         for record in records:

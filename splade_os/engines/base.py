@@ -37,6 +37,7 @@ class IndexMeta(BaseModel):
         field_type: how vectors are stored, e.g. ``rank_features``.
         feature_naming: rule from token to feature name (`splade_os.vocabulary`).
         text_fields: fields that were encoded, in order.
+        bm25: fields that BM25 searches, with their weights (``title^3``); none = ``content_field``.
         model: what encoded them.
     """
 
@@ -50,6 +51,7 @@ class IndexMeta(BaseModel):
     field_type: str = "rank_features"
     feature_naming: str
     text_fields: tuple[str, ...] = ("title", "text")
+    bm25: tuple[str, ...] = ()
     model: ModelIdentity
 
     @classmethod
@@ -62,6 +64,10 @@ class IndexMeta(BaseModel):
         if isinstance(record, Mapping):
             record = {**_BEFORE_NAMES, **record}
         return cls.model_validate(record)
+
+    def record(self) -> dict[str, Any]:
+        """The record as it is stored: what was added to it later only where it says something."""
+        return self.model_dump(mode="json", exclude=None if self.bm25 else {"bm25"})
 
     @property
     def own_fields(self) -> frozenset[str]:
@@ -109,6 +115,20 @@ class Outcome:
         """Whether it was done. A status of success is not enough: what an ingest pipeline drops
         is answered with 200 and ``noop``."""
         return self.status < 300 and self.result in _DONE
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """A document as it was last written.
+
+    Attributes:
+        source: its fields, those that were asked for.
+        version: sequence number and primary term: a write that names them (``if_seq_no``,
+            ``if_primary_term``) is refused where the document has changed since.
+    """
+
+    source: Mapping[str, Any]
+    version: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -363,7 +383,9 @@ class Engine(Protocol):
         """Documents and bytes, as of the last refresh."""
 
     def bulk(self, index: str, body: bytes, *, attempts: int = 5) -> list[Outcome]:
-        """Send NDJSON actions (``index``, ``create`` or ``delete``, with ``_id``).
+        """Send NDJSON actions (``index``, ``create``, ``update`` with ``doc``, or ``delete``), with
+        ``_id``, and ``if_seq_no`` and ``if_primary_term`` where they shall be refused (409) if the
+        document has changed (`StoredDocument.version`).
 
         Args:
             attempts: how often the whole request is sent when it is put off or lost.
@@ -399,6 +421,11 @@ class Engine(Protocol):
             fields: to return; ``None`` = all, ``()`` = none.
         """
 
+    def stored(
+        self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, StoredDocument]:
+        """`documents` with their versions."""
+
     def scan(
         self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -413,6 +440,12 @@ class Engine(Protocol):
     def update_meta(self, index: str, meta: IndexMeta) -> None:
         """Let an index that holds no documents remember something else, of the same fields of its
         own; text fields that it lacks are mapped."""
+
+    def properties(self, index: str) -> Mapping[str, str]:
+        """Path → type of every field that the index maps."""
+
+    def adopt(self, index: str, meta: IndexMeta) -> None:
+        """Give an index that somebody else made the fields and the record of ours, in place."""
 
     def check_writable(self, index: str, meta: IndexMeta) -> None:
         """Whether a name takes documents that can be read back as they were written.

@@ -312,12 +312,12 @@ class ClusterSteps:
         if strategy is None:
             strategy = strategy_for(meta.field_type, server)
             self._strategies[meta.field_type] = strategy
-        request = self._limited(request, server.max_clauses)
+        request = self._limited(request, server.max_clauses, len(meta.bm25) or 1)
         return request, meta, search_body(request, meta, strategy, server)
 
-    def _limited(self, request: SearchRequest, limit: int) -> SearchRequest:
+    def _limited(self, request: SearchRequest, limit: int, fields: int) -> SearchRequest:
         """What fits into the server's limit of clauses; `SearchResponse` says what took part."""
-        fit = fitted(request, limit)
+        fit = fitted(request, limit, fields)
         if fit is not request and not self._warned and fit != request:
             self._warned = True
             warnings.warn(

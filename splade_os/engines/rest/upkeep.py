@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from splade_os.engines.base import Cursor, IndexMeta
+from splade_os.engines.base import Cursor, IndexMeta, StoredDocument
 from splade_os.engines.fields.capabilities import Capabilities
-from splade_os.engines.rest.answers import complete, incomplete
+from splade_os.engines.fields.strategies import strategy_for
+from splade_os.engines.rest.answers import complete, expect, incomplete, objects
 from splade_os.engines.rest.failures import PERMANENT
 from splade_os.engines.rest.steps import ClusterSteps, Steps
 from splade_os.engines.rest.targets import check_target
-from splade_os.errors import EngineError, IndexNotFoundError
+from splade_os.errors import EngineError, IndexFormatError, IndexNotFoundError
 
 _KEEP = "5m"  # between two pages of a scan
 Found = tuple[str, Mapping[str, Any]]
@@ -56,6 +57,12 @@ class RestUpkeep:
     def documents(
         self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
     ) -> dict[str, Mapping[str, Any]]:
+        found = self.stored(index, ids, fields)
+        return {identifier: each.source for identifier, each in found.items()}
+
+    def stored(
+        self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, StoredDocument]:
         if not ids:
             return {}
         params = {}
@@ -68,7 +75,11 @@ class RestUpkeep:
         for document in answer["docs"]:
             if "error" in document:
                 self._unreadable(index, document)
-        return {d["_id"]: d.get("_source", {}) for d in answer["docs"] if d.get("found")}
+        return {
+            d["_id"]: StoredDocument(d.get("_source", {}), (d["_seq_no"], d["_primary_term"]))
+            for d in answer["docs"]
+            if d.get("found")
+        }
 
     def _unreadable(self, index: str, document: Mapping[str, Any]) -> NoReturn:
         error = document["error"]
@@ -163,15 +174,36 @@ class RestUpkeep:
             self._call("PUT", f"/{index}/_settings", {"index": allowed}, index=index)
 
     def update_meta(self, index: str, meta: IndexMeta) -> None:
-        answer = self._call("GET", f"/{index}/_mapping", index=index)
-        mapping = next(iter(answer.values()))["mappings"]
+        mapping = self._mapping(index)
         properties = mapping.get("properties", {})
         text = properties.get("text", {"type": "text"})  # with its analyzer and its copy
         body = {
-            "_meta": {**mapping.get("_meta", {}), "splade_os": meta.model_dump(mode="json")},
+            "_meta": {**mapping.get("_meta", {}), "splade_os": meta.record()},
             "properties": {name: text for name in meta.text_fields if not _maps(properties, name)},
         }
         self._call("PUT", f"/{index}/_mapping", body, index=index)
+
+    def properties(self, index: str) -> Mapping[str, str]:
+        return _types(self._mapping(index).get("properties", {}))
+
+    def adopt(self, index: str, meta: IndexMeta) -> None:
+        found = self._mapping(index).get("_meta") or {}
+        strategy = strategy_for(meta.field_type, self.capabilities())
+        body = {
+            "_meta": {**found, "splade_os": meta.record()},
+            "properties": strategy.adopted(meta),
+        }
+        self._call("PUT", f"/{index}/_mapping", body, index=index)
+
+    def _mapping(self, index: str) -> Mapping[str, Any]:
+        answer = objects(self._call("GET", f"/{index}/_mapping", index=index), self.url)
+        if len(answer) != 1:
+            raise IndexFormatError(
+                f"{index} stands for {len(answer)} indices: {', '.join(sorted(answer))}.",
+                hint="Name one of them.",
+            )
+        (body,) = answer.values()
+        return expect(body, self.url, "mappings", kind=Mapping)  # type: ignore[no-any-return]
 
     def indices(self, pattern: str) -> list[str]:
         return sorted(self._call("GET", f"/{pattern}/_settings/index.uuid"))
@@ -200,6 +232,15 @@ def _complete(answer: Mapping[str, Any], names: str) -> Mapping[str, Any]:
     if not complete(answer):
         raise incomplete(answer, f"The scan of {names}")
     return answer
+
+
+def _types(properties: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Path → type."""
+    found: dict[str, str] = {}
+    for name, definition in properties.items():
+        found[prefix + name] = definition.get("type", "object")
+        found |= _types(definition.get("properties", {}), f"{prefix}{name}.")
+    return found
 
 
 def _maps(properties: Mapping[str, Any], path: str) -> bool:

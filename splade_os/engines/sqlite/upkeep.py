@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import orjson
 
-from splade_os.engines.base import IndexMeta
+from splade_os.engines.base import IndexMeta, StoredDocument
 from splade_os.engines.sqlite.connections import Connections
 from splade_os.errors import EngineError
 from splade_os.statistics import TermStatistics
@@ -47,6 +48,16 @@ class SQLiteUpkeep:
         with self._translated():
             return {
                 identifier: _fields(blob, fields)
+                for _, identifier, blob in self._stored(number, ids)
+            }
+
+    def stored(
+        self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, StoredDocument]:
+        number = self._number(index)
+        with self._translated():
+            return {
+                identifier: StoredDocument(_fields(blob, fields), (version_of(blob), 1))
                 for _, identifier, blob in self._stored(number, ids)
             }
 
@@ -87,6 +98,13 @@ class SQLiteUpkeep:
     def update_settings(self, index: str, settings: Mapping[str, Any]) -> None:
         self._number(index)  # a file has nothing to set
 
+    def properties(self, index: str) -> Mapping[str, str]:
+        self._number(index)
+        return {}  # a file maps nothing
+
+    def adopt(self, index: str, meta: IndexMeta) -> None:
+        raise EngineError("In an SQLite file every index is one of splade-os.")
+
     def check_writable(self, index: str, meta: IndexMeta) -> None:
         self._number(index)  # a file keeps what it is given
 
@@ -94,7 +112,7 @@ class SQLiteUpkeep:
         number = self._number(index)
         with self._transaction() as db:
             db.execute(
-                "UPDATE indices SET meta = ? WHERE number = ?", (meta.model_dump_json(), number)
+                "UPDATE indices SET meta = ? WHERE number = ?", (orjson.dumps(meta.record()).decode(), number)
             )
 
     def indices(self, pattern: str) -> list[str]:
@@ -174,3 +192,9 @@ def _load_statistics(db: sqlite3.Connection, number: int) -> TermStatistics | No
 def _fields(blob: bytes, names: Sequence[str] | None) -> Mapping[str, Any]:
     source: dict[str, Any] = orjson.loads(blob)
     return source if names is None else selected(source, names)
+
+
+def version_of(source: bytes | str) -> int:
+    """A number that another content does not have: what a file has in place of a sequence number."""
+    data = source.encode() if isinstance(source, str) else source
+    return int.from_bytes(blake2b(data, digest_size=7).digest())
