@@ -10,7 +10,6 @@ from splade_os.errors import IndexFormatError, SettingsError
 from splade_os.identity import ModelIdentity
 from splade_os.ingest.index.target import ensure_index, new_meta
 
-
 _TEXTS = frozenset({"text", "match_only_text", "search_as_you_type"})
 
 

@@ -21,7 +21,6 @@ class Draft:
         ids: token ids, special ones included; ``None`` if nothing needs them.
         vector: if it is known already.
         exists: whether the index holds a document of this id.
-        replaces: token ids of that one.
         first: the mark of the first record that this one superseded as it waited.
         lost: tokens that were cut off, because the text is longer than the model takes.
     """
@@ -31,7 +30,6 @@ class Draft:
     ids: Ids | None = None
     vector: Row | None = None
     exists: bool = False
-    replaces: Ids | None = None
     first: DocumentStamp | None = None
     lost: int = 0
 
@@ -53,7 +51,6 @@ class BulkItem:
         lines: the two NDJSON lines of its action (one, if it is deleted).
         tokens: token ids of its text, without special ones; ``None`` = not counted.
         stamp: the mark that the document carries.
-        replaces: token ids of the document that it overwrites, where they are known.
         terms: length of its vector.
         first: the mark of the first record that this one superseded as it waited.
         length, lost: tokens that its vector was made of, and tokens that were cut off; 0 where it
@@ -64,7 +61,6 @@ class BulkItem:
     lines: bytes
     tokens: Ids | None
     stamp: DocumentStamp
-    replaces: Ids | None = None
     terms: int = 0
     first: DocumentStamp | None = None
     length: int = 0

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from splade_os.errors import EngineError
 from splade_os.identity import ModelIdentity
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import Count, TermStatistics
 from splade_os.vectors import Weights
 
 VECTOR_FIELD = "splade_os_vector"
@@ -482,22 +482,21 @@ class Engine(Protocol):
     def close_cursor(self, cursor: Cursor) -> None:
         """Release what a cursor holds, before its last page was read."""
 
+    def counts(self, index: str) -> list[Count]:
+        """The records of the term statistics of one index, of every run that wrote into it."""
+
+    def save_count(self, index: str, count: Count) -> None:
+        """Store the record of one run, in place of what it stored before."""
+
+    def save_base(self, index: str, base: Count) -> None:
+        """Store a record of all documents, and remove those of the runs that it covers."""
+
     def save_statistics(self, index: str, statistics: TermStatistics) -> None:
-        """Store the corpus statistics of an index, replacing what is there."""
-
-    def add_statistics(self, index: str, delta: TermStatistics, ticket: str) -> bool:
-        """Add to what is stored; safe beside other writers, and when it is repeated.
-
-        Args:
-            ticket: an addition with a ticket that was seen before changes nothing.
-
-        Returns:
-            ``False`` if nothing is stored for the index: then there is nothing to add to.
-        """
+        """Store statistics of all documents of an index, in place of all records."""
 
     def load_statistics(self, index: str) -> TermStatistics | None:
         """The statistics of an index, or of all indices of an alias together; ``None`` if no
-        document is counted."""
+        document is counted, or if what is stored cannot be true (df < 0, df > N)."""
 
     def close(self) -> None:
         """Release connections."""

@@ -1,8 +1,9 @@
-"""Changes → guarded bulk actions → results, in one thread.
+"""Changes → bulk actions → results, in one thread.
 
-Each round reads what is there, decides what to send, and sends it on condition that nothing has
-changed in between (``if_seq_no``); what has, goes through another round. So no change of
-somebody else is overwritten, and the term statistics count exactly what was replaced.
+A whole document is written, and one is deleted, as it is asked for. A partial update goes in
+rounds: each reads what is there, decides what to send, and sends it on condition that nothing has
+changed in between (``if_seq_no``); what has, goes through another round. So no change of somebody
+else is overwritten, and no vector is of another text than the one that is stored.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import uuid4
 
-import numpy as np
 import orjson
 
 from splade_os.encoding import DocumentEncoder
@@ -33,9 +34,8 @@ from splade_os.ingest.stages.send import SendStage
 from splade_os.ingest.stages.tokenize import TokenizeStage
 from splade_os.online.changes import Change, Delete, Enrich, Update, Upsert
 from splade_os.online.results import DocumentResult, WriteOutcome
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import Count, TermStatistics
 from splade_os.text_fields import merged
-from splade_os.vectors import Ids
 
 _ROUNDS = 12  # in each somebody else has been faster
 _CONFLICT, _MISSING = 409, 404
@@ -56,15 +56,14 @@ class _Open:
         text: of which that vector is.
         clearing: this round only takes the old vector away: a partial update would merge the new
             one into it.
-        before, after: token ids of the text that was, and that will be, counted.
+        known: whether the document was one of ours when it was first seen.
     """
 
     change: Change
     item: BulkItem | None = None
     text: str | None = None
     clearing: bool = False
-    before: Ids | None = None
-    after: Ids | None = None
+    known: bool | None = None
 
 
 class ChangeApplier:
@@ -73,11 +72,11 @@ class ChangeApplier:
     Args:
         engine, index, meta: where.
         encoder: what encodes.
-        run: name of the writer, letters and digits; it stands in the marks of its documents.
         patience: seconds for which the cluster may not answer, or put documents off.
 
     Attributes:
-        statistics: of what was written, less what was replaced, since they were last taken.
+        run: of the record in which documents are counted.
+        created, empty, changed: what is counted of the documents written (`Count`).
     """
 
     def __init__(
@@ -86,7 +85,6 @@ class ChangeApplier:
         index: str,
         meta: IndexMeta,
         encoder: DocumentEncoder,
-        run: str,
         patience: float,
     ) -> None:
         cancellation = Cancellation()
@@ -97,7 +95,7 @@ class ChangeApplier:
             index=index,
             meta=meta,
             options=options,
-            stamper=Stamper(encoder.identity, run),
+            stamper=Stamper(encoder.identity, uuid4().hex[:12]),
             cancellation=cancellation,
             retry_policy=RetryPolicy(engine, cancellation, patience),
             limiter=AdaptiveLimiter(1, options.max_bytes),
@@ -107,12 +105,12 @@ class ChangeApplier:
         self._tokenize = TokenizeStage(self._context)
         self._encode = EncodeStage(self._context)
         self._render = RenderStage(self._context, self._tokenize.plain)
-        self._send = SendStage(self._context, self._tokenize.plain_tokens)
+        self._send = SendStage(self._context)
         self._renderer = DocumentRenderer.for_index(encoder.vocabulary, meta)
         self._events: BoundedQueue[Event] = BoundedQueue(cancellation, _EVENTS)
         self._position = 0
-        self.meta = meta
-        self.statistics = TermStatistics.empty(encoder.identity.vocabulary_size)
+        self.meta, self.encoder = meta, encoder
+        self.new_run()
 
     def apply(self, changes: Sequence[Change]) -> list[DocumentResult]:
         """Apply changes in their order: of several of one id each finds what the one before left.
@@ -133,15 +131,19 @@ class ChangeApplier:
             raise EngineError(error.message) from error
         return [results[i] for i in range(len(changes))]
 
-    def take_statistics(self) -> TermStatistics:
-        """What was counted since the last time."""
-        taken = self.statistics
-        self.statistics = TermStatistics.empty(len(taken.frequencies))
-        return taken
+    def new_run(self) -> None:
+        """Begin a new record: what the last one has counted may be part of a recount."""
+        self.run = uuid4().hex[:12]
+        self.created = TermStatistics.empty(self.encoder.identity.vocabulary_size)
+        self.empty = self.changed = 0
+
+    def count(self) -> Count:
+        """What was counted, as the record of this writer."""
+        return Count(self.run, self.created, self.empty, self.changed)
 
     def _settle(self, open_: dict[int, _Open], results: dict[int, DocumentResult]) -> None:
         upserts = {i: o.change.record for i, o in open_.items() if isinstance(o.change, Upsert)}
-        self._prepare(open_, results, {i: (r, None) for i, r in upserts.items()})
+        self._prepare(open_, results, {i: (record, None) for i, record in upserts.items()})
         for _ in range(_ROUNDS):
             left = {i: o for i, o in open_.items() if i not in results}
             if not left:
@@ -153,37 +155,34 @@ class ChangeApplier:
                 results[i] = DocumentResult(o.change.id, "failed", reason)
 
     def _round(self, open_: dict[int, _Open], results: dict[int, DocumentResult]) -> None:
-        stored = self._stored(list(open_.values()))
+        partial = {i: o for i, o in open_.items() if isinstance(o.change, Update | Enrich)}
+        stored = self._stored([o.change.id for o in partial.values()])
         todo: dict[int, tuple[Record, DocumentStamp | None]] = {}
-        for i, o in open_.items():
+        for i, o in partial.items():
             found = stored.get(o.change.id)
-            if found is None and not isinstance(o.change, Upsert):
+            if found is None:
                 results[i] = DocumentResult(o.change.id, "not_found")
-            elif isinstance(o.change, Update | Enrich) and found is not None:
-                try:
-                    self._decide(i, o, found, todo, results)
-                except InputError as error:
-                    results[i] = DocumentResult(o.change.id, "failed", error.message)
+                continue
+            try:
+                self._decide(i, o, found, todo, results)
+            except InputError as error:
+                results[i] = DocumentResult(o.change.id, "failed", error.message)
         self._prepare(open_, results, todo)
         sent = {
-            i: self._guarded(o, stored.get(o.change.id))
+            i: self._action(o, stored.get(o.change.id))
             for i, o in open_.items()
             if i not in results
         }
-        if not sent:
-            return
-        self._count_before({i: open_[i] for i in sent}, stored)
         result = BulkResult(list(sent.values()), [Outcome("", 0)] * len(sent))
         self._send.deliver(list(range(len(sent))), result)
         for i, outcome in zip(sent, result.outcomes, strict=True):
             self._done(i, open_[i], outcome, results)
 
-    def _stored(self, open_: Sequence[_Open]) -> dict[str, StoredDocument]:
-        whole = any(isinstance(o.change, Update | Enrich) for o in open_)
-        fields = None if whole else [self.meta.hash_field, *self.meta.text_fields]
-        ids = [o.change.id for o in open_]
+    def _stored(self, ids: list[str]) -> dict[str, StoredDocument]:
         context = self._context
-        return context.retry_policy.call(lambda: context.engine.stored(context.index, ids, fields))
+        if not ids:
+            return {}
+        return context.retry_policy.call(lambda: context.engine.stored(context.index, ids))
 
     def _decide(
         self,
@@ -204,6 +203,8 @@ class ChangeApplier:
         record = Record(self._next(), "an update", change.id, text, source)
         stamp = self._context.stamper.of(record)
         mark = stored_stamp(found.source, self.meta.hash_field)
+        if o.known is None:
+            o.known = mark is not None
         vector = found.source.get(self.meta.field)
         fresh = mark is not None and mark.text == stamp.text and (vector or not text)
         if fresh and isinstance(change, Enrich):
@@ -212,12 +213,10 @@ class ChangeApplier:
         if fresh:  # the vector stays
             document = {**fields, self.meta.hash_field: str(replace(stamp, update=True))}
             o.item = _partial(record, stamp, document)
-            (o.after,) = self._tokenize.plain_tokens([text])
             return
         o.clearing = bool(vector)
         if o.clearing:
             o.item = _partial(record, stamp, {self.meta.field: [], self.meta.hash_field: ""})
-            o.after = None
         elif o.item is None or o.text != text:
             todo[i] = replace(record, source=fields), stamp
 
@@ -250,80 +249,57 @@ class ChangeApplier:
                         item.lines.split(b"\n")[1],
                     )
                 open_[i].item, open_[i].text = item, item.record.text
-                open_[i].after = item.tokens
         while (event := self._events.waiting()) is not None:
             if isinstance(event, Failed):
                 i = by_position[event.record.position]
                 results[i] = DocumentResult(str(event.record.id), "failed", event.reason)
 
-    def _guarded(self, o: _Open, found: StoredDocument | None) -> BulkItem:
-        """The action, on condition that the document is still as it was found."""
-        identifier = o.change.id
+    def _action(self, o: _Open, found: StoredDocument | None) -> BulkItem:
+        """What is sent; of a partial update on condition that the document is as it was found."""
         if isinstance(o.change, Delete):
-            record = Record(self._next(), "a deletion", identifier, "", {})
-            item = BulkItem(record, _action("delete", identifier), None, self._no_stamp(record))
-        else:
-            assert o.item is not None
-            item = replace(o.item)
+            record = Record(self._next(), "a deletion", o.change.id, "", {})
+            stamp = DocumentStamp("", "", "", record.position)
+            return BulkItem(record, _action_line("delete", o.change.id), None, stamp)
+        assert o.item is not None
+        item = replace(o.item)
+        if found is None:
+            item.lines = b'{"index"' + item.lines.removeprefix(b'{"create"')
+            return item
         action, rest = item.lines.split(b"\n", 1)
-        if isinstance(o.change, Upsert):
-            operation = b"create" if found is None else b"index"
-            if found is not None:
-                item.update()
-                _, rest = item.lines.split(b"\n", 1)
-            action = b'{"%s":{"_id":%s}}' % (operation, orjson.dumps(identifier))
-        if found is not None:
-            action = action[:-2] + b',"if_seq_no":%d,"if_primary_term":%d}}' % found.version
-        item.lines = action + b"\n" + rest
+        guard = b',"if_seq_no":%d,"if_primary_term":%d}}\n' % found.version
+        item.lines = action[:-2] + guard + rest
         return item
 
-    def _count_before(
-        self, open_: Mapping[int, _Open], stored: Mapping[str, StoredDocument]
-    ) -> None:
-        """What is counted of the documents that will be replaced: those that bear a mark."""
-        if not self._context.options.count_terms:
-            return
-        fields = self.meta.text_fields
-        for o in open_.values():
-            o.before = None
-        counted = [
-            (o, stored_text(found.source, fields))
-            for o in open_.values()
-            if (found := stored.get(o.change.id)) is not None
-            and stored_stamp(found.source, self.meta.hash_field) is not None
-        ]
-        tokens = self._tokenize.plain_tokens([text for _, text in counted])
-        for (o, _), ids in zip(counted, tokens, strict=True):
-            o.before = ids
-
-    def _done(
-        self, i: int, o: _Open, outcome: Outcome, results: dict[int, DocumentResult]
-    ) -> None:
-        gone = outcome.status == _MISSING and not isinstance(o.change, Upsert)
-        if outcome.status == _CONFLICT or gone:
+    def _done(self, i: int, o: _Open, outcome: Outcome, results: dict[int, DocumentResult]) -> None:
+        partial = isinstance(o.change, Update | Enrich)
+        if partial and outcome.status in (_CONFLICT, _MISSING):
             return  # changed in between: the next round sees how
-        if not outcome.ok:
+        if outcome.status == _MISSING and isinstance(o.change, Delete):
+            results[i] = DocumentResult(o.change.id, "not_found")
+        elif not outcome.ok:
             reason = outcome.reason or f"the cluster answered {outcome.status}"
             results[i] = DocumentResult(o.change.id, "failed", reason)
-            return
-        if o.before is not None:
-            self.statistics.count_many([o.before], -1)
-        if o.clearing:
-            o.clearing = False
-            return
-        if o.after is not None and not isinstance(o.change, Delete):
-            self.statistics.count_many([o.after])
-        results[i] = DocumentResult(o.change.id, _OUTCOMES[str(outcome.result)])
+        elif o.clearing:
+            o.clearing = False  # and now the new one
+        else:
+            results[i] = DocumentResult(o.change.id, _OUTCOMES[str(outcome.result)])
+            self._count(o, new=outcome.result == "created" or (partial and not o.known))
+
+    def _count(self, o: _Open, *, new: bool) -> None:
+        tokens = None if o.item is None else o.item.tokens
+        if not new:
+            self.changed += 1
+        elif tokens is None:
+            self.empty += 1
+        else:
+            self.created.count_many([tokens])
 
     def _next(self) -> int:
         self._position += 1
         return self._position
 
-    def _no_stamp(self, record: Record) -> DocumentStamp:
-        return DocumentStamp("", "", self._context.stamper.run, record.position)
 
-
-def _action(operation: str, identifier: str) -> bytes:
+def _action_line(operation: str, identifier: str) -> bytes:
     return b'{"%s":{"_id":%s}}\n' % (operation.encode(), orjson.dumps(identifier))
 
 
@@ -337,4 +313,4 @@ def _partial(record: Record, stamp: DocumentStamp, document: Mapping[str, Any]) 
         body = orjson.dumps({"doc": document})
     except (TypeError, orjson.JSONEncodeError) as error:
         raise InputError(f"the fields cannot be written as JSON: {error}") from None
-    return BulkItem(record, _action("update", record.id) + body + b"\n", None, stamp)
+    return BulkItem(record, _action_line("update", record.id) + body + b"\n", None, stamp)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
-from uuid import uuid4
 
 from splade_os.engines import Engine, IndexMeta, connect
 from splade_os.errors import IndexNotFoundError, InputError, SettingsError
 from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
+from splade_os.ingest.state.statistics import save_count, settle_counts
 from splade_os.online.apply import ChangeApplier
 from splade_os.online.changes import Change, Delete, Enrich, Update, Upsert
 from splade_os.online.results import DocumentError, DocumentResult
@@ -76,12 +76,12 @@ class Index:
         self.engine = engine or connect(settings.url, **settings.connection())
         self._model, self._device, self._patience = settings.model, device, patience
         self._text_fields = text_fields
-        self._run = uuid4().hex[:12]
         self._applier: ChangeApplier | None = None
         self._writer = BatchWriter(self._apply)
         self._saving = threading.Lock()
         self._saved = time.monotonic()
-        self._written = False  # since the last refresh
+        self._pause = 0.0  # until the statistics are saved
+        self._written = self._uncounted = False  # since the last refresh; since the last saving
         self._client: SearchClient | None = None
 
     # writing
@@ -189,11 +189,10 @@ class Index:
             return 0
 
     def refresh(self) -> None:
-        """Make what was written by this object searchable, with its term statistics."""
+        """Make what was written by this object searchable."""
         if self._written:
             self._written = False
             self.engine.refresh(self.name)
-        self._save_statistics()
 
     def search(
         self,
@@ -295,7 +294,7 @@ class Index:
                     text_fields=self._text_fields,
                 )
                 self._applier = ChangeApplier(
-                    self.engine, self.name, target.meta, target.encoder, self._run, self._patience
+                    self.engine, self.name, target.meta, target.encoder, self._patience
                 )
             return self._applier
 
@@ -303,13 +302,25 @@ class Index:
         """In the writer's thread."""
         assert self._applier is not None
         results = self._applier.apply(changes)
-        self._written = True
-        if time.monotonic() - self._saved > _STATISTICS_EVERY:
+        self._written = self._uncounted = True
+        if time.monotonic() - self._saved > self._pause:
             self._save_statistics()
         return results
 
     def _save_statistics(self) -> None:
-        """Bring the term statistics of the index up to date."""
+        """Bring the term statistics of the index up to date: at most a tenth of the time."""
+        with self._saving:
+            if not self._uncounted or self._applier is None:
+                return
+            self._uncounted = False
+            applier, start = self._applier, time.monotonic()
+            lag = save_count(self.engine, self.name, applier.count())
+            if lag is None:
+                self.engine.refresh(self.name)
+                settle_counts(self.engine, self.name, applier.run, applier.encoder, applier.meta)
+                applier.new_run()
+            self._saved = time.monotonic()
+            self._pause = max(_STATISTICS_EVERY, 10 * (self._saved - start))
 
 
 def _read(reader: RecordReader, document: Any, number: int) -> Record | Rejected:
@@ -317,9 +328,7 @@ def _read(reader: RecordReader, document: Any, number: int) -> Record | Rejected
     return reader.check(value, Item(f"document {number}", value=value), number)
 
 
-def _checked(
-    results: list[DocumentResult], what: str, on_error: OnError
-) -> list[DocumentResult]:
+def _checked(results: list[DocumentResult], what: str, on_error: OnError) -> list[DocumentResult]:
     if on_error not in ("raise", "return"):
         raise InputError(f"on_error={on_error!r}: give 'raise' or 'return'.")
     if on_error == "raise" and not all(result.ok for result in results):

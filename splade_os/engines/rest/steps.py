@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import reduce
-from operator import add
 from typing import Any, TypeVar
 
 import orjson
@@ -46,7 +45,7 @@ from splade_os.engines.rest.answers import (
 from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, search_body
 from splade_os.engines.rest.clauses import fitted
 from splade_os.engines.rest.failures import PUT_OFF, refused
-from splade_os.engines.rest.statistics import STATISTICS_INDEX, statistics_of
+from splade_os.engines.rest.statistics import STATISTICS_INDEX, counts_of, query_of_counts
 from splade_os.engines.rest.wire import Call
 from splade_os.errors import (
     AuthenticationError,
@@ -57,7 +56,7 @@ from splade_os.errors import (
     IndexFormatError,
     SpladeWarning,
 )
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import Count, TermStatistics, summed
 
 _BULK_FILTER = "errors,items.*._id,items.*.status,items.*.result,items.*.error"
 _NODES_FILTER = (
@@ -77,10 +76,12 @@ class ClusterSteps:
 
     Args:
         url: for messages.
+        statistics_index: where term statistics are.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, statistics_index: str = STATISTICS_INDEX) -> None:
         self._url = url
+        self.statistics_index = statistics_index
         self._server: Capabilities | None = None
         self._metas: dict[str, IndexMeta] = {}
         self._strategies: dict[str, FieldStrategy] = {}
@@ -188,10 +189,27 @@ class ClusterSteps:
             )
 
     def delete_index(self, index: str) -> Steps[None]:
+        names = dict((yield from self.identity(index)))
         yield Call("DELETE", f"/{index}", index=index)
         self._metas.pop(index, None)
-        path = f"/{STATISTICS_INDEX}/_doc/{index}"
-        yield from self._found(Call("DELETE", path, index=STATISTICS_INDEX))
+        with suppress(AuthorizationError):
+            yield from self._forget(names)
+
+    def _forget(self, names: Mapping[str, str]) -> Steps[None]:
+        """Records that nothing finds any more: they only take up room."""
+        companion = self.statistics_index
+        own = yield from self.own_parameters()
+        body = orjson.dumps({**query_of_counts(names), "_source": False})
+        call = Call("POST", f"/{companion}/_search", body, own, index=companion)
+        answer = yield from self._found(call)
+        lines = [
+            orjson.dumps({"delete": {"_id": hit["_id"]}}) + b"\n"
+            for hit in (answer or {}).get("hits", {}).get("hits", ())
+        ]
+        if lines:
+            params = {"refresh": "true"}
+            path = f"/{companion}/_bulk"
+            yield Call("POST", path, b"".join(lines), params, index=companion, ndjson=True)
 
     def _found(self, call: Call) -> Steps[Any]:
         """The answer, or ``None`` for a document (or its index) that is not there."""
@@ -433,12 +451,23 @@ class ClusterSteps:
             for name, body in objects(answer, self._url).items()
         )
 
+    def counts(self, index: str) -> Steps[dict[str, list[Count]]]:
+        """The records of statistics of every index that a name stands for."""
+        names = dict((yield from self.identity(index)))
+        own = yield from self.own_parameters()
+        companion, body = self.statistics_index, orjson.dumps(query_of_counts(names))
+        call = Call("POST", f"/{companion}/_search", body, own, index=companion)
+        answer = yield from self._found(call)
+        if answer is None:
+            return {name: [] for name in names}
+        hits = expect(answer, self._url, "hits", "hits", kind=list)
+        if not complete(answer):
+            raise incomplete(answer, f"The statistics of {index}")
+        return counts_of(hits, names)
+
     def load_statistics(self, index: str) -> Steps[TermStatistics | None]:
-        names = sorted(name for name, _ in (yield from self.identity(index)))
-        body = orjson.dumps({"ids": names})
-        call = Call("POST", f"/{STATISTICS_INDEX}/_mget", body, index=STATISTICS_INDEX)
         try:
-            answer = yield from self._found(call)
+            counts = yield from self.counts(index)
         except AuthorizationError as error:
             warnings.warn(
                 f"{error.message} The model's own table weighs the queries instead.",
@@ -446,11 +475,7 @@ class ClusterSteps:
                 stacklevel=4,
             )
             return None
-        found = [d["_source"] for d in (answer or {}).get("docs", ()) if d.get("found")]
-        if not found:
-            return None
-        statistics = reduce(add, map(statistics_of, found))
-        return statistics if statistics.documents > 0 else None
+        return summed(counts.values())
 
 
 def _outcome(item: Mapping[str, Any]) -> Outcome:

@@ -14,7 +14,7 @@ import orjson
 from splade_os.engines.base import IndexMeta, StoredDocument
 from splade_os.engines.sqlite.connections import Connections
 from splade_os.errors import EngineError
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import BASE, Count, TermStatistics, base_of, summed
 from splade_os.text_fields import selected
 
 _MOST_VALUES = 500  # of one statement; SQLite's limit is 999 before 3.32
@@ -111,9 +111,8 @@ class SQLiteUpkeep:
     def update_meta(self, index: str, meta: IndexMeta) -> None:
         number = self._number(index)
         with self._transaction() as db:
-            db.execute(
-                "UPDATE indices SET meta = ? WHERE number = ?", (orjson.dumps(meta.record()).decode(), number)
-            )
+            record = orjson.dumps(meta.record()).decode()
+            db.execute("UPDATE indices SET meta = ? WHERE number = ?", (record, number))
 
     def indices(self, pattern: str) -> list[str]:
         with self._translated():
@@ -146,47 +145,42 @@ class SQLiteUpkeep:
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?)", (alias, number))
 
-    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
-        number = self._number(index)
-        with self._transaction() as db:
-            _save_statistics(db, number, statistics)
-            db.execute("DELETE FROM tickets WHERE in_index = ?", (number,))
-
-    def add_statistics(self, index: str, delta: TermStatistics, ticket: str) -> bool:
-        number = self._number(index)
-        with self._transaction() as db:
-            stored = _load_statistics(db, number)
-            if stored is None:
-                return False
-            try:
-                db.execute("INSERT INTO tickets VALUES (?, ?)", (number, ticket))
-            except sqlite3.IntegrityError:
-                return True
-            _save_statistics(db, number, stored + delta)
-        return True
-
-    def load_statistics(self, index: str) -> TermStatistics | None:
+    def counts(self, index: str) -> list[Count]:
         number = self._number(index)
         with self._translated():
-            statistics = _load_statistics(self._db, number)
-        return statistics if statistics is not None and statistics.documents > 0 else None
+            rows = self._db.execute("SELECT record FROM counts WHERE in_index = ?", (number,))
+            found = [Count.unpacked(orjson.loads(record)) for (record,) in rows]
+            before = self._db.execute(
+                "SELECT documents, tokens, frequencies FROM statistics WHERE in_index = ?",
+                (number,),
+            ).fetchone()
+        if not found and before is not None:  # of a file of before
+            frequencies = np.frombuffer(before[2], "<i8").astype(np.int64)
+            found = [Count(BASE, TermStatistics(before[0], before[1], frequencies))]
+        return found
+
+    def save_count(self, index: str, count: Count) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            _save_count(db, number, count)
+
+    def save_base(self, index: str, base: Count) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            _save_count(db, number, base)
+            covered = [(number, run) for run in base.covers]
+            db.executemany("DELETE FROM counts WHERE in_index = ? AND run = ?", covered)
+
+    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
+        self.save_base(index, base_of(statistics, self.counts(index)))
+
+    def load_statistics(self, index: str) -> TermStatistics | None:
+        return summed([self.counts(index)])
 
 
-def _save_statistics(db: sqlite3.Connection, number: int, statistics: TermStatistics) -> None:
-    frequencies = statistics.frequencies.astype("<i8").tobytes()
-    db.execute(
-        "INSERT OR REPLACE INTO statistics VALUES (?, ?, ?, ?)",
-        (number, statistics.documents, statistics.tokens, frequencies),
-    )
-
-
-def _load_statistics(db: sqlite3.Connection, number: int) -> TermStatistics | None:
-    row = db.execute(
-        "SELECT documents, tokens, frequencies FROM statistics WHERE in_index = ?", (number,)
-    ).fetchone()
-    if row is None:
-        return None
-    return TermStatistics(row[0], row[1], np.frombuffer(row[2], "<i8").astype(np.int64))
+def _save_count(db: sqlite3.Connection, number: int, count: Count) -> None:
+    record = orjson.dumps(count.packed())
+    db.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?)", (number, count.run, record))
 
 
 def _fields(blob: bytes, names: Sequence[str] | None) -> Mapping[str, Any]:
@@ -195,6 +189,6 @@ def _fields(blob: bytes, names: Sequence[str] | None) -> Mapping[str, Any]:
 
 
 def version_of(source: bytes | str) -> int:
-    """A number that another content does not have: what a file has in place of a sequence number."""
+    """A number that another content does not have: in place of a sequence number."""
     data = source.encode() if isinstance(source, str) else source
     return int.from_bytes(blake2b(data, digest_size=7).digest())
