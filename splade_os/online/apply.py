@@ -173,6 +173,8 @@ class ChangeApplier:
             for i, o in open_.items()
             if i not in results
         }
+        if not sent:
+            return
         result = BulkResult(list(sent.values()), [Outcome("", 0)] * len(sent))
         self._send.deliver(list(range(len(sent))), result)
         for i, outcome in zip(sent, result.outcomes, strict=True):
