@@ -1,8 +1,8 @@
 """What an ingest logs: to the logger ``splade_os.ingest``, with its facts beside the words.
 
 Each record bears ``event`` (``start``, ``progress``, ``retry``, ``dead_letter``, ``no_id``,
-``text_field``, ``end``, ``failed``) and ``data``, a dict of JSON values. Warnings are what a user
-should look at; start, progress, retries and end are of the level INFO.
+``export``, ``text_field``, ``end``, ``failed``) and ``data``, a dict of JSON values. Warnings are
+what a user should look at; start, progress, retries and end are of the level INFO.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
+from splade_os.ingest.documents.envelopes import EXTENDED_JSON, HIT
 from splade_os.ingest.report import IngestReport
+
+_TAKEN = {
+    HIT: "documents and ids are taken out of them; index, routing, version and score are not kept.",
+    EXTENDED_JSON: "ids, numbers and dates of it are read as plain ones.",
+}
 
 logger = logging.getLogger("splade_os.ingest")
 
@@ -38,6 +44,7 @@ class Notes:
 
     def __init__(self) -> None:
         self._no_id = False
+        self._exports: set[str] = set()
         self._missed: set[str] = set()
 
     def look(self, report: IngestReport, *, ended: bool = False) -> None:
@@ -50,6 +57,9 @@ class Notes:
                 "The records have no id (no field _id or id): theirs are hashes of the records. "
                 "If they have one: --id FIELD.",
             )
+        for kind in report.exports.keys() - self._exports:
+            self._exports.add(kind)
+            log(logging.WARNING, "export", f"The records are {kind}: {_TAKEN[kind]}", kind=kind)
         records = report.read - report.dead
         if records < 1 or not (ended or records >= self._FIRST):
             return

@@ -42,6 +42,8 @@ class IngestReport:
             first one.
         first_dead: where the first dead letter stood, and why.
         hashed: records read in this run that have no id: theirs is a hash of the record.
+        exports: kind of export (hits of a search, MongoDB's Extended JSON) → records read in this
+            run whose document was taken out of it.
         text_fields: text field → records read in this run that held text in it.
         statistics_lag: what is not right with the term statistics; ``None`` = they are exact.
         removed: nothing was indexed, so the index, which was made by this ingest, was deleted.
@@ -76,6 +78,7 @@ class IngestReport:
     reasons: dict[str, int] = field(default_factory=dict)
     first_dead: str | None = None
     hashed: int = 0
+    exports: dict[str, int] = field(default_factory=dict)
     text_fields: dict[str, int] = field(default_factory=dict)
     statistics_lag: str | None = None
     removed: bool = False

@@ -151,6 +151,7 @@ class PipelineRunner:
             reasons=reasons.counts(),
             first_dead=reasons.first,
             hashed=self._read.hashed,
+            exports=dict(self._read.exports),
             text_fields=self._read.fields(),
             **counters,
         )

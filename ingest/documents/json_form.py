@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
+from splade_os.ingest.documents.envelopes import VECTOR_KEY
+
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-_LONG_NUMBER = re.compile(rb"\d{19}")
+_DIGITS = bytes(48 if byte in b"0123456789" else 32 for byte in range(256))
+_LONG_NUMBER = b"0" * 19
+_LARGE = float(1 << 63)
+_SPACED = (b" :", b"\t:", b"\n:", b"\r:")
+_FEW = 64  # values of an object or array that are looked into
 _DEEP = 200  # nested deeper, JSON is kept as a text: orjson writes 254 levels, and reads 1,024
 
 
@@ -65,10 +69,71 @@ def parse_exact(raw: bytes) -> Any:
         ValueError: it is no JSON.
     """
     value = orjson.loads(raw)
-    if _LONG_NUMBER.search(raw):  # which orjson may have read as a float
-        with suppress(ValueError, RecursionError):
-            value = json.loads(raw)
+    # orjson reads them as floats
+    if _may_hold_large(value) and _LONG_NUMBER in raw.translate(_DIGITS):
+        value = _slowly(raw)
     return value
+
+
+def _may_hold_large(value: Any) -> bool:
+    """Whether a number in it may have more than 64 bits; weights of a vector are floats anyway."""
+    if type(value) is not dict:
+        return True
+    return any(
+        type(x) is dict or type(x) is list or (type(x) is float and not -_LARGE < x < _LARGE)
+        for name, x in value.items()
+        if name != VECTOR_KEY
+    )
+
+
+def parse_document(raw: bytes) -> Any:
+    """`parse_exact` of what loses nothing by it: a key that stands twice in an object has two
+    values, of which one would be dropped (engines refuse such a document, too).
+
+    Raises:
+        ValueError: it is no JSON, or has such a key.
+    """
+    value = parse_exact(raw)
+    keys = _keys(value)
+    # each key that stands there is followed by a colon, perhaps after blanks: where there are no
+    # more such colons than keys in the value, none stands twice
+    if raw.count(b":") > keys and raw.count(b'":') + sum(map(raw.count, _SPACED)) > keys:
+        _slowly(raw, _object)
+    return value
+
+
+def _slowly(raw: bytes, hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    try:
+        return json.loads(raw, object_pairs_hook=hook)
+    except RecursionError:
+        raise ValueError("it is nested too deep to be read exactly") from None
+
+
+def _keys(value: Any) -> int:
+    """How many keys there are at least, in all objects together."""
+    count = 0
+    todo = [value]
+    while todo:
+        outer = todo.pop()
+        inner = outer.values() if type(outer) is dict else outer
+        if type(outer) is dict:
+            count += len(outer)
+        elif type(outer) is not list:
+            continue
+        if len(inner) <= _FEW:
+            todo += [each for each in inner if type(each) is dict or type(each) is list]
+    return count
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"the key {twice!r:.80} stands twice in an object: one value would be lost"
+        )
+    return found
 
 
 def plain(value: Any) -> Any:

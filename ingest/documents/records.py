@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 
-from splade_os.ingest.documents.json_form import to_json
+from splade_os.ingest.documents.envelopes import VECTOR_KEY as VECTOR_KEY
+from splade_os.ingest.documents.envelopes import opened, what_is_there
+from splade_os.ingest.documents.json_form import parse_document, to_json
 from splade_os.text_fields import stored_text as stored_text  # where documents are read again
 from splade_os.text_fields import texts_at, values_at
 
 DEFAULT_TEXT_FIELDS = ("title", "text")
-VECTOR_KEY = "vector"
-"""Field of pre-encoded documents, as Anserini's JsonVectorCollection has it."""
 _MAX_ID_BYTES = 512  # limit of OpenSearch and Elasticsearch
 _ID_FIELDS = ("_id", "id")
 
@@ -51,6 +51,7 @@ class Record:
         item, reader: what it was made from and how, for a dead letter.
         present: bit i is set where the i-th text field held text; ``None`` = not known.
         hashed: it has no id of its own: the id is a hash of it.
+        export: the kind of export that the document was taken out of (see `envelopes`).
     """
 
     position: int
@@ -63,6 +64,7 @@ class Record:
     reader: RecordReader | None = None
     present: int | None = None
     hashed: bool = False
+    export: str | None = None
 
     def original(self) -> Any:
         """What stood in the source; made from the record where nothing did."""
@@ -158,6 +160,7 @@ class RecordReader:
             return Rejected(position, item.where, reason, item, None, self)
         identifier: str | None = None
         try:
+            value, export = opened(value, item.raw)
             identifier = self._id_of(value)
             texts, present = self._texts_of(value)
             vector = value.get(VECTOR_KEY) if self.vectors else None
@@ -177,6 +180,7 @@ class RecordReader:
             reader=self,
             present=present,
             hashed=identifier is None,
+            export=export,
         )
 
     def _id_of(self, value: dict[str, Any]) -> str | None:
@@ -214,9 +218,14 @@ class RecordReader:
             if found:
                 texts += found
                 present |= 1 << i
-        there = present or self.vectors
-        if not (there or any(n in value or values_at(value, n) for n in self.text_fields)):
-            raise ValueError(f"none of the text fields {', '.join(self.text_fields)} is there")
+        if not (
+            present
+            or self.vectors
+            or any(n in value or values_at(value, n) for n in self.text_fields)
+        ):
+            names = ", ".join(self.text_fields)
+            there = what_is_there(value, self.text_fields)
+            raise ValueError(f"none of the text fields {names} is there; {there}")
         return texts, present
 
     def _stored(self, value: dict[str, Any]) -> Mapping[str, Any]:
@@ -250,10 +259,10 @@ def parse_json(raw: bytes) -> Any:
     """The value of one JSON text.
 
     Raises:
-        ValueError: saying that it is none.
+        ValueError: saying that it is none, or that it has a key twice.
     """
     try:
-        return orjson.loads(raw)
+        return parse_document(raw)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error}") from None
 

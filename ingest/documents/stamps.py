@@ -8,7 +8,8 @@ after an answer that was lost, a kill, or an id that occurs twice.
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -74,7 +75,9 @@ class Stamper:
                 encoded += b"\0" + orjson.dumps(record.vector)
             stored = orjson.dumps(record.source, option=orjson.OPT_SORT_KEYS)
         except (TypeError, UnicodeEncodeError, orjson.JSONEncodeError) as error:
-            raise InputError(f"Document {record.id} cannot be written as JSON: {error}") from None
+            large = _large_number(record.source)
+            told = f"the field {large}" if large else str(error)
+            raise InputError(f"Document {record.id} cannot be written as JSON: {told}") from None
         return DocumentStamp(
             _short(encoded, self._key), _short(stored, self._key), self.run, record.position
         )
@@ -91,6 +94,25 @@ def stored_stamp(document: Mapping[str, Any], field: str) -> DocumentStamp | Non
     if not number.isdigit():
         return None
     return DocumentStamp(hashes[:_WIDTH], hashes[_WIDTH:], run, int(number), number != position)
+
+
+def _large_number(value: Any, path: str = "") -> str | None:
+    """Where in a document a whole number of more than 64 bits stands, if one does."""
+    inner: Iterator[tuple[str, Any]]
+    if isinstance(value, Mapping):
+        inner = ((f"{path}.{name}" if path else str(name), x) for name, x in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((path, x) for x in value)
+    else:
+        large = isinstance(value, int) and not -(1 << 63) <= value < 1 << 64
+        return (
+            f"{path!r} holds a whole number of more than 64 bits (as a text, it can be)"
+            if large
+            else None
+        )
+    with suppress(RecursionError):
+        return next((found for name, x in inner if (found := _large_number(x, name))), None)
+    return None
 
 
 def _is_unicode(text: str) -> bool:

@@ -10,6 +10,7 @@ import orjson
 
 from splade_os.errors import InputError
 from splade_os.ingest.documents.records import Item
+from splade_os.ingest.sources.bulk_files import documents_of_actions
 from splade_os.ingest.sources.compression import COMPRESSIONS
 from splade_os.ingest.sources.json_files import read_json, read_lines
 from splade_os.ingest.sources.parquet import read_parquet
@@ -28,6 +29,7 @@ _OTHERS: dict[str, Callable[[io.BufferedReader, str], Iterator[Item]]] = {
     "parquet": read_parquet,
     "trec": read_trec,
 }
+_JSON = ("jsonl", "ndjson", "json")
 FORMATS = tuple(sorted({**_TABLES, **_OTHERS}))
 _DOC = re.compile(rb"<DOC\s*>", re.I)
 
@@ -38,7 +40,8 @@ def read_format(
     """The items of a stream in one of `FORMATS`; UTF-8 without a byte order mark."""
     if format_ in _TABLES:
         return _TABLES[format_](stream, name, tables)
-    return _OTHERS[format_](stream, name)
+    items = _OTHERS[format_](stream, name)
+    return documents_of_actions(items, name) if format_ in _JSON else items
 
 
 def check_format(format_: str | None) -> str | None:

@@ -21,6 +21,7 @@ class Draft:
         ids: token ids, special ones included; ``None`` if nothing needs them.
         vector: if it is known already.
         exists: whether the index holds a document of this id.
+        stored: the mark of that one, if it has one.
         first: the mark of the first record that this one superseded as it waited.
         lost: tokens that were cut off, because the text is longer than the model takes.
     """
@@ -30,6 +31,7 @@ class Draft:
     ids: Ids | None = None
     vector: Row | None = None
     exists: bool = False
+    stored: DocumentStamp | None = None
     first: DocumentStamp | None = None
     lost: int = 0
 
@@ -53,6 +55,7 @@ class BulkItem:
         stamp: the mark that the document carries.
         terms: length of its vector.
         first: the mark of the first record that this one superseded as it waited.
+        stored: the mark of the document that it overwrites, if it was looked up.
         length, lost: tokens that its vector was made of, and tokens that were cut off; 0 where it
             was not encoded by this run.
     """
@@ -63,6 +66,7 @@ class BulkItem:
     stamp: DocumentStamp
     terms: int = 0
     first: DocumentStamp | None = None
+    stored: DocumentStamp | None = None
     length: int = 0
     lost: int = 0
 

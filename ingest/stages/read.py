@@ -31,12 +31,14 @@ class ReadStage:
     Attributes:
         read: records and damaged records so far.
         hashed: records so far whose id is a hash, because they have none.
+        exports: kind of export → records so far that were taken out of it.
     """
 
     def __init__(self, context: StageContext, done: OffsetTracker) -> None:
         self._context = context
         self._known = set(done.above)
         self.read = self.hashed = 0
+        self.exports: Counter[str] = Counter()
         self._present: Counter[int | None] = Counter()
         self._changed = threading.Condition()
         self._window: list[Record | Rejected] = []
@@ -121,6 +123,8 @@ class ReadStage:
                 continue
             self._present[item.present] += 1
             self.hashed += item.hashed
+            if item.export is not None:
+                self.exports[item.export] += 1
             good.append(item)
         if good:
             out.put(good)

@@ -73,7 +73,9 @@ class RenderStage:
             tokens = None
             if draft.record.text and draft.ids is not None and self._context.options.count_terms:
                 tokens = self._plain(draft.ids)
-            item = BulkItem(draft.record, lines, tokens, draft.stamp, count, draft.first)
+            item = BulkItem(
+                draft.record, lines, tokens, draft.stamp, count, draft.first, draft.stored
+            )
             if draft.vector is None and draft.ids is not None:
                 item.length, item.lost = len(draft.ids), draft.lost
             if draft.exists:

@@ -40,6 +40,16 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @click.option("--offset", type=click.IntRange(0, MOST), default=0, help="Hits to leave out.")
 @click.option("--min-score", type=float, help="Leave out hits below it.")
 @click.option("--search-timeout", type=float, help="Seconds that the engine may take.")
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Where shards fail or run out of time: the hits of the others, not an error.",
+)
+@click.option(
+    "--dfs",
+    is_flag=True,
+    help="(bm25, hybrid) Score by the words of all shards, not of each by itself.",
+)
 @click.option("--count", is_flag=True, help="Also count all hits (costs time).")
 @click.option(
     "--idf",
@@ -106,6 +116,8 @@ def search(text: str, mode: Any, k: int, curl: bool, as_json: bool, **flags: Any
         return
     if results.reason:
         click.echo(clean(results.reason), err=True)
+    if results.partial:
+        click.echo(f"Only a part: {clean(results.partial)}", err=True)
     if len(results):
         _table(results, options["explain"])
     elif not results.reason:
@@ -153,7 +165,9 @@ def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             engine=in_engine,
         ),
     }
-    for name in ("offset", "min_score", "shape", "explain", "query_tf"):
+    for name in (
+        "offset", "min_score", "shape", "explain", "query_tf", "allow_partial", "dfs",
+    ):  # fmt: skip
         options[name] = flags.pop(name)
     return options, flags
 

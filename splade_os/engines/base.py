@@ -25,6 +25,10 @@ _BEFORE_NAMES = {"content_field": "content", "hash_field": "splade_hash"}
 """What every index had before its record named them."""
 
 
+Identity = frozenset[tuple[str, str]]
+"""Name and UUID of every index that a name stands for."""
+
+
 class IndexMeta(BaseModel):
     """What an index remembers about itself, in its mapping's ``_meta.splade_os``.
 
@@ -91,6 +95,7 @@ class IndexStats:
     bytes: int
 
 
+_LARGEST = float(np.finfo(np.float32).max)
 _DONE = frozenset({"created", "updated", "deleted"})
 
 
@@ -257,6 +262,10 @@ class SearchRequest:
         shape: spelling of the query, of those that the field has; ``None`` = the default.
         token_pruning: (Elasticsearch's ``sparse_vector`` query) let it drop frequent tokens.
         method_parameters: (OpenSearch's ``sparse_vector`` field) of SEISMIC.
+        allow_partial: take the hits that there are where shards fail, are on no node, or run out of
+            time; `SearchResponse.partial` says so.
+        dfs: count words over all shards before BM25 scores them
+            (``search_type=dfs_query_then_fetch``), so that scores do not depend on the shards.
         internal: a question of the tool's own: not through the search pipeline that the index has
             by default, nor through the filter of an alias.
     """
@@ -276,6 +285,8 @@ class SearchRequest:
     shape: str | None = None
     token_pruning: bool = False
     method_parameters: Mapping[str, Any] | None = None
+    allow_partial: bool = False
+    dfs: bool = False
     internal: bool = False
 
     @property
@@ -308,6 +319,10 @@ class EngineHit:
     matched_words: tuple[str, ...] = ()
     index: str = ""
 
+    def __post_init__(self) -> None:
+        if self.score > _LARGEST:  # an engine's float32 sum runs over; JSON has no infinity
+            object.__setattr__(self, "score", _LARGEST)
+
     @property
     def key(self) -> tuple[str, str]:
         """What no other document has: index and id."""
@@ -328,6 +343,8 @@ class SearchResponse:
         index: the index behind the name that was searched, where there are hits.
         terms: of a weighted term query that took part, the heaviest; ``None`` = all.
         words_cut: words at the end of a BM25 query that took no part.
+        partial: what is lacking, where that was allowed; ``None`` = nothing.
+        window: best documents per shard that a second phase scored; ``None`` = there was none.
     """
 
     hits: Sequence[EngineHit]
@@ -338,6 +355,8 @@ class SearchResponse:
     index: str | None = None
     terms: int | None = None
     words_cut: int = 0
+    partial: str | None = None
+    window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -460,7 +479,10 @@ class Engine(Protocol):
     def alias_targets(self, alias: str) -> list[str]:
         """The indices that an alias stands for; none if there is no such alias."""
 
-    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+    def describe(self, index: str) -> tuple[IndexMeta, Identity]:
+        """`index_meta` and `identity` at once; the identity is empty where the user may not ask."""
+
+    def identity(self, index: str) -> Identity:
         """Name and identity of every index that a name stands for: an index that was deleted and
         made anew has another one.
 
@@ -494,9 +516,15 @@ class Engine(Protocol):
     def save_statistics(self, index: str, statistics: TermStatistics) -> None:
         """Store statistics of all documents of an index, in place of all records."""
 
-    def load_statistics(self, index: str) -> TermStatistics | None:
+    def load_statistics(
+        self, index: str, identity: Identity = frozenset()
+    ) -> TermStatistics | None:
         """The statistics of an index, or of all indices of an alias together; ``None`` if no
-        document is counted, or if what is stored cannot be true (df < 0, df > N)."""
+        document is counted, or if what is stored cannot be true (df < 0, df > N).
+
+        Args:
+            identity: of the index, where it is known already: one question less.
+        """
 
     def close(self) -> None:
         """Release connections."""

@@ -46,7 +46,7 @@ def load_recipe(source: str | Path, changes: dict[str, Any] | None = None) -> Re
         return Recipe.model_validate(content)
     except ValidationError as error:
         wrong = [
-            f"{'.'.join(map(str, item['loc'])) or 'recipe'}: {item['msg']}"
+            f"{'.'.join(map(_shown, item['loc'])) or 'recipe'}: {item['msg']}"
             for item in error.errors(include_url=False, include_input=False)
         ]
         more = f"; and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else ""
@@ -54,6 +54,12 @@ def load_recipe(source: str | Path, changes: dict[str, Any] | None = None) -> Re
             f"{name} is no valid recipe: {'; '.join(wrong[:_NAMED])}{more}.",
             hint="splade-os train --show NAME prints a recipe with all fields explained.",
         ) from None
+
+
+def _shown(key: str | int) -> str:
+    """A key, on one line."""
+    text = str(key)
+    return text if text.isprintable() else repr(text)
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -12,29 +12,17 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from splade_os.errors import SpladeError, SpladeWarning
+from tests.fuzz.tally import Tally, tallies
 
 INPUTS = int(os.environ.get("SPLADE_OS_FUZZ", "100"))
 SECONDS = float(os.environ.get("SPLADE_OS_FUZZ_SECONDS", "2"))
 _SHOWN = 5
 
-
-@dataclass
-class Tally:
-    """What became of the inputs of one loader."""
-
-    loader: str
-    inputs: int = 0
-    read: int = 0
-    uncaught: int = 0
-
-
-_tallies: list[Tally] = []
 
 Make = Callable[[random.Random], Any]
 Fuzz = Callable[[str, Make, Callable[[Any], None]], None]
@@ -50,7 +38,8 @@ def fuzz() -> Fuzz:
 
     def run(loader: str, make: Make, load: Callable[[Any], None]) -> None:
         tally = Tally(loader)
-        _tallies.append(tally)
+        tallies.append(tally)
+        took = 0
         failures: dict[str, str] = {}
         end = time.monotonic() + SECONDS
         for number in range(INPUTS):
@@ -62,7 +51,7 @@ def fuzz() -> Fuzz:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", SpladeWarning)
                     load(value)
-                tally.read += 1
+                took += 1
             except SpladeError as error:
                 assert error.message and "\n" not in error.message.strip(), error.message
             except Exception as error:  # whatever it is, it is counted and shown
@@ -70,6 +59,7 @@ def fuzz() -> Fuzz:
                 *_, frame = traceback.extract_tb(error.__traceback__)
                 place = f"{type(error).__name__} at {frame.filename}:{frame.lineno}"
                 failures.setdefault(place, f"input {number}: {error!s:.300}\n{value!r:.1000}")
+        tally.read = took
         shown = "\n\n".join(f"{k}, {v}" for k, v in list(failures.items())[:_SHOWN])
         assert not failures, f"{tally.uncaught} of {tally.inputs} inputs of {loader}:\n{shown}"
 
@@ -77,11 +67,12 @@ def fuzz() -> Fuzz:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if not _tallies:
+    if not tallies:
         return
     terminalreporter.write_line("")
     terminalreporter.write_line(f"{'loader':<34}{'inputs':>9}{'read':>9}{'uncaught':>10}")
-    for tally in _tallies:
+    for tally in tallies:
+        read = "" if tally.read is None else f"{tally.read:,}"
         terminalreporter.write_line(
-            f"{tally.loader:<34}{tally.inputs:>9,}{tally.read:>9,}{tally.uncaught:>10,}"
+            f"{tally.loader:<34}{tally.inputs:>9,}{read:>9}{tally.uncaught:>10,}"
         )

@@ -10,7 +10,8 @@ from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.engines.fields.strategies import strategy_for
 from splade_os.engines.rest.answers import complete, expect, incomplete, objects
 from splade_os.engines.rest.failures import PERMANENT
-from splade_os.engines.rest.steps import ClusterSteps, Steps
+from splade_os.engines.rest.server import Steps
+from splade_os.engines.rest.steps import ClusterSteps
 from splade_os.engines.rest.targets import check_target
 from splade_os.errors import EngineError, IndexFormatError, IndexNotFoundError
 
@@ -95,6 +96,7 @@ class RestUpkeep:
         self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         names = self._run(self._steps.concrete(index))
+        page = min(page, self._run(self._steps.view(index)).result_window)
         own = self._run(self._steps.own_parameters())
         body: dict[str, Any] = {"size": page, "_source": self._included(fields)}
         server = self.capabilities()

@@ -25,6 +25,7 @@ from splade_os.engines.base import (
     EngineHit,
     EngineInfo,
     HybridQuery,
+    Identity,
     IdsQuery,
     IndexMeta,
     IndexStats,
@@ -167,6 +168,9 @@ class SQLiteEngine(SQLiteUpkeep):
         except (ValidationError, orjson.JSONDecodeError) as error:
             raise IndexFormatError(f"The record of the index {index} is damaged: {error}") from None
 
+    def describe(self, index: str) -> tuple[IndexMeta, Identity]:
+        return self.index_meta(index), self.identity(index)
+
     def stats(self, index: str) -> IndexStats:
         return IndexStats(self.count(index), self.path.stat().st_size)
 
@@ -238,7 +242,12 @@ class SQLiteEngine(SQLiteUpkeep):
             following = Cursor(after=(rows[-1].score, rows[-1].document))
         took = (time.perf_counter() - start) * 1000
         return SearchResponse(
-            hits, took, total=total, following=following, index=name if hits else None
+            hits,
+            took,
+            total=total,
+            following=following,
+            index=name if hits else None,
+            window=request.phases.window if request.phases else None,
         )
 
     def search_many(
