@@ -90,8 +90,9 @@ def merged(document: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, 
     result = dict(document)
     for name, value in change.items():
         old = result.get(name)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[name] = merged(old, value) if both else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merged(old, value)
+        result[name] = value
     return result
 
 
