@@ -19,7 +19,7 @@ from splade_os.cli.options import (
     settings_of,
 )
 from splade_os.cli.steps import busy
-from splade_os.cli.terminal import clean
+from splade_os.cli.terminal import clean, confirm, echo
 
 
 @click.group()
@@ -57,7 +57,7 @@ def create(
         engine, encoder.identity, text.split(","), field_type, vector_field, content_field
     )
     engine.create_index(name, meta)
-    click.echo(f"Created {name} for the model {encoder.identity.name}.", err=True)
+    echo(f"Created {name} for the model {encoder.identity.name}.", err=True)
 
 
 @index.command()
@@ -103,7 +103,7 @@ def show(as_json: bool, **flags: Any) -> None:
         "made by": f"splade-os {meta.splade_os}",
     }
     for label, value in rows.items():
-        click.echo(f"{label:<18} {clean(value)}")
+        echo(f"{label:<18} {clean(value)}")
 
 
 @index.command()
@@ -118,9 +118,9 @@ def delete(yes: bool, **flags: Any) -> None:
     engine.index_meta(name)  # never deletes an index that is none of ours
     if not yes:
         count = engine.count(name)
-        click.confirm(f"Delete {name} with {count:,} documents?", abort=True, err=True)
+        confirm(f"Delete {name} with {count:,} documents?", abort=True)
     engine.delete_index(name)
-    click.echo(f"Deleted {name}.", err=True)
+    echo(f"Deleted {name}.", err=True)
 
 
 @index.command("restore-settings")
@@ -133,9 +133,9 @@ def restore(**flags: Any) -> None:
     settings = settings_of(**flags)
     name = need_index(settings)
     if restore_settings(open_engine(settings), name):
-        click.echo(f"The settings of {name} are as before the load.", err=True)
+        echo(f"The settings of {name} are as before the load.", err=True)
     else:
-        click.echo(f"No ingest from this machine has left {name} set for loading.", err=True)
+        echo(f"No ingest from this machine has left {name} set for loading.", err=True)
 
 
 @index.command()
@@ -146,7 +146,7 @@ def rollback(alias: str, **flags: Any) -> None:
     from splade_os.ingest.index.aliases import roll_back
 
     before, now = roll_back(open_engine(settings_of(**flags)), alias)
-    click.echo(f"{alias} stands for {now} now, no longer for {before} (which is kept).", err=True)
+    echo(f"{alias} stands for {now} now, no longer for {before} (which is kept).", err=True)
 
 
 @index.command()
@@ -168,4 +168,4 @@ def recount(**flags: Any) -> None:
     encoder = load_encoder(engine, name, settings.model, {}, EncodingOptions())
     with busy(f"Counting the terms of {name}"):
         counted = statistics.recount(engine, name, encoder, meta)
-    click.echo(f"Counted {counted.documents:,} documents of {name}.", err=True)
+    echo(f"Counted {counted.documents:,} documents of {name}.", err=True)

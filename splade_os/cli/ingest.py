@@ -35,6 +35,7 @@ from splade_os.cli.options import (
 from splade_os.cli.progress import ingest_progress, summarise
 from splade_os.cli.report_file import LatestReport, report_fields, report_file
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo, secho
 
 if TYPE_CHECKING:
     from splade_os.encoding import DocumentEncoder
@@ -206,10 +207,10 @@ def ingest(
         checkpoint.close()
     if alias and report.lost_canaries:
         now = ", ".join(engine.alias_targets(alias)) or "nothing"
-        click.echo(f"The alias {alias} still stands for {now}.", err=True)
+        echo(f"The alias {alias} still stands for {now}.", err=True)
     if alias and report.removed:
         now = ", ".join(engine.alias_targets(alias)) or "nothing"
-        click.echo(f"Nothing was indexed: the alias {alias} still stands for {now}.", err=True)
+        echo(f"Nothing was indexed: the alias {alias} still stands for {now}.", err=True)
         finish(report, as_json, needs_documents=True)
         return
     finish(report, as_json)
@@ -224,7 +225,7 @@ def _swapping(
     def publish(report: IngestReport) -> None:
         deleted = swap(engine, alias, report.index, keep, least)
         gone = f"; deleted {', '.join(deleted)}" if deleted else ""
-        click.secho(f"The alias {alias} stands for {report.index} now{gone}.", fg="green", err=True)
+        secho(f"The alias {alias} stands for {report.index} now{gone}.", fg="green", err=True)
 
     return publish
 
@@ -260,7 +261,7 @@ def load_encoder(
                 hint="Bring vectors (--vectors), or ingest into a new index.",
             )
         if vectors and model is None:
-            click.echo(
+            echo(
                 f"The vectors are taken for those of {of_index.name}, the model of {index}.",
                 err=True,
             )
@@ -300,8 +301,8 @@ def run_ingest(
     from splade_os.ingest.pipeline import ingest_documents
     from splade_os.ingest.sources import read_source
 
-    click.echo(f"Ingesting {source.name} into {checkpoint.index} at {engine.url}.", err=True)
-    click.echo(f"Encoding with {encoder.identity.name}: {encoder.how}.", err=True)
+    echo(f"Ingesting {source.name} into {checkpoint.index} at {engine.url}.", err=True)
+    echo(f"Encoding with {encoder.identity.name}: {encoder.how}.", err=True)
     with ExitStack() as stack:
         updates = []
         if how["log_format"] == "text":  # else progress is logged
@@ -407,7 +408,7 @@ def _may_go_on(checkpoint: Checkpoint, job: Job, source: Source) -> bool:
     if not source.repeatable:
         changed = f"the order of {source.name} may be another one"
     if changed:
-        click.echo(f"Beginning anew what was {checkpoint.describe()}: {changed}.", err=True)
+        echo(f"Beginning anew what was {checkpoint.describe()}: {changed}.", err=True)
     return changed is None
 
 
@@ -425,7 +426,7 @@ def _go_on(checkpoint: Checkpoint, job: Job, resume: bool, source: Source) -> No
             hint="Begin anew with --restart --skip-unchanged.",
         )
     checkpoint.check(job)
-    click.echo(f"Going on with the ingest {checkpoint.describe()}.", err=True)
+    echo(f"Going on with the ingest {checkpoint.describe()}.", err=True)
 
 
 def _dry_run(
@@ -455,24 +456,24 @@ def _dry_run(
     if as_json:
         print_json({**asdict(told), "meta": meta.model_dump(mode="json")})
         return
-    click.echo(meta.model_dump_json(indent=2))
-    click.echo(told.action or "No document could be encoded.")
+    echo(meta.model_dump_json(indent=2))
+    echo(told.action or "No document could be encoded.")
     for reason in told.reasons:
-        click.secho(f"dead letter: {reason}", fg="yellow")
-    click.echo(
+        secho(f"dead letter: {reason}", fg="yellow")
+    echo(
         f"{told.read:,} records read, {told.dead:,} of them dead letters; on average "
         f"{told.terms:.0f} terms and {told.bytes:,.0f} bytes; {told.rate:,.0f} docs/s encoded."
     )
     if told.cut:
-        click.echo(
+        echo(
             f"{told.cut:,} of them are longer than the model takes: {told.lost_share:.1%} of all "
             "tokens are cut off (--long-texts chunk keeps them)."
         )
     if told.empty:
-        click.echo(f"{told.empty:,} of them have no content: only BM25 finds them.")
+        echo(f"{told.empty:,} of them have no content: only BM25 finds them.")
     if told.documents is not None and told.total_bytes is not None and told.seconds is not None:
-        click.echo(
+        echo(
             f"The whole source: about {told.documents:,} documents, "
             f"{told.total_bytes / 1e9:,.2f} GB of bulk requests, {told.seconds / 60:,.0f} min."
         )
-    click.echo("Nothing was written.")
+    echo("Nothing was written.")

@@ -16,6 +16,7 @@ from splade_os.cli.options import (
     open_engine,
     settings_of,
 )
+from splade_os.cli.terminal import echo
 
 
 @click.command()
@@ -68,7 +69,7 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
         )
     if behind:
         (index,) = behind
-        click.echo(f"The alias {target} stands for {index}.", err=True)
+        echo(f"The alias {target} stands for {index}.", err=True)
     external = False
     try:
         meta = engine.index_meta(index)
