@@ -47,6 +47,9 @@ class IngestReport:
         text_fields: text field → records read in this run that held text in it.
         statistics_lag: what is not right with the term statistics; ``None`` = they are exact.
         removed: nothing was indexed, so the index, which was made by this ingest, was deleted.
+        alias: for which the index was built.
+        live: the alias stands for it now.
+        deleted_indices: older ones, of the alias.
     """
 
     index: str
@@ -82,6 +85,9 @@ class IngestReport:
     text_fields: dict[str, int] = field(default_factory=dict)
     statistics_lag: str | None = None
     removed: bool = False
+    alias: str | None = None
+    live: bool = False
+    deleted_indices: tuple[str, ...] = ()
 
     @property
     def indexed(self) -> int:

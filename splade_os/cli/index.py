@@ -70,6 +70,7 @@ def show(as_json: bool, **flags: Any) -> None:
     name = need_index(settings)
     engine = open_engine(settings)
     meta, stats = engine.index_meta(name), engine.stats(name)
+    state = engine.load_state(name)
     statistics = engine.load_statistics(name)
     counted = statistics.documents if statistics else 0
     if as_json:
@@ -79,6 +80,7 @@ def show(as_json: bool, **flags: Any) -> None:
                 "documents": stats.documents,
                 "bytes": stats.bytes,
                 "documents_in_idf": counted,
+                "load": None if state is None else state.model_dump(),
                 **meta.model_dump(),
             }
         )
@@ -88,6 +90,7 @@ def show(as_json: bool, **flags: Any) -> None:
         "index": name,
         "documents": f"{stats.documents:,}",
         "size": f"{stats.bytes / 1e6:,.1f} MB",
+        "last load": "not noted" if state is None else state.phase,
         "IDF table": f"from {counted:,} documents" if counted else "the model's",
         "field": f"{meta.field} ({meta.field_type}, features named by {meta.feature_naming})",
         "text fields": f"{', '.join(meta.text_fields)}; for BM25 copied into {meta.content_field}",
@@ -135,7 +138,7 @@ def restore(**flags: Any) -> None:
     if restore_settings(open_engine(settings), name):
         echo(f"The settings of {name} are as before the load.", err=True)
     else:
-        echo(f"No ingest from this machine has left {name} set for loading.", err=True)
+        echo(f"No ingest has left {name} set for loading.", err=True)
 
 
 @index.command()

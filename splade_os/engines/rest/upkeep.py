@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from pydantic import ValidationError
+
 from splade_os.engines.base import Cursor, IndexMeta, StoredDocument
 from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.engines.fields.strategies import strategy_for
+from splade_os.engines.load_state import LOAD_STATE, LoadState
 from splade_os.engines.rest.answers import complete, expect, incomplete, objects
 from splade_os.engines.rest.failures import PERMANENT
 from splade_os.engines.rest.server import Steps
@@ -198,17 +201,32 @@ class RestUpkeep:
         self._call("PUT", f"/{index}/_mapping", body, index=index)
 
     def _mapping(self, index: str) -> Mapping[str, Any]:
+        """Of the first index, where a name stands for several."""
         answer = objects(self._call("GET", f"/{index}/_mapping", index=index), self.url)
-        if len(answer) != 1:
+        mapping: Mapping[str, Any] = expect(answer, self.url, min(answer), "mappings", kind=Mapping)
+        return mapping
+
+    def load_state(self, index: str) -> LoadState | None:
+        state = self._mapping(index).get("_meta", {}).get(LOAD_STATE)
+        try:
+            return None if state is None else LoadState.model_validate(state)
+        except ValidationError as error:
             raise IndexFormatError(
-                f"{index} stands for {len(answer)} indices: {', '.join(sorted(answer))}.",
-                hint="Name one of them.",
-            )
-        (body,) = answer.values()
-        return expect(body, self.url, "mappings", kind=Mapping)  # type: ignore[no-any-return]
+                f"What {index} says of its loads (_meta.{LOAD_STATE}) is damaged: "
+                f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}."
+            ) from None
+
+    def save_load_state(self, index: str, state: LoadState) -> None:
+        record = self._mapping(index).get("_meta", {})
+        body = {"_meta": {**record, LOAD_STATE: state.model_dump(mode="json")}}
+        self._call("PUT", f"/{index}/_mapping", body, index=index)
 
     def indices(self, pattern: str) -> list[str]:
         return sorted(self._call("GET", f"/{pattern}/_settings/index.uuid"))
+
+    def remove_alias(self, alias: str, index: str) -> None:
+        action = {"remove": {"index": index, "alias": alias, "must_exist": False}}
+        self._call("POST", "/_aliases", {"actions": [action]}, index=index)
 
     def point_alias(self, alias: str, index: str) -> None:
         targets = self.alias_targets(alias)

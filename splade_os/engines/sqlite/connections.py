@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS postings (
 CREATE INDEX IF NOT EXISTS postings_of_document ON postings (document);
 CREATE TABLE IF NOT EXISTS statistics (
     in_index INTEGER PRIMARY KEY, documents INTEGER, tokens INTEGER, frequencies BLOB);
+CREATE TABLE IF NOT EXISTS load_states (in_index INTEGER PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS uuids (in_index INTEGER PRIMARY KEY, uuid TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS counts (
     in_index INTEGER, run TEXT, record BLOB NOT NULL, PRIMARY KEY (in_index, run));

@@ -153,7 +153,15 @@ class SQLiteEngine(SQLiteUpkeep):
                 "(SELECT number FROM documents WHERE in_index = ?)",
                 (number,),
             )
-            for table in ("postings", "documents", "statistics", "counts", "uuids", "aliases"):
+            for table in (
+                "postings",
+                "documents",
+                "statistics",
+                "counts",
+                "uuids",
+                "load_states",
+                "aliases",
+            ):
                 db.execute(f"DELETE FROM {table} WHERE in_index = ?", (number,))
             db.execute("DELETE FROM indices WHERE number = ?", (number,))
 
