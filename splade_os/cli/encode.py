@@ -11,6 +11,7 @@ import click
 from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.options import check_output
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo
 
 
 @click.command()
@@ -40,14 +41,14 @@ def encode(
     found = find_source(source)
     with busy(f"Loading the model {model}"):
         encoder = DocumentEncoder.load(model, **running, **options.model_dump())
-    click.echo(f"Encoding with {model}: {encoder.how}.", err=True)
+    echo(f"Encoding with {model}: {encoder.how}.", err=True)
     records = read_source(found, RecordReader(tuple(text.split(",")), id_field))
     skipped = 0
 
     def skip(where: str, reason: str) -> None:
         nonlocal skipped
         skipped += 1
-        click.echo(f"Skipped {where}: {reason}", err=True)
+        echo(f"Skipped {where}: {reason}", err=True)
 
     write = write_npz if out.suffix == ".npz" else write_jsonl
     try:
@@ -56,6 +57,6 @@ def encode(
     except OSError as error:  # a disk that is full does not say of which file
         error.filename = error.filename or str(out)
         raise
-    click.echo(f"{count:,} vectors written to {out}; {skipped:,} skipped.", err=True)
+    echo(f"{count:,} vectors written to {out}; {skipped:,} skipped.", err=True)
     if skipped:
         sys.exit(3)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from splade_os.engines.load_state import LoadState
 from splade_os.errors import EngineError
 from splade_os.identity import ModelIdentity
 from splade_os.statistics import TermStatistics
@@ -433,6 +434,13 @@ class Engine(Protocol):
         """Let an index that holds no documents remember something else, of the same fields of its
         own; text fields that it lacks are mapped."""
 
+    def load_state(self, index: str) -> LoadState | None:
+        """What the index says of the loads into it; ``None`` if it says nothing (it was made
+        before indices did so)."""
+
+    def save_load_state(self, index: str, state: LoadState) -> None:
+        """Let the index say that of the loads into it."""
+
     def check_writable(self, index: str, meta: IndexMeta) -> None:
         """Whether a name takes documents that can be read back as they were written.
 
@@ -456,6 +464,9 @@ class Engine(Protocol):
         Raises:
             IndexNotFoundError: it stands for none.
         """
+
+    def remove_alias(self, alias: str, index: str) -> None:
+        """Let an alias stand for an index no longer."""
 
     def point_alias(self, alias: str, index: str) -> None:
         """Let an alias stand for one index alone, in one step that no search can notice."""

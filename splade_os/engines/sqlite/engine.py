@@ -152,7 +152,15 @@ class SQLiteEngine(SQLiteUpkeep):
                 "(SELECT number FROM documents WHERE in_index = ?)",
                 (number,),
             )
-            for table in ("postings", "documents", "statistics", "uuids", "tickets", "aliases"):
+            for table in (
+                "postings",
+                "documents",
+                "statistics",
+                "uuids",
+                "load_states",
+                "tickets",
+                "aliases",
+            ):
                 db.execute(f"DELETE FROM {table} WHERE in_index = ?", (number,))
             db.execute("DELETE FROM indices WHERE number = ?", (number,))
 
