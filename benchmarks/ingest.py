@@ -42,8 +42,8 @@ TRIED = (
     "busy, no order between them. Tried on the client: no garbage collection, a longer switch "
     "interval: 88 to 92 us either way. Of these, parsing JSON takes 24, looking up 200 tokens 17 "
     "to 25, marks 10, rendering 15 to 20, sending 4. Looked up by one itemgetter instead of one "
-    "call for each: half of it. By the tokens' hashes in a table of NumPy: the same half, but texts "
-    "of other widths share hashes. Windows of 32 to 256 instead of 512 records: no quicker"
+    "call for each: half of it. By the tokens' hashes in a table of NumPy: the same half, but "
+    "texts of other widths share hashes. Windows of 32 to 256 instead of 512 records: no quicker"
 )
 """To bring ``node`` nearer to its goals."""
 STEADY = 1.1  # between the rates of the rounds, and between their ratios
