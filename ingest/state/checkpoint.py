@@ -12,7 +12,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,7 +20,7 @@ from splade_os.identity import ModelIdentity
 from splade_os.ingest.state.progress import OffsetTracker, Progress
 from splade_os.ingest.state.reasons import Reasons
 from splade_os.settings import private_file, state_dir
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import Count, TermStatistics
 
 _FORMAT = 1
 
@@ -254,7 +253,7 @@ class Checkpoint:
 
     def load(self, width: int) -> Progress:
         """How far it is; ``width`` is the size of the vocabulary."""
-        progress = Progress(TermStatistics.empty(width))
+        progress = Progress(TermStatistics.empty(width), TermStatistics.empty(width))
         if self._get("mark") is None:
             return progress
         hashes = self._get("hashes")
@@ -262,10 +261,11 @@ class Checkpoint:
             int(self._get("mark")), self._get("above"), hashes, self._get("digest")
         )
         progress.counters.update(orjson.loads(self._get("counters")))
-        documents, tokens = orjson.loads(self._get("counted"))
-        frequencies = np.frombuffer(self._get("frequencies"), "<i8").astype(np.int64)
-        progress.statistics = TermStatistics(documents, tokens, frequencies)
-        progress.ticket = int(self._get("ticket"))
+        for name in ("created", "updated"):
+            record = self._get(f"counted_{name}")
+            if record is not None:  # a ledger of before is counted anew at the end
+                setattr(progress, name, Count.unpacked(orjson.loads(record)).statistics)
+        progress.empty = orjson.loads(self._get("empty") or "[0,0]")
         progress.nameless = int(self._get("nameless"))
         progress.noted = int(self._get("noted") or 0)
         progress.reasons = Reasons.unpacked(self._get("reasons"))
@@ -273,7 +273,7 @@ class Checkpoint:
 
     def save(self, progress: Progress, seen: Iterable[int] = ()) -> None:
         """All in one transaction; ``seen``: hashes of ids that the source has."""
-        statistics = progress.statistics
+        counted = {"created": progress.created, "updated": progress.updated}
         with self._transaction():
             self._set("mark", progress.positions.mark)
             above, hashes = progress.positions.packed()
@@ -281,9 +281,9 @@ class Checkpoint:
             self._set("hashes", hashes)
             self._set("digest", progress.positions.digest)
             self._set("counters", orjson.dumps(progress.counters))
-            self._set("counted", orjson.dumps([statistics.documents, statistics.tokens]))
-            self._set("frequencies", statistics.frequencies.astype("<i8").tobytes())
-            self._set("ticket", progress.ticket)
+            for name, statistics in counted.items():
+                self._set(f"counted_{name}", orjson.dumps(Count(name, statistics).packed()))
+            self._set("empty", orjson.dumps(progress.empty))
             self._set("noted", progress.noted)
             self._set("nameless", progress.nameless)
             self._set("reasons", progress.reasons.packed())
