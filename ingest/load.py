@@ -153,8 +153,8 @@ def _check_dead(report: IngestReport, options: IngestOptions) -> None:
     if report.dead <= (options.max_errors or 0):
         return
     raise IngestError(
-        f"{report.dead:,} of {report.read:,} records became dead letters: {report.first_dead}. The "
-        "alias stays as it is.",
+        f"{report.dead:,} of {report.read:,} records became dead letters, so the alias stays as it "
+        f"is. The first: {report.first_dead}",
         hint=f"They stand in {report.dead_letters}. If the index may be seen without them, the "
         f"same command with --resume --max-errors {report.dead} only swaps the alias.",
     )

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,7 @@ from typing import Any
 
 from splade_os.encoding import DocumentEncoder
 from splade_os.engines import Engine, IndexMeta
-from splade_os.errors import SpladeError
+from splade_os.errors import IngestError, SpladeError
 from splade_os.ingest.documents.records import DEFAULT_TEXT_FIELDS, Record, Rejected
 from splade_os.ingest.documents.stamps import Stamper
 from splade_os.ingest.index.leftovers import leave_nothing, note_new_index, remove_empty_index
@@ -181,7 +181,9 @@ def ingest_documents(
         reason = error.message if isinstance(error, SpladeError) else repr(error)
         log(logging.ERROR, "failed", reason, index=index)
         if runner is not None and options.count_terms:  # it is not under way any more
-            save_count(engine, index, runner.results.progress.count(checkpoint.run))
+            with suppress(IngestError):
+                require_same_index(engine, index, checkpoint)
+                save_count(engine, index, runner.results.progress.count(checkpoint.run))
         if runner is None or runner.indexed_nothing:
             leave_nothing(engine, index, checkpoint, letters, error)
         raise error from error.__cause__
