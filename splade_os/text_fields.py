@@ -85,6 +85,18 @@ def selected(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
     return chosen
 
 
+def merged(document: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """A document after a partial update, as the engines do it: objects are merged field by field,
+    everything else is replaced."""
+    result = dict(document)
+    for name, value in change.items():
+        old = result.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merged(old, value)
+        result[name] = value
+    return result
+
+
 def _is_no_number(value: float | Decimal) -> bool:
     """NaN or infinite. (An integer may be too large for a float.)"""
     if isinstance(value, Decimal):
