@@ -36,7 +36,7 @@ from splade_os.ingest.load import AliasOptions, load_source
 from splade_os.ingest.options import IngestOptions
 
 SOAK = float(os.environ.get("SPLADE_OS_SOAK_SECONDS", "0"))
-KILLED, REFUSED = 9, 1
+KILLED, REFUSED, UNVERIFIED = 9, 1, 5
 WORDS = ("cat", "dog", "sun", "moon")
 INDEX, ALIAS = "x", "a"
 Rows = dict[str, str | None]
@@ -110,7 +110,7 @@ class Histories(RuleBasedStateMachine):
         def work() -> None:
             if kill:
                 kill_at(kill)
-            load_source(
+            report = load_source(
                 file,
                 engine=connect(self.engine.url),
                 target=target,
@@ -123,10 +123,12 @@ class Histories(RuleBasedStateMachine):
                 begin=begin,
                 dead_letters=f"{file}.dead",
             )
+            if not (report.verified or report.removed):
+                os._exit(UNVERIFIED)  # others have deleted what it had counted
 
         code = in_a_process(work)
         note(f"{code} {Path('refused').read_text() if code in (1, 70) else ''}")
-        assert code in (0, KILLED, REFUSED), Path("refused").read_text()
+        assert code in (0, KILLED, REFUSED, UNVERIFIED), Path("refused").read_text()
         return code
 
     sources = st.dictionaries(
@@ -152,11 +154,11 @@ class Histories(RuleBasedStateMachine):
                 self.may[i] = {word} | (old & {before.get(i)} if went_on else set())
             for i in self.may.keys() - rows.keys() if sync else ():
                 self.may[i] = {None}
-        elif code == KILLED:
+        else:
+            # what is there, or what was written before it ended
             for i in self.may.keys() | rows.keys():
-                self.may.setdefault(i, {None}).add(
-                    rows.get(i, None if sync else next(iter(self.may.get(i, {None}))))
-                )
+                new = {rows[i]} if i in rows else {None} if sync else set()
+                self.may[i] = self.may.get(i, {None}) | new
 
     @rule(rows=sources, file=files, begin=begins, kill=kills, bad=st.booleans())
     def load_alias(self, rows: Rows, file: str, begin: str, kill: int | None, bad: bool) -> None:
