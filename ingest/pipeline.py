@@ -19,6 +19,7 @@ from splade_os.engines import Engine, IndexMeta
 from splade_os.errors import SpladeError
 from splade_os.ingest.documents.records import DEFAULT_TEXT_FIELDS, Record, Rejected
 from splade_os.ingest.documents.stamps import Stamper
+from splade_os.ingest.index.average_length import settle
 from splade_os.ingest.index.leftovers import leave_nothing, note_new_index, remove_empty_index
 from splade_os.ingest.index.load_settings import loading
 from splade_os.ingest.index.sync import delete_absent
@@ -116,6 +117,7 @@ def ingest_documents(
                 model=encoder.identity.name,
                 resumed=checkpoint.resumed,
             )
+            records = settle(engine, index, encoder, iter(records), cancellation.halted.is_set)
             meta = ensure_index(
                 engine,
                 index,
@@ -124,7 +126,9 @@ def ingest_documents(
                 field_type,
                 options.vector_field,
                 options.content_field,
+                left_open=encoder.left_open,
             )
+            encoder.adopt(meta.model)
             runner = _assemble(
                 engine,
                 index,
@@ -140,7 +144,7 @@ def ingest_documents(
             load = wanted == "on" or (wanted == "auto" and not checkpoint.count_before)
             call = runner.context.retry_policy.call
             with loading(engine, index, call) if load else nullcontext():
-                runner.run(iter(records))
+                runner.run(records)
                 if cancellation.error is not None:
                     if checkpoint.job is None:  # nobody will come back to it
                         with suppress(SpladeError):
