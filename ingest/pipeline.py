@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,8 @@ from splade_os.ingest.documents.stamps import Stamper
 from splade_os.ingest.index.average_length import settle
 from splade_os.ingest.index.leftovers import leave_nothing, note_new_index, remove_empty_index
 from splade_os.ingest.index.load_settings import loading
+from splade_os.ingest.index.load_state import note_whole
+from splade_os.ingest.index.same_index import note_index, require_same_index
 from splade_os.ingest.index.sync import delete_absent
 from splade_os.ingest.index.target import ensure_index
 from splade_os.ingest.index.verify import check_meta, check_sample
@@ -55,7 +57,8 @@ def ingest_documents(
     on_progress: Callable[[IngestReport], None] | None = None,
     field_type: str | None = None,
     check: Callable[[], Sequence[str]] | None = None,
-    publish: Callable[[IngestReport], None] | None = None,
+    begun: Callable[[], None] | None = None,
+    publish: Callable[[IngestReport], IngestReport] | None = None,
     target: str | None = None,
 ) -> IngestReport:
     """Encode records and write them into an index, which is made if it is missing.
@@ -81,9 +84,10 @@ def ingest_documents(
         field_type: of a new index: how vectors are stored; default the engine's first.
         check: called when everything is loaded; says what is wrong with the index. The checkpoint
             is kept then, so that a resumed ingest has nothing to do but check again.
+        begun: called when the index is there, before anything is written.
         publish: called with the report when everything is loaded, verified and checked; makes it
-            live. The checkpoint is kept until then: if it fails, a resumed ingest only does it
-            again.
+            live, and says so in the report. The checkpoint is kept until then: if it fails, a
+            resumed ingest only does it again.
         target: what dead letters name, for a later retry: the alias that ``index`` is built
             for; default ``index``.
 
@@ -107,6 +111,7 @@ def ingest_documents(
     try:
         with _interruptible(cancellation), DeadLetters(dead_letters, target or index) as letters:
             engine.info()  # a wrong URL is told at once, not after all retries
+            require_same_index(engine, index, checkpoint)
             note_new_index(engine, index, checkpoint)
             log(
                 logging.INFO,
@@ -129,6 +134,9 @@ def ingest_documents(
                 left_open=encoder.left_open,
             )
             encoder.adopt(meta.model)
+            note_index(engine, index, checkpoint)
+            if begun is not None:
+                begun()
             runner = _assemble(
                 engine,
                 index,
@@ -141,9 +149,9 @@ def ingest_documents(
                 on_progress,
             )
             wanted = options.load_settings
-            load = wanted == "on" or (wanted == "auto" and not checkpoint.count_before)
+            fast = wanted == "on" or (wanted == "auto" and not checkpoint.count_before)
             call = runner.context.retry_policy.call
-            with loading(engine, index, call) if load else nullcontext():
+            with loading(engine, index, checkpoint.name, call, settings=fast):
                 runner.run(records)
                 if cancellation.error is not None:
                     if checkpoint.job is None:  # nobody will come back to it
@@ -164,8 +172,11 @@ def ingest_documents(
         if whole and check is not None:
             report = replace(report, lost_canaries=tuple(check()))
         if whole and not report.lost_canaries:
-            if publish is not None and report.verified:
-                publish(report)
+            if report.verified:
+                if publish is not None:
+                    report = publish(report)
+                else:
+                    note_whole(engine, index, report.count_after)
             checkpoint.finish()
         log_report("end", report)
         return report
@@ -214,6 +225,7 @@ def _assemble(
         limiter=AdaptiveLimiter(options.concurrency, options.max_bytes),
         in_flight=InFlightIds(cancellation),
         look_up=checkpoint.count_before > 0,
+        check_index=lambda: require_same_index(engine, index, checkpoint),
     )
     results = ResultRecorder(progress, checkpoint, letters, context.in_flight, options)
     return PipelineRunner(context, results, on_progress)

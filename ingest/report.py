@@ -46,6 +46,9 @@ class IngestReport:
             run whose document was taken out of it.
         text_fields: text field → records read in this run that held text in it.
         removed: nothing was indexed, so the index, which was made by this ingest, was deleted.
+        alias: for which the index was built.
+        live: the alias stands for it now.
+        deleted_indices: older ones, of the alias.
     """
 
     index: str
@@ -80,6 +83,9 @@ class IngestReport:
     exports: dict[str, int] = field(default_factory=dict)
     text_fields: dict[str, int] = field(default_factory=dict)
     removed: bool = False
+    alias: str | None = None
+    live: bool = False
+    deleted_indices: tuple[str, ...] = ()
 
     @property
     def indexed(self) -> int:

@@ -17,7 +17,7 @@ def values_at(document: Mapping[str, Any], path: str) -> list[Any]:
     if path in document:
         return _opened(document[path])
     found: list[Any] = []
-    for i, character in enumerate(path):
+    for i, character in enumerate(path) if "." in path else ():
         if character != "." or path[:i] not in document:
             continue
         for inner in _opened(document[path[:i]]):

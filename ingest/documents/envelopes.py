@@ -10,6 +10,8 @@ from uuid import UUID
 
 import numpy as np
 
+VECTOR_KEY = "vector"
+"""Field of pre-encoded documents, as Anserini's JsonVectorCollection has it."""
 HIT = "hits of a search"
 EXTENDED_JSON = "MongoDB's Extended JSON"
 
@@ -25,16 +27,20 @@ _ANSWERS = {
     "rows": "a listing of CouchDB",
 }
 _DEEP = 3  # objects inside of each other, in which documents are looked for
+_DOLLAR = b'"$'
 _SHOWN = 10  # names of fields
 _NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
 
 
-def opened(value: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+def opened(value: dict[str, Any], raw: bytes = b"") -> tuple[dict[str, Any], str | None]:
     """The document in a record, its id as ``_id``, and the kind of export that it stood in.
 
     Of a hit (Elasticsearch, OpenSearch, elasticdump) it is ``_source``, or the hit without what
     the engine says of it. Of Extended JSON (``mongoexport``) ids, numbers, dates and binary are
     plain values.
+
+    Args:
+        raw: JSON of the record, where it is at hand: without ``"$`` it is no Extended JSON.
     """
     kind = None
     source = value.get("_source")
@@ -42,7 +48,8 @@ def opened(value: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         value, kind = {"_id": value.get("_id"), **source}, HIT
     elif not _OF_ENGINE.isdisjoint(value):
         value, kind = {k: x for k, x in value.items() if k not in _OF_HIT}, HIT
-    if any(type(x) is dict or type(x) is list for x in value.values()):
+    nested = any((type(x) is dict or type(x) is list) and k != VECTOR_KEY for k, x in value.items())
+    if nested and (not raw or _DOLLAR in raw):
         with suppress(RecursionError):  # nothing that is nested so deep is such an export
             plain = _plain(value)
             if plain is not value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -66,9 +67,11 @@ def vectors_of(vectors: Sequence[Mapping[str, float]], ids: Mapping[str, int]) -
         InputError, KeyError, TypeError, ValueError: one of them is not sound, or has a zero.
     """
     edges = np.cumsum([0, *map(len, vectors)])
-    names = chain.from_iterable(vectors)
+    names = list(chain.from_iterable(vectors))
     numbers = list(chain.from_iterable(vector.values() for vector in vectors))
-    positions = np.fromiter(map(ids.__getitem__, names), np.int32, edges[-1])
+    # in one call of C: half the time of one call for each
+    found_ids = itemgetter(*names)(ids) if len(names) > 1 else [ids[name] for name in names]
+    positions = np.fromiter(found_ids, np.int32, edges[-1])
     found = np.array(numbers)  # finds a type for all: of text and lists it is none of numbers
     if found.ndim != 1 or (found.dtype.kind not in "fiu" and len(found)):
         raise InputError("a weight is no number")

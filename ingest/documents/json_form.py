@@ -12,9 +12,12 @@ from typing import Any
 
 import orjson
 
+from splade_os.ingest.documents.envelopes import VECTOR_KEY
+
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 _DIGITS = bytes(48 if byte in b"0123456789" else 32 for byte in range(256))
 _LONG_NUMBER = b"0" * 19
+_LARGE = float(1 << 63)
 _SPACED = (b" :", b"\t:", b"\n:", b"\r:")
 _FEW = 64  # values of an object or array that are looked into
 _DEEP = 200  # nested deeper, JSON is kept as a text: orjson writes 254 levels, and reads 1,024
@@ -66,9 +69,21 @@ def parse_exact(raw: bytes) -> Any:
         ValueError: it is no JSON.
     """
     value = orjson.loads(raw)
-    if _LONG_NUMBER in raw.translate(_DIGITS):  # which orjson may have read as a float
+    # orjson reads them as floats
+    if _may_hold_large(value) and _LONG_NUMBER in raw.translate(_DIGITS):
         value = _slowly(raw)
     return value
+
+
+def _may_hold_large(value: Any) -> bool:
+    """Whether a number in it may have more than 64 bits; weights of a vector are floats anyway."""
+    if type(value) is not dict:
+        return True
+    return any(
+        type(x) is dict or type(x) is list or (type(x) is float and not -_LARGE < x < _LARGE)
+        for name, x in value.items()
+        if name != VECTOR_KEY
+    )
 
 
 def parse_document(raw: bytes) -> Any:

@@ -9,14 +9,13 @@ from typing import Any
 
 import orjson
 
+from splade_os.ingest.documents.envelopes import VECTOR_KEY as VECTOR_KEY
 from splade_os.ingest.documents.envelopes import opened, what_is_there
 from splade_os.ingest.documents.json_form import parse_document, to_json
 from splade_os.text_fields import stored_text as stored_text  # where documents are read again
 from splade_os.text_fields import texts_at, values_at
 
 DEFAULT_TEXT_FIELDS = ("title", "text")
-VECTOR_KEY = "vector"
-"""Field of pre-encoded documents, as Anserini's JsonVectorCollection has it."""
 _MAX_ID_BYTES = 512  # limit of OpenSearch and Elasticsearch
 _ID_FIELDS = ("_id", "id")
 
@@ -161,7 +160,7 @@ class RecordReader:
             return Rejected(position, item.where, reason, item, None, self)
         identifier: str | None = None
         try:
-            value, export = opened(value)
+            value, export = opened(value, item.raw)
             identifier = self._id_of(value)
             texts, present = self._texts_of(value)
             vector = value.get(VECTOR_KEY) if self.vectors else None

@@ -16,7 +16,7 @@ from splade_os.errors import (
     SpladeError,
     SpladeWarning,
 )
-from splade_os.ingest.index.load_settings import memory_file
+from splade_os.ingest.index.load_state import note_whole
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.statistics import add_to_index
 
@@ -29,10 +29,43 @@ def new_index_name(alias: str) -> str:
     return f"{alias}-{datetime.now(UTC).strftime(_STAMP)[:-3]}"
 
 
-def generations(engine: Engine, alias: str) -> list[str]:
-    """The indices that were built for an alias, oldest first."""
+def built_for(engine: Engine, alias: str) -> list[str]:
+    """The indices that were built for an alias, whole or not, oldest first."""
     pattern = re.compile(re.escape(alias) + r"-\d{17}")
     return [name for name in engine.indices(f"{alias}-*") if pattern.fullmatch(name)]
+
+
+def generations(engine: Engine, alias: str) -> list[str]:
+    """Those that say that they are whole. Others were refused or killed, or another process is
+    loading them now."""
+    return [name for name in built_for(engine, alias) if _is_whole(engine, name)]
+
+
+def _is_there(engine: Engine, index: str) -> bool:
+    try:
+        return bool(engine.identity(index))
+    except IndexNotFoundError:
+        return False
+
+
+def _is_whole(engine: Engine, index: str) -> bool:
+    with suppress(IndexNotFoundError):  # another process has just deleted it
+        state = engine.load_state(index)
+        if state is not None:
+            return state.whole
+        # made before indices said so: a load that was killed has left it without refreshes
+        return engine.settings(index).get("refresh_interval") != "-1"
+    return False
+
+
+def hide(engine: Engine, alias: str, index: str) -> None:
+    """Take a new index out of its alias, into which a template of the cluster may have put it:
+    nobody shall see it before it is whole."""
+    targets = engine.alias_targets(alias)
+    if index in targets:
+        state = engine.load_state(index)
+        if state is None or not state.whole:
+            engine.remove_alias(alias, index)
 
 
 def check_alias(engine: Engine, alias: str) -> None:
@@ -64,27 +97,48 @@ def swap(engine: Engine, alias: str, index: str, keep: int, least: float = 0.0) 
     Raises:
         IngestError: it has less; the alias stays.
     """
-    targets = engine.alias_targets(alias)
-    _check_size(engine, targets, alias, index, least)
-    for old in targets:
+    before = [name for name in engine.alias_targets(alias) if name != index]
+    documents = _check_size(engine, before, alias, index, least)
+    for old in before:
         _hand_over(engine, old, index)
+    note_whole(engine, index, documents, replaced=before)
     engine.point_alias(alias, index)
-    older = [name for name in generations(engine, alias) if name < index]
-    deleted = older[: max(0, len(older) - keep)]
-    for name in deleted:
+    return _delete_older(engine, alias, index, keep)
+
+
+def _delete_older(engine: Engine, alias: str, index: str, keep: int) -> list[str]:
+    """All generations but the newest ``keep`` before ``index``; the newest of them is the one that
+    people saw. What may be under way is left alone, and said."""
+    state = engine.load_state(index)
+    replaced = state.replaced if state else ()
+    whole = generations(engine, alias)
+    older = sorted((name for name in whole if name < index), key=lambda n: (n in replaced, n))
+    deleted = []
+    for name in older[: max(0, len(older) - keep)]:
+        if (found := engine.load_state(name)) is not None and found.loading:
+            _warn(f"{name} stays: it is {found.phase}.")
+            continue
         engine.delete_index(name)
+        deleted.append(name)
+    unfinished = [n for n in built_for(engine, alias) if n < index and n not in whole]
+    if unfinished:
+        _warn(
+            f"Built for {alias} and not whole: {', '.join(unfinished)}. If nobody is loading them: "
+            f"splade-os index delete --index {unfinished[0]}"
+        )
     return deleted
 
 
-def _check_size(
-    engine: Engine, targets: Sequence[str], alias: str, index: str, least: float
-) -> None:
-    others = [name for name in targets if name != index]
-    if not others or not least:
-        return
+def _warn(message: str) -> None:
+    warnings.warn(message, SpladeWarning, stacklevel=4)
+
+
+def _check_size(engine: Engine, others: Sequence[str], alias: str, index: str, least: float) -> int:
     before, now = sum(map(engine.count, others)), engine.count(index)
-    if now >= before * least:
-        return
+    if now and now >= before * least:
+        return now
+    if not now:
+        raise IngestError(f"{index} is empty. The alias {alias} stays as it is.")
     raise IngestError(
         f"{index} holds {now:,} documents, and {', '.join(others)} behind the alias {alias} "
         f"{before:,}: {now / before:.0%}, where {least:.0%} is the least. "
@@ -111,24 +165,24 @@ def _hand_over(engine: Engine, old: str, index: str) -> None:
     )
 
 
-def abandon(engine: Engine, checkpoint: Checkpoint, of_alias: bool) -> None:
+def abandon(engine: Engine, checkpoint: Checkpoint) -> None:
     """Give up the ingest of a checkpoint: what it wrote is counted; the unfinished index of an
     alias is deleted."""
     if checkpoint.job is None:
         return
     with suppress(IndexNotFoundError):
         target = checkpoint.job.target
-        ours = of_alias and checkpoint.index in generations(engine, target)
+        ours = checkpoint.index != target and checkpoint.index in built_for(engine, target)
         if ours and checkpoint.index not in engine.alias_targets(target):
             engine.delete_index(checkpoint.index)
-            memory_file(engine, checkpoint.index).unlink(missing_ok=True)
         else:
             progress = checkpoint.load(checkpoint.job.model.vocabulary_size)
             add_to_index(engine, checkpoint.index, progress, checkpoint)
 
 
 def roll_back(engine: Engine, alias: str) -> tuple[str, str]:
-    """Point the alias to the generation before the one that it stands for.
+    """Point the alias to what the index that it stands for has replaced, or to the generation
+    before it.
 
     Returns:
         The names of the index that it stood for, and of the one it stands for now.
@@ -144,7 +198,10 @@ def roll_back(engine: Engine, alias: str) -> tuple[str, str]:
             else f"There is no alias {alias} at {engine.url}."
         )
     (now,) = targets
+    state = engine.load_state(now)
     older = [name for name in generations(engine, alias) if name < now]
+    # what it has replaced may be none of ours: the first load of an alias was before us
+    older += [n for n in (state.replaced if state else ()) if _is_there(engine, n)]
     if not older:
         raise SpladeError(
             f"No index of the alias {alias} is older than {now}: there is nothing to go back to.",

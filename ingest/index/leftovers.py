@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from splade_os.engines import Engine
-from splade_os.errors import IndexNotFoundError, SpladeError
+from splade_os.errors import IndexNotFoundError, IngestError, SpladeError
+from splade_os.ingest.index.same_index import require_same_index
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.dead_letters import cut
 from splade_os.ingest.state.results import ErrorLimitError
@@ -50,10 +51,12 @@ def remove_empty_index(engine: Engine, index: str, checkpoint: Checkpoint) -> bo
     """
     if not checkpoint.made_index or (checkpoint.job and checkpoint.job.selection.get("of", 1) > 1):
         return False
-    with suppress(IndexNotFoundError):
+    with suppress(IndexNotFoundError, IngestError):
+        require_same_index(engine, index, checkpoint)
         engine.refresh(index)
         if engine.count(index):
             return False
         engine.delete_index(index)
+        checkpoint.set_uuid(None)
         return True
     return False

@@ -2,107 +2,129 @@
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from hashlib import blake2b
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any
 
-import orjson
-
-from splade_os.engines import Engine
-from splade_os.errors import IngestError, SpladeError
-from splade_os.settings import private_file, state_dir
+from splade_os.engines import Engine, LoadState
+from splade_os.errors import IndexNotFoundError, IngestError, SpladeError, SpladeWarning
+from splade_os.ingest.index.load_state import change, now
 
 Call = Callable[[Callable[[], Any]], Any]
 _LOADING = {"refresh_interval": "-1", "number_of_replicas": "0", "auto_expand_replicas": "false"}
 
 
-def memory_file(engine: Engine, index: str) -> Path:
-    """Where the settings from before a load are remembered while it lasts."""
-    name = blake2b(f"{engine.url}\0{index}".encode(), digest_size=6).hexdigest()
-    return state_dir() / "load-settings" / f"{index[:60]}-{name}.json"
-
-
 @contextmanager
-def loading(engine: Engine, index: str, call: Call = lambda work: work()) -> Iterator[None]:
-    """Within it the index is set for loading. An index that somebody else has set so already is
-    left alone, for them to put back.
+def loading(
+    engine: Engine,
+    index: str,
+    job: str,
+    call: Call = lambda work: work(),
+    *,
+    settings: bool = True,
+) -> Iterator[None]:
+    """Within it the index says that it is loaded, and is set for loading.
+
+    The settings of before stand in the index. Of several loads the last one puts them back. An
+    index that somebody else has set so already is left alone, for them to put back.
 
     Args:
+        job: which load; one that was killed and is begun again, on whatever machine, is the same.
         call: sends a request, again if need be.
+        settings: ``False`` = only say it.
 
     Raises:
         IngestError: the settings could not be put back; says how.
     """
-    file = memory_file(engine, index)
-    settings = call(lambda: engine.settings(index))
-    if not settings and not engine.url.startswith("http"):
-        yield  # an engine without settings
-        return
-    mine = file.is_file()  # of a run that was killed
-    if not mine and settings.get("refresh_interval") != _LOADING["refresh_interval"]:
-        before = {name: settings.get(name) for name in _LOADING}
-        _remember(file, {"url": engine.url, "index": index, "was": before})
-        mine = True
+    before: dict[str, Any] | None = None
+    found = call(lambda: engine.settings(index)) if settings else {}
+    if found and found.get("refresh_interval") != _LOADING["refresh_interval"]:
+        before = {name: found.get(name) for name in _LOADING}
+    began = now()
+
+    def begin(state: LoadState) -> LoadState:
+        told = {"loading": {**state.loading, job: began}, "settings": state.settings or before}
+        return state.model_copy(update=told)
+
+    call(lambda: change(engine, index, begin))
+    if before is not None:
         call(lambda: engine.update_settings(index, _LOADING))
     try:
         yield
     except BaseException as ended:
-        if mine:
-            _restore_once(engine, index, ended)
+        _end_once(engine, index, job, ended)
         raise
-    if mine:
-        restore_settings(engine, index, call)
+    _end(engine, index, job, call)
 
 
-def _remember(file: Path, what: dict[str, Any]) -> None:
+def _end_once(engine: Engine, index: str, job: str, ended: BaseException) -> None:
+    """After a load that broke off: without retries, and what ended it stays the error."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".new")
-        private_file(unfinished)
-        unfinished.write_bytes(orjson.dumps(what))
-        os.replace(unfinished, file)  # noqa: PTH105
-    except OSError as error:
-        raise IngestError(
-            f"The index's settings cannot be remembered in {file}: {error.strerror}.",
-            hint="Free some space, name another folder with SPLADE_OS_STATE, or leave the settings "
-            "alone: --load-settings off.",
-        ) from error
-
-
-def _restore_once(engine: Engine, index: str, ended: BaseException) -> None:
-    """After a load that broke off: without retry_policy, and what ended it stays the error."""
-    try:
-        restore_settings(engine, index)
-    except IngestError as error:
+        _end(engine, index, job, lambda work: work())
+    except IndexNotFoundError:  # nothing to put back
+        pass
+    except SpladeError as error:
         if isinstance(ended, SpladeError):
             ended.hint = "\n".join(filter(None, (ended.hint, str(error))))
         else:
             ended.add_note(str(error))
 
 
-def restore_settings(engine: Engine, index: str, call: Call = lambda work: work()) -> bool:
-    """Put back what a load changed.
+def _end(engine: Engine, index: str, job: str, call: Call) -> None:
+    def end(state: LoadState) -> LoadState:
+        others = {name: begun for name, begun in state.loading.items() if name != job}
+        return state.model_copy(update={"loading": others})
+
+    state = call(lambda: change(engine, index, end))
+    if state.settings is None:
+        return
+    if state.loading:
+        begun = ", ".join(sorted(set(state.loading.values())))
+        warnings.warn(
+            f"{index} stays set for loading (no refresh, no replicas): another load, begun "
+            f"{begun}, has not ended. It will put the settings back; if it was killed: splade-os "
+            f"index restore-settings --index {index}",
+            SpladeWarning,
+            stacklevel=4,
+        )
+        return
+    _put_back(engine, index, state.settings, call)
+    call(lambda: change(engine, index, lambda s: s.model_copy(update={"settings": None})))
+
+
+def _put_back(engine: Engine, index: str, before: dict[str, Any], call: Call) -> None:
+    try:
+        call(lambda: engine.update_settings(index, before))
+    except SpladeError as error:
+        raise IngestError(
+            f"The settings of {index} from before the load could not be put back: {error}",
+            hint=f"When the cluster is well: splade-os index restore-settings --index {index}",
+        ) from error
+
+
+def restore_settings(engine: Engine, index: str) -> bool:
+    """Put back what loads have changed that were killed, on whatever machine.
 
     Returns:
         Whether there was anything to put back.
 
     Raises:
-        IngestError: the cluster refuses, or does not answer; nothing is forgotten.
+        IngestError: the cluster refuses, or does not answer; nothing is forgotten. Or the index
+            is set for loading, and says nothing of how it was before.
     """
-    file = memory_file(engine, index)
-    try:
-        before: dict[str, Any] = orjson.loads(file.read_bytes())["was"]
-    except FileNotFoundError:
+    state = engine.load_state(index)
+    if state is None or state.settings is None:
+        if engine.settings(index).get("refresh_interval") == _LOADING["refresh_interval"]:
+            raise IngestError(
+                f"{index} has the refresh_interval -1, and does not say how it was before.",
+                hint=f'Set it yourself: PUT {index}/_settings {{"index": {{"refresh_interval": '
+                'null, "number_of_replicas": 1}}',
+            )
+        with suppress(IndexNotFoundError):
+            change(engine, index, lambda s: s.model_copy(update={"loading": {}}))
         return False
-    try:
-        call(lambda: engine.update_settings(index, before))
-    except Exception as error:
-        raise IngestError(
-            f"The settings of {index} from before the load could not be put back: {error}",
-            hint=f"When the cluster is well: splade-os index restore-settings --index {index}",
-        ) from error
-    file.unlink(missing_ok=True)  # a shard that ended beside this one was first
+    _put_back(engine, index, state.settings, lambda work: work())
+    nothing: dict[str, Any] = {"loading": {}, "settings": None}
+    change(engine, index, lambda s: s.model_copy(update=nothing))
     return True

@@ -55,6 +55,8 @@ def decompress(stream: io.BufferedReader, name: str) -> io.BufferedReader:
     kind = _compression(start) or (suffix if suffix in COMPRESSIONS else None)
     if kind is None:
         return stream
+    if start and _compression(start) is None:
+        raise ValueError(f"it is called {suffix}, and its content is not compressed so: rename it")
     return io.BufferedReader(_Members(stream, kind), _BUFFER)
 
 

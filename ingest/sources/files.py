@@ -16,6 +16,7 @@ from splade_os.ingest.documents.records import Item
 from splade_os.ingest.sources.base import Skipped, SourceOptions
 from splade_os.ingest.sources.compression import damages, decompress
 from splade_os.ingest.sources.discovery import files_of_folder, files_of_glob, is_stream
+from splade_os.ingest.sources.foreign import foreign
 from splade_os.ingest.sources.formats import (
     FORMATS,
     check_format,
@@ -117,11 +118,18 @@ class FileSource:
     def _decoded(
         self, raw: IO[bytes], file: str, format_: str | None
     ) -> tuple[io.BufferedReader, str]:
-        """A stream of what the file holds, and its format."""
-        stream = decompress(buffered(raw), file)
+        """A stream of what the file holds, and its format.
+
+        Raises:
+            InputError: it is a file of another kind.
+        """
+        start, stream = head(buffered(raw))
+        _refuse_foreign(start, file)
+        stream = decompress(stream, file)
         if format_ == "parquet":
             return stream, format_
         start, stream = head(stream)
+        _refuse_foreign(start, file)
         if format_ is None and format_of_content(start) == "parquet":
             return stream, "parquet"
         stream = as_utf8(stream, self._options.encoding)
@@ -141,6 +149,10 @@ class FileSource:
             return chosen
         chosen = content_format(file, self._options.encoding)
         if chosen is None:
+            with ExitStack() as stack:
+                start, stream = head(buffered(_open(file, stack)))
+                _refuse_foreign(start, file)
+                _refuse_foreign(head(decompress(stream, file))[0], file)
             raise InputError(
                 f"{shown(file)} is none of the formats that can be read: neither its name nor its "
                 "content tells one.",
@@ -191,6 +203,13 @@ def content_format(file: str, encoding: str | None = None) -> str | None:
             return format_of_content(start) or format_of_content(head(as_utf8(stream, encoding))[0])
         except damages() as error:
             raise _unreadable(file, error) from _cause(file, error)
+
+
+def _refuse_foreign(start: bytes, file: str) -> None:
+    found = foreign(start)
+    if found is not None:
+        what, cure = found
+        raise InputError(f"{shown(file)} is {what}.", hint=cure.replace("FILE", shown(file)))
 
 
 def _unreadable(file: str, error: Exception) -> InputError:

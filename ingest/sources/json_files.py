@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import re
@@ -19,18 +20,26 @@ _BLANKS = re.compile(rb"[ \t\r\n\x1e]*+")
 _PLAIN = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+', re.S)
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.S)
 _SCALAR = re.compile(rb"[^,\]\n]*+")  # of an array
+_MARK = codecs.BOM_UTF8
+# the first line is a bracket alone, or begins an array of objects
+_SEVERAL_LINES = re.compile(rb"\s*+(?:[\[{][ \t\r]*+\n|\[\s*+\{)")
 _LINE = re.compile(rb"[^\n]*+")
 
 
 def read_lines(stream: io.BufferedReader, name: str) -> Iterator[Item]:
-    """One item per line that is not blank."""
+    """One item per line that is not blank; of a file whose first line shows that its values are
+    not one a line (an array, or objects over several lines), the items of `read_json`."""
+    if _SEVERAL_LINES.match(stream.peek()):
+        yield from read_json(stream, name)
+        return
     for number, line in enumerate(stream, 1):
         if not line.isspace():
             yield Item(f"{name}:{number}", line, decode=parse_line)
 
 
 def parse_line(raw: bytes) -> Any:
-    """`parse_json`, with or without the record separator of RFC 7464.
+    """`parse_json`, with or without the record separator of RFC 7464, or a byte order mark (of a
+    file that was appended to another one).
 
     Raises:
         ValueError: saying what is wrong.
@@ -38,8 +47,8 @@ def parse_line(raw: bytes) -> Any:
     try:
         return parse_json(raw)
     except ValueError:
-        if raw.startswith(b"\x1e"):
-            return parse_line(raw.lstrip(b"\x1e"))
+        if raw.startswith((b"\x1e", _MARK)):
+            return parse_line(raw.removeprefix(_MARK).lstrip(b"\x1e"))
         utf8(raw)  # of both reasons the more useful one
         raise
 

@@ -47,6 +47,9 @@ def read_parquet(stream: io.BufferedReader, name: str) -> Iterator[Item]:
     try:
         with _seekable(stream) as seekable:
             file = parquet.ParquetFile(seekable)
+            names = file.schema_arrow.names
+            if len(set(names)) != len(names):
+                raise ValueError(f"a column stands twice: {', '.join(names)}")
             for batch in file.iter_batches(batch_size=_ROWS):
                 for item in _rows(batch):
                     row_number += 1

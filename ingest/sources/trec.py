@@ -17,6 +17,7 @@ _MARK = re.compile(rb"<(/?)DOC\s{0,9}>", re.I)
 _MARK_BYTES = 16  # no mark is longer
 _DOCNO = re.compile(rb"<DOCNO>\s*(.*?)\s*</DOCNO>", re.S | re.I)
 _TITLE = re.compile(rb"<(TITLE|HEADLINE|HEAD|TI)>(.*?)</\1>", re.S | re.I)
+_CDATA = re.compile(rb"<!\[CDATA\[(.*?)\]\]>", re.S)
 # as HTML has it: a `<` before anything but a letter is text
 _TAG = re.compile(rb"<!--.*?-->|</?[A-Za-z][^<>]*>|<[!?][^<>]*>", re.S)
 
@@ -95,4 +96,5 @@ def _document(raw: bytes) -> dict[str, str]:
 
 
 def _plain(raw: bytes) -> str:
+    raw = _CDATA.sub(lambda found: html.escape(found[1].decode(), quote=False).encode(), raw)
     return " ".join(html.unescape(_TAG.sub(b" ", raw).decode()).split())

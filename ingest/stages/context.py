@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from splade_os.encoding import DocumentEncoder
@@ -21,6 +22,8 @@ class StageContext:
     Attributes:
         encoder, engine, index, meta: what encodes, and where to.
         look_up: ask the index for every document first, because it may hold some already.
+        check_index: before every request: whether the index is still the one that it was; an
+            engine would make a missing one anew, without its mapping.
     """
 
     encoder: DocumentEncoder
@@ -34,3 +37,4 @@ class StageContext:
     limiter: AdaptiveLimiter
     in_flight: InFlightIds
     look_up: bool
+    check_index: Callable[[], None] = lambda: None

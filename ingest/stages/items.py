@@ -21,6 +21,7 @@ class Draft:
         ids: token ids, special ones included; ``None`` if nothing needs them.
         vector: if it is known already.
         exists: whether the index holds a document of this id.
+        stored: the mark of that one, if it has one.
         replaces: token ids of that one.
         first: the mark of the first record that this one superseded as it waited.
         lost: tokens that were cut off, because the text is longer than the model takes.
@@ -31,6 +32,7 @@ class Draft:
     ids: Ids | None = None
     vector: Row | None = None
     exists: bool = False
+    stored: DocumentStamp | None = None
     replaces: Ids | None = None
     first: DocumentStamp | None = None
     lost: int = 0
@@ -56,6 +58,7 @@ class BulkItem:
         replaces: token ids of the document that it overwrites, where they are known.
         terms: length of its vector.
         first: the mark of the first record that this one superseded as it waited.
+        stored: the mark of the document that it overwrites, if it was looked up.
         length, lost: tokens that its vector was made of, and tokens that were cut off; 0 where it
             was not encoded by this run.
     """
@@ -67,6 +70,7 @@ class BulkItem:
     replaces: Ids | None = None
     terms: int = 0
     first: DocumentStamp | None = None
+    stored: DocumentStamp | None = None
     length: int = 0
     lost: int = 0
 

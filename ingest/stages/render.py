@@ -74,7 +74,14 @@ class RenderStage:
             if draft.record.text and draft.ids is not None and self._context.options.count_terms:
                 tokens = self._plain(draft.ids)
             item = BulkItem(
-                draft.record, lines, tokens, draft.stamp, draft.replaces, count, draft.first
+                draft.record,
+                lines,
+                tokens,
+                draft.stamp,
+                draft.replaces,
+                count,
+                draft.first,
+                draft.stored,
             )
             if draft.vector is None and draft.ids is not None:
                 item.length, item.lost = len(draft.ids) - draft.lost, draft.lost

@@ -54,6 +54,7 @@ class SendStage:
 
     def __init__(self, context: StageContext, tokens: Tokens) -> None:
         self._engine, self._index = context.engine, context.index
+        self._check_index = context.check_index
         self._limiter, self._retry_policy = context.limiter, context.retry_policy
         self._run, self._text_fields = context.stamper.run, context.meta.text_fields
         self._hash_field = context.meta.hash_field
@@ -107,6 +108,7 @@ class SendStage:
             with self._limiter.slot():
                 sent = time.monotonic()
                 try:
+                    self._check_index()
                     answers = self._engine.bulk(self._index, body, attempts=1)
                 except EngineUnavailableError as error:
                     self._limiter.pushed_back(sent)

@@ -139,7 +139,7 @@ class TokenizeStage:
             ):
                 same.append(draft.record)
             else:
-                draft.exists = True
+                draft.exists, draft.stored = True, mark
                 old.append(draft)
                 kept.append(draft)
         if same:

@@ -6,7 +6,7 @@ import re
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -36,6 +36,8 @@ class Job(BaseModel):
         fingerprint: of the source's content.
         reader: how records are made of it.
         model: what encodes them.
+        alias: the target is one, for which an index of its own is built.
+        count_terms: the terms are counted.
         sync: what the source lacks is deleted at the end, so the ids are noted from the beginning.
     """
 
@@ -48,14 +50,41 @@ class Job(BaseModel):
     fingerprint: str
     reader: dict[str, Any]
     model: ModelIdentity
+    alias: bool = False
+    count_terms: bool = True
     sync: bool = False
 
-    def file(self) -> Path:
-        """Where its checkpoint lies: one for each cluster, target, source and selection."""
+    @property
+    def name(self) -> str:
+        """The same on every machine: whoever takes it up again is known by it."""
+        return _digest(*self._key())
+
+    def _key(self) -> tuple[str, ...]:
         selection = orjson.dumps(self.selection, option=orjson.OPT_SORT_KEYS).decode()
-        key = "\0".join((self.url, self.target, self.source, selection))
-        name = blake2b(key.encode(), digest_size=8).hexdigest()
-        return state_dir() / "ledgers" / f"{safe_name(self.target)}-{name}.sqlite"
+        return self.target, self.source, selection
+
+    def file(self) -> Path:
+        """Where its checkpoint lies: one for each cluster, kind of target, target, source and
+        selection."""
+        name = _digest(self.url, *self._key())
+        kind = "-alias" if self.alias else ""
+        return state_dir() / "ledgers" / f"{safe_name(self.target)}{kind}-{name}.sqlite"
+
+    @contextmanager
+    def checkpoint(self) -> Iterator[Checkpoint]:
+        """Its checkpoint, closed at the end. That of a load into an alias lay elsewhere once."""
+        file = self.file()
+        old = self.model_copy(update={"alias": False}).file()
+        if self.alias and old.is_file() and not file.is_file():
+            with closing(Checkpoint(old)) as before:
+                ours = before.index != self.target
+            if ours:
+                old.rename(file)
+        checkpoint = Checkpoint(file)
+        try:
+            yield checkpoint
+        finally:
+            checkpoint.close()
 
     def difference(self, other: Job) -> str | None:
         """What has changed from this one to ``other``, in words."""
@@ -73,7 +102,15 @@ class Job(BaseModel):
                 return f"{name.replace('_', ' ')} was {mine!r} and is {theirs!r}"
         if other.sync and not self.sync:
             return "it was begun without --sync, so it is not known which ids the source has"
+        if other.sync != self.sync:
+            return "it was begun with --sync"
+        if other.count_terms != self.count_terms:
+            return f"it was begun {'with' if self.count_terms else 'without'} term statistics"
         return None
+
+
+def _digest(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
 
 
 def safe_name(name: str) -> str:
@@ -91,6 +128,7 @@ class Checkpoint:
         job: that it was begun for.
         run: name of the run, in the mark of every document that it writes.
         index: that is written to: behind the alias, if the target is one.
+        uuid: of that index; ``None`` = not known yet.
         count_before: documents in it before the run.
         resumed: it was begun by an earlier process.
 
@@ -134,14 +172,15 @@ class Checkpoint:
             raise self._damaged(f"{error.error_count()} wrong values in its job") from error
         self.run = str(self._get("run") or "")
         self.index = str(self._get("index") or "")
+        self.uuid: str | None = self._get("uuid")
         self.count_before = int(self._get("count_before") or 0)
         self.dead_letters = self._get("dead_letters")
         self.resumed = self.job is not None
 
     @property
-    def begun(self) -> bool:
-        """Whether it holds an ingest that is not finished."""
-        return self.job is not None
+    def name(self) -> str:
+        """Of the job, on whatever machine; of the run, where nobody comes back to it."""
+        return self.run if self.job is None else self.job.name
 
     @property
     def done(self) -> int:
@@ -157,7 +196,7 @@ class Checkpoint:
         """
         self.job, self.index, self.dead_letters = job, index, str(dead_letters)
         self.run = secrets.token_hex(4)
-        self.count_before = 0
+        self.count_before, self.uuid = 0, None
         self.resumed = False
         try:
             size = dead_letters.stat().st_size if dead_letters.is_file() else 0
@@ -178,23 +217,15 @@ class Checkpoint:
             self._set("letters_before", size)
             self._set("begun", datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def check(self, job: Job) -> None:
-        """Whether ``job`` may go on here.
-
-        Raises:
-            IngestError: saying what has changed.
-        """
-        assert self.job is not None
-        difference = self.job.difference(job)
-        if difference:
-            raise IngestError(
-                f"The ingest of {job.source} into {job.target} cannot go on: {difference}.",
-                hint="Begin anew with --restart.",
-            )
-
     def describe(self) -> str:
         """How far it is, for people."""
         return f"begun {self._get('begun')}, {self.done:,} records are through"
+
+    def set_uuid(self, uuid: str | None) -> None:
+        """The index that is written to is this one; ``None`` = there is none now."""
+        with self._transaction():
+            self._set("uuid", uuid)
+        self.uuid = uuid
 
     def set_count_before(self, count: int) -> None:
         """Documents in the index before the run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
@@ -84,6 +84,7 @@ class ResultRecorder:
                 self._acknowledge(event)
             case Unchanged(records):
                 self._count(unchanged=len(records))
+                self._note_unchanged(records)
                 self._done(records)
             case Superseded(records, position):
                 self._superseded[position] = records
@@ -126,6 +127,7 @@ class ResultRecorder:
             if item.tokens is not None:
                 new.append(item.tokens)
             self._keep(item)
+        self._add_repeated(event)
         self._count(
             created=created,
             updated=updated,
@@ -143,6 +145,33 @@ class ResultRecorder:
         self._done(good)
         for failed in refused:
             self._fail(failed.record, failed.reason, failed.status)
+
+    def _note_unchanged(self, records: list[Record]) -> None:
+        """Note ids of which a record was left as it was, and count those that have been noted."""
+        numbers = {_as_unchanged(record.id): record for record in records}
+        for number in self._noted(numbers):
+            record = numbers[number]
+            first = next(iter(self._superseded.get(record.position, ())), record)
+            self._count(duplicates=1, conflicts=not first.same_content(record))
+        self._seen += numbers
+
+    def _add_repeated(self, event: BulkResult) -> None:
+        """Count items that overwrote a document whose id is noted as unchanged."""
+        overwrote = {
+            _as_unchanged(item.record.id): i
+            for i, (item, outcome) in enumerate(zip(event.items, event.outcomes, strict=True))
+            if outcome.ok and item.stored is not None and i not in event.duplicates
+        }
+        for i in map(overwrote.__getitem__, self._noted(overwrote)):
+            item = event.items[i]
+            event.duplicates.add(i)
+            if item.stored and not item.stored.same_document(item.first or item.stamp):
+                event.conflicts.add(i)
+
+    def _noted(self, numbers: Mapping[int, object]) -> set[int]:
+        if not (numbers and self.options.skip_unchanged):
+            return set()
+        return self.checkpoint.has_seen(numbers) | numbers.keys() & set(self._seen)
 
     def _keep(self, item: BulkItem) -> None:
         """A sample in which every document is as likely as any other (reservoir)."""
@@ -207,6 +236,11 @@ class ResultRecorder:
     def _count(self, **counts: int) -> None:
         for name, count in counts.items():
             self.progress.counters[name] += count
+
+
+def _as_unchanged(identifier: str) -> int:
+    """Notes that a record was left as it was, beside what notes that there is one."""
+    return ~id_hash(identifier)
 
 
 def id_hash(identifier: str) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from splade_os.cli.options import MOST, json_option, print_json
+from splade_os.cli.terminal import echo
 
 if TYPE_CHECKING:
     from splade_os.local import ClusterState
@@ -68,7 +69,7 @@ def status(name: str, as_json: bool) -> None:
     elif state is not None:
         _show(state)
     else:
-        click.echo(f"No cluster {name} runs. Start one: splade-os cluster up", err=True)
+        echo(f"No cluster {name} runs. Start one: splade-os cluster up", err=True)
     if state is None:
         raise SystemExit(1)
 
@@ -80,12 +81,12 @@ def down(name: str, delete_data: bool) -> None:
     """Stop a cluster; its data stays."""
     from splade_os import local
 
-    click.echo(f"Stopping the cluster {name} ...", err=True)
+    echo(f"Stopping the cluster {name} ...", err=True)
     if local.down(name, delete_data=delete_data):
         kept = "Its data is removed." if delete_data else "Its data stays for the next start."
-        click.echo(f"Stopped. {kept}", err=True)
+        echo(f"Stopped. {kept}", err=True)
     else:
-        click.echo(f"No cluster {name} was running.", err=True)
+        echo(f"No cluster {name} was running.", err=True)
 
 
 @cluster.command()
@@ -95,7 +96,7 @@ def logs(name: str, lines: int) -> None:
     """Show the last lines of each node's log."""
     from splade_os import local
 
-    click.echo(local.logs(name, lines))
+    echo(local.logs(name, lines))
 
 
 def cluster_up(**options: Any) -> ClusterState:
@@ -107,13 +108,13 @@ def cluster_up(**options: Any) -> ClusterState:
 
 
 def _show(state: ClusterState) -> None:
-    click.echo(state.url)
-    click.echo(f"{state.engine} {state.version} ({state.flavor}) via {state.via}", err=True)
+    echo(state.url)
+    echo(f"{state.engine} {state.version} ({state.flavor}) via {state.via}", err=True)
     for node in state.nodes:
         if node.log is not None:
-            click.echo(f"{node.name}: process {node.pid}, log {node.log}", err=True)
+            echo(f"{node.name}: process {node.pid}, log {node.log}", err=True)
     name = "" if state.name == "default" else f" --name {state.name}"
-    click.echo(f"Stop it with: splade-os cluster down{name}", err=True)
+    echo(f"Stop it with: splade-os cluster down{name}", err=True)
 
 
 @contextmanager
@@ -130,7 +131,7 @@ def _steps() -> Iterator[Report]:
             nonlocal said, at
             if step != said or time.monotonic() - at >= 2:
                 size = f": {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else ""
-                click.echo(f"{step}{size} ...", err=True)
+                echo(f"{step}{size} ...", err=True)
                 said, at = step, time.monotonic()
 
         yield plain

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from splade_os.cli.options import MOST, json_option, print_json
+from splade_os.cli.terminal import echo
 from splade_os.evaluation.extra import require_extra
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def compare(
         if missing == len(judgements):
             raise click.UsageError(f"{file} has none of the judged queries: is it of these?")
         if missing:
-            click.echo(f"{file} lacks {missing:,} of {len(judgements):,} queries.", err=True)
+            echo(f"{file} lacks {missing:,} of {len(judgements):,} queries.", err=True)
         run = {query: hits for query, hits in run.items() if query in judgements}
         scores.append(score(judgements, run, extra))
     shared = [m for m in scores[0].per_query if m in scores[1].per_query]
@@ -77,7 +78,7 @@ def compare(
         print_json({"queries": len(judgements), "measures": [c.to_dict() for c in found.values()]})
         return
     _show(names, found, found[by], texts, show)
-    click.echo(f"{len(judgements):,} queries.", err=True)
+    echo(f"{len(judgements):,} queries.", err=True)
 
 
 def _show(

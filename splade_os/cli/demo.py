@@ -10,6 +10,7 @@ import click
 from splade_os.cli.progress import ingest_progress, summarise
 from splade_os.cli.search import EXPANSION_STYLE, OWN_STYLE, matched
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo, secho
 
 if TYPE_CHECKING:
     from splade_os.engines import Engine
@@ -61,9 +62,9 @@ def _cluster_url(ctx: click.Context) -> str:
         return cluster_up().url
     except (ClusterError, MissingExtraError) as error:
         file = cache_dir() / "demo.db"
-        click.secho(f"No local cluster: {error.message}", fg="yellow", err=True)
+        secho(f"No local cluster: {error.message}", fg="yellow", err=True)
         if error.hint:
-            click.echo(error.hint, err=True)
+            echo(error.hint, err=True)
         _step("Falling back to the embedded engine (SQLite), which needs neither Java nor Docker.")
         return f"sqlite:///{file}"
 
@@ -153,10 +154,10 @@ def _farewell(url: str) -> None:
     ]
     if url.startswith("http"):
         steps.append(("stop the local cluster", "splade-os cluster down"))
-    click.echo("\nWhat next (in the environment: . .venv/bin/activate):")
+    echo("\nWhat next (in the environment: . .venv/bin/activate):")
     for why, command in steps:
-        click.echo(f"  {why + ':':<26} {command}")
+        echo(f"  {why + ':':<26} {command}")
 
 
 def _step(text: str) -> None:
-    click.secho(text, fg="cyan", err=True)
+    secho(text, fg="cyan", err=True)

@@ -16,6 +16,7 @@ from splade_os.cli.options import (
     print_json,
     settings_of,
 )
+from splade_os.cli.terminal import confirm, echo
 
 if TYPE_CHECKING:
     from splade_os.engines.rest.cluster import ClusterEngine
@@ -60,14 +61,14 @@ def deploy(
     engine = _opensearch(flags)
 
     def allow(changes: Sequence[SettingChange]) -> bool:
-        click.echo(f"{engine.url} needs other cluster settings:", err=True)
+        echo(f"{engine.url} needs other cluster settings:", err=True)
         for change in changes:
             back = "; set back afterwards" if change.temporary else ""
-            click.echo(
+            echo(
                 f"  {change.name}: {change.current} -> {change.wanted} ({change.why}{back})",
                 err=True,
             )
-        return yes or click.confirm("Change them?", err=True)
+        return yes or confirm("Change them?")
 
     deployed = deploy_package(
         opened,
@@ -78,20 +79,18 @@ def deploy(
         two_phase=two_phase,
         replace=replace,
         allow=allow,
-        report=lambda step: click.echo(f"{step} ...", err=True),
+        report=lambda step: echo(f"{step} ...", err=True),
     )
     new = "Deployed" if deployed.fresh else "Deployed already:"
-    click.echo(f"{new} {deployed.name}, version {deployed.version}.", err=True)
+    echo(f"{new} {deployed.name}, version {deployed.version}.", err=True)
     for used in deployed.pipelines:
-        click.echo(f"Search pipeline: {used}", err=True)
+        echo(f"Search pipeline: {used}", err=True)
     for old in deployed.older:
-        click.echo(
-            f"An older version is kept: {old}. Remove it: splade-os undeploy {old}", err=True
-        )
+        echo(f"An older version is kept: {old}. Remove it: splade-os undeploy {old}", err=True)
     if as_json:
         print_json(asdict(deployed))
     else:
-        click.echo(deployed.model_id)
+        echo(deployed.model_id)
 
 
 @click.command()
@@ -105,9 +104,9 @@ def undeploy(name: str, force: bool, yes: bool, **flags: Any) -> None:
 
     engine = _opensearch(flags)
     if not yes:
-        click.confirm(f"Remove the query encoder {name} from {engine.url}?", abort=True, err=True)
+        confirm(f"Remove the query encoder {name} from {engine.url}?", abort=True)
     for what in undeploy_encoder(engine, name, force=force):
-        click.echo(f"Removed: {what}", err=True)
+        echo(f"Removed: {what}", err=True)
 
 
 @click.command("list")
@@ -126,7 +125,7 @@ def list_(as_json: bool, **flags: Any) -> None:
         print_json([asdict(one) for one in found])
         return
     if not found:
-        click.echo(f"No query encoder of splade-os is deployed at {engine.url}.", err=True)
+        echo(f"No query encoder of splade-os is deployed at {engine.url}.", err=True)
         return
     table = Table("name", "version", box=None)
     table.add_column("model id", no_wrap=True, min_width=20)  # to be copied

@@ -11,6 +11,7 @@ import click
 from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.options import check_output
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo
 
 
 @click.command()
@@ -40,18 +41,18 @@ def encode(
     found = find_source(source)
     with busy(f"Loading the model {model}"):
         encoder = DocumentEncoder.load(model, **running, **options.model_dump())
-    click.echo(f"Encoding with {model}: {encoder.how}.", err=True)
+    echo(f"Encoding with {model}: {encoder.how}.", err=True)
     records = read_source(found, RecordReader(tuple(text.split(",")), id_field))
     skipped = 0
 
     def skip(where: str, reason: str) -> None:
         nonlocal skipped
         skipped += 1
-        click.echo(f"Skipped {where}: {reason}", err=True)
+        echo(f"Skipped {where}: {reason}", err=True)
 
     write = write_npz if out.suffix == ".npz" else write_jsonl
     with busy(f"Encoding {found.name}"):
         count = write(out, records, encoder, skip)
-    click.echo(f"{count:,} vectors written to {out}; {skipped:,} skipped.", err=True)
+    echo(f"{count:,} vectors written to {out}; {skipped:,} skipped.", err=True)
     if skipped:
         sys.exit(3)

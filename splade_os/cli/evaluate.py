@@ -19,6 +19,7 @@ from splade_os.cli.options import (
     with_secrets,
 )
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo
 from splade_os.evaluation.extra import require_extra
 
 if TYPE_CHECKING:
@@ -277,13 +278,13 @@ def counting(name: str) -> Iterator[Callable[[str, int], None]]:
         with console.status(name) as status:
             yield lambda what, done: status.update(f"{name}: {done:,} {what}")
         return
-    click.echo(f"{name} ...", err=True)
+    echo(f"{name} ...", err=True)
     last = monotonic()
 
     def say(what: str, done: int) -> None:
         nonlocal last
         if monotonic() - last >= _EVERY:
             last = monotonic()
-            click.echo(f"{name}: {done:,} {what}", err=True)
+            echo(f"{name}: {done:,} {what}", err=True)
 
     yield say

@@ -10,6 +10,7 @@ from splade_os.cli.encoding import split_options
 from splade_os.cli.evaluation_tables import print_table, table_of
 from splade_os.cli.options import print_json, settings_of
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo
 
 
 def evaluate_pairs(source: str, columns: str, as_json: bool, flags: dict[str, Any]) -> None:
@@ -38,7 +39,7 @@ def evaluate_pairs(source: str, columns: str, as_json: bool, flags: dict[str, An
             measure.replace("_", " "), *(f"{figures[f'{n}_{measure}']:.4f}" for n in SIMILARITIES)
         )
     print_table(table)
-    click.echo(
+    echo(
         f"\n{len(pairs.labels):,} pairs, {int(pairs.labels.sum()):,} of them the same; model "
         f"{encoder.identity.name}; {figures['active_dims']:.1f} active dimensions, sparsity ratio "
         f"{figures['sparsity_ratio']:.4f}.",

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from splade_os.cli.terminal import echo
 from splade_os.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def write_html(file: Path, report: Report, by: str) -> None:
         file.write_text(page, "utf-8")
     except OSError as error:
         raise InputError(f"The report {file} cannot be written: {error}") from None
-    click.echo(f"Report written: {file}", err=True)
+    echo(f"Report written: {file}", err=True)
 
 
 def write_runs(folder: Path, reports: Sequence[Report]) -> None:
@@ -58,4 +57,4 @@ def write_runs(folder: Path, reports: Sequence[Report]) -> None:
             name = "-".join([report.collection, *evaluation.label.split()])
             file = folder / f"{name}.trec"
             write_run(file, evaluation.run, name)
-            click.echo(f"Run written: {file}", err=True)
+            echo(f"Run written: {file}", err=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
+from splade_os.cli.terminal import echo
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,14 +36,14 @@ def show(report: Report) -> None:
     if report.curve:
         _show_curve(report)
     for agreement in report.agreements:
-        click.echo("\n" + agreement.sentence())
+        echo("\n" + agreement.sentence())
     for note in report.notes:
-        click.echo(note, err=True)
+        echo(note, err=True)
     documents = f", {report.documents:,} documents" if report.documents is not None else ""
     if report.index is not None:
         documents += f", {report.index.bytes / 1e6:,.1f} MB"
     what = ", ".join(f"{name} {value}" for name, value in report.setting.items())
-    click.echo(f"\n{report.queries:,} queries{documents}; {what}.", err=True)
+    echo(f"\n{report.queries:,} queries{documents}; {what}.", err=True)
 
 
 def _show_every(report: Report) -> None:
@@ -79,7 +79,7 @@ def _show_costs(report: Report) -> None:
     table = table_of(["", *columns])
     for e, cells in zip(report.evaluations, rows, strict=True):
         table.add_row(e.label, *cells)
-    click.echo()
+    echo()
     print_table(table)
 
 
@@ -99,13 +99,13 @@ def _show_curve(report: Report) -> None:
             *([size] if sized else []),
             *cells,
         )
-    click.echo()
+    echo()
     print_table(table)
 
 
 def _show_comparisons(comparisons: Sequence[Comparison]) -> None:
     first = comparisons[0]
-    click.echo(f"\n{first.measure} against {first.a}:")
+    echo(f"\n{first.measure} against {first.a}:")
     table = table_of(["", "difference", "95 %", "p", "better", "equal", "worse"])
     for c in comparisons:
         table.add_row(

@@ -10,7 +10,7 @@ from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.options import MOST, json_option, print_json
 from splade_os.cli.search import EXPANSION_STYLE, OWN_STYLE
 from splade_os.cli.steps import busy
-from splade_os.cli.terminal import clean
+from splade_os.cli.terminal import clean, echo
 
 _BAR = 40
 
@@ -31,7 +31,7 @@ def explain(text: str, model: str, terms: int, as_json: bool, **flags: Any) -> N
     running, options, _ = split_options(flags)
     with busy(f"Loading the model {model}"):
         encoder = DocumentEncoder.load(model, **running, **options.model_dump())
-    click.echo(f"Encoding with {model}: {encoder.how}.", err=True)
+    echo(f"Encoding with {model}: {encoder.how}.", err=True)
     own = set(encoder.tokenize([text])[0].tolist())
     ids, weights = encoder.encode([text]).row(0)
     order = weights.argsort()[::-1]
@@ -49,7 +49,7 @@ def explain(text: str, model: str, terms: int, as_json: bool, **flags: Any) -> N
         )
         return
     if not len(ids):
-        click.echo("The vector is empty: no term of this text has a weight.", err=True)
+        echo("The vector is empty: no term of this text has a weight.", err=True)
         return
     console = Console(highlight=False)
     block = "█" if console.encoding.startswith("utf") else "#"

@@ -10,6 +10,7 @@ import click
 from splade_os.cli.encoding import stating_options
 from splade_os.cli.options import connection_options, index_option, open_engine, settings_of
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo
 
 _FORMS = ["onnx", "torchscript", "sentence-transformers", "idf", "opensearch-tokenizer"]
 
@@ -63,7 +64,7 @@ def export(
 
         with busy(f"Exporting {model}"):
             difference = export_torchscript(model, out, **stated)
-        click.echo(f"Against torch: largest difference {difference:.2g}", err=True)
+        echo(f"Against torch: largest difference {difference:.2g}", err=True)
     elif form == "sentence-transformers":
         from splade_os.export.sentence_transformers import export_sentence_transformers
 
@@ -75,7 +76,7 @@ def export(
         export_idf(model, out)
     else:
         _opensearch_tokenizer(model, out, name, **flags)
-    click.echo(str(out))
+    echo(str(out))
 
 
 def _onnx(model: str, out: Path, **stated: Any) -> None:
@@ -84,7 +85,7 @@ def _onnx(model: str, out: Path, **stated: Any) -> None:
     with busy(f"Exporting {model}"):
         checks = export_onnx(model, out, **stated)
     for check in checks:
-        click.echo(
+        echo(
             f"{check.precision:<8} {check.bytes / 1e6:6.1f} MB, against torch: largest difference "
             f"{check.max_difference:.2g}, mean error {check.mean_error:.2%}",
             err=True,
@@ -107,9 +108,9 @@ def _opensearch_tokenizer(model: str, out: Path, name: str | None, **flags: Any)
         )
     manifest = package.manifest
     counted = f" ({manifest.idf_documents:,} documents)" if manifest.idf_documents else ""
-    click.echo(
+    echo(
         f"{manifest.name}: {manifest.bytes / 1e6:.1f} MB, {manifest.vocabulary_size:,} tokens, "
         f"IDF of the {manifest.idf_origin}{counted}. Checked against the query encoder.",
         err=True,
     )
-    click.echo(f"Deploy it: splade-os deploy {out} --index INDEX", err=True)
+    echo(f"Deploy it: splade-os deploy {out} --index INDEX", err=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from splade_os.cli.terminal import clean
+from splade_os.cli.terminal import clean, echo, secho
 from splade_os.errors import SpladeError, SpladeWarning
 
 _REPORT = (
@@ -38,10 +38,10 @@ def run(command: click.Command) -> int:
     except click.Abort as error:
         if isinstance(error.__cause__, EOFError):  # click takes every end of file for Ctrl-D
             return _bug()
-        click.echo("Interrupted.", err=True)
+        echo("Interrupted.", err=True)
         return 130
     except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
+        echo("Interrupted.", err=True)
         return 130
     except SpladeError as error:
         _say(error.message, error.hint)
@@ -73,14 +73,14 @@ def _of_the_system(error: OSError) -> str:
 
 
 def _say(message: str, hint: str | None = None) -> None:
-    click.secho(f"Error: {clean(message, lines=True)}", fg="red", err=True)
+    secho(f"Error: {clean(message, lines=True)}", fg="red", err=True)
     if hint:
-        click.echo(clean(hint, lines=True), err=True)
+        echo(clean(hint, lines=True), err=True)
 
 
 def _bug(limit: int | None = None) -> int:
     traceback.print_exc(limit=limit)
-    click.echo(_REPORT, err=True)
+    echo(_REPORT, err=True)
     return 1
 
 
@@ -117,7 +117,7 @@ def _show_warning(
 ) -> None:  # fmt: skip
     """Ours as a line of talk; those of libraries as Python shows them."""
     if issubclass(category, SpladeWarning):
-        click.secho(f"Warning: {clean(str(message), lines=True)}", fg="yellow", err=True)
+        secho(f"Warning: {clean(str(message), lines=True)}", fg="yellow", err=True)
         return
     text = warnings.formatwarning(message, category, filename, lineno, line)
-    click.echo(text, nl=False, err=True)
+    echo(text, nl=False, err=True)

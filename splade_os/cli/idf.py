@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo
 
 
 @click.command()
@@ -37,10 +38,10 @@ def idf(source: str, model: str, out: Path, text: str, unseen: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     files = write_table(counted.table.weights, counted.vocabulary, out)
     skipped = f"; {counted.skipped:,} skipped" if counted.skipped else ""
-    click.echo(
+    echo(
         f"{counted.documents:,} documents, {counted.seen:,} of {len(counted.vocabulary):,} tokens "
         f"seen{skipped}.",
         err=True,
     )
     for file in files:
-        click.echo(str(file))
+        echo(str(file))

@@ -19,7 +19,7 @@ from splade_os.cli.options import (
     settings_of,
 )
 from splade_os.cli.steps import busy
-from splade_os.cli.terminal import clean
+from splade_os.cli.terminal import clean, confirm, echo
 
 if TYPE_CHECKING:
     from splade_os.identity import ModelIdentity
@@ -60,7 +60,7 @@ def create(
         engine, encoder.unmeasured, text.split(","), field_type, vector_field, content_field
     )
     engine.create_index(name, meta)
-    click.echo(f"Created {name} for the model {encoder.identity.name}.", err=True)
+    echo(f"Created {name} for the model {encoder.identity.name}.", err=True)
 
 
 @index.command()
@@ -73,6 +73,7 @@ def show(as_json: bool, **flags: Any) -> None:
     name = need_index(settings)
     engine = open_engine(settings)
     meta, stats = engine.index_meta(name), engine.stats(name)
+    state = engine.load_state(name)
     statistics = engine.load_statistics(name)
     counted = statistics.documents if statistics else 0
     if as_json:
@@ -82,6 +83,7 @@ def show(as_json: bool, **flags: Any) -> None:
                 "documents": stats.documents,
                 "bytes": stats.bytes,
                 "documents_in_idf": counted,
+                "load": None if state is None else state.model_dump(),
                 **meta.model_dump(),
             }
         )
@@ -91,6 +93,7 @@ def show(as_json: bool, **flags: Any) -> None:
         "index": name,
         "documents": f"{stats.documents:,}",
         "size": f"{stats.bytes / 1e6:,.1f} MB",
+        "last load": "not noted" if state is None else state.phase,
         "IDF table": f"from {counted:,} documents" if counted else "the model's",
         "field": f"{meta.field} ({meta.field_type}, features named by {meta.feature_naming})",
         "text fields": f"{', '.join(meta.text_fields)}; for BM25 copied into {meta.content_field}",
@@ -110,7 +113,7 @@ def show(as_json: bool, **flags: Any) -> None:
         "made by": f"splade-os {meta.splade_os}",
     }
     for label, value in rows.items():
-        click.echo(f"{label:<18} {clean(value)}")
+        echo(f"{label:<18} {clean(value)}")
 
 
 def _active_dims(model: ModelIdentity) -> str:
@@ -139,9 +142,9 @@ def delete(yes: bool, **flags: Any) -> None:
     engine.index_meta(name)  # never deletes an index that is none of ours
     if not yes:
         count = engine.count(name)
-        click.confirm(f"Delete {name} with {count:,} documents?", abort=True, err=True)
+        confirm(f"Delete {name} with {count:,} documents?", abort=True)
     engine.delete_index(name)
-    click.echo(f"Deleted {name}.", err=True)
+    echo(f"Deleted {name}.", err=True)
 
 
 @index.command("restore-settings")
@@ -154,9 +157,9 @@ def restore(**flags: Any) -> None:
     settings = settings_of(**flags)
     name = need_index(settings)
     if restore_settings(open_engine(settings), name):
-        click.echo(f"The settings of {name} are as before the load.", err=True)
+        echo(f"The settings of {name} are as before the load.", err=True)
     else:
-        click.echo(f"No ingest from this machine has left {name} set for loading.", err=True)
+        echo(f"No ingest has left {name} set for loading.", err=True)
 
 
 @index.command()
@@ -167,7 +170,7 @@ def rollback(alias: str, **flags: Any) -> None:
     from splade_os.ingest.index.aliases import roll_back
 
     before, now = roll_back(open_engine(settings_of(**flags)), alias)
-    click.echo(f"{alias} stands for {now} now, no longer for {before} (which is kept).", err=True)
+    echo(f"{alias} stands for {now} now, no longer for {before} (which is kept).", err=True)
 
 
 @index.command()
@@ -189,4 +192,4 @@ def recount(**flags: Any) -> None:
     encoder = load_encoder(engine, name, settings.model, {}, EncodingOptions())
     with busy(f"Counting the terms of {name}"):
         counted = statistics.recount(engine, name, encoder, meta)
-    click.echo(f"Counted {counted.documents:,} documents of {name}.", err=True)
+    echo(f"Counted {counted.documents:,} documents of {name}.", err=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,6 +32,7 @@ from splade_os.cli.options import (
 from splade_os.cli.progress import ingest_progress, summarise
 from splade_os.cli.report_file import LatestReport, report_fields, report_file
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo, secho
 
 if TYPE_CHECKING:
     from splade_os.encoding import DocumentEncoder
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from splade_os.ingest.options import IngestOptions
     from splade_os.ingest.report import IngestReport
     from splade_os.ingest.sources import Selection, Source
-    from splade_os.ingest.state.checkpoint import Checkpoint, Job
     from splade_os.search.canaries import Canary
 
 DEAD_LETTERS_EXIT = 3
@@ -134,11 +131,9 @@ def ingest(
     finishes what is under way and saves; the second stops at once.
     """
     from splade_os.engines.names import check_name
-    from splade_os.ingest.index.aliases import abandon, check_alias, new_index_name
-    from splade_os.ingest.sources import find_source, require_whole
-    from splade_os.ingest.state.checkpoint import Checkpoint, Job
+    from splade_os.ingest.load import AliasOptions, load_source
+    from splade_os.ingest.sources import find_source
     from splade_os.search.canaries import read_canaries
-    from splade_os.urls import shown
 
     if resume + resume_auto + restart > 1:
         raise click.UsageError("Either --resume, --resume=auto or --restart.")
@@ -151,11 +146,8 @@ def ingest(
     target = alias or need_index(settings)
     check_name(target)
     engine = open_engine(settings)
-    found = find_source(source, replace(opening, engine=engine))
-    if options.sync:
-        require_whole(found, "--sync")
-    if alias:
-        check_alias(engine, alias)
+    with busy(f"Looking for {source}"):
+        found = find_source(source, replace(opening, engine=engine))
     if reader.vectors:
         running.update(backend="none", device=None, dtype=None)
     encoder = load_encoder(
@@ -170,71 +162,40 @@ def ingest(
     if dry_run:
         _dry_run(engine, found, reader, selection, encoder, field_type, options, as_json)
         return
-    with busy(f"Looking at {found.name}"):
-        job = Job(
-            url=engine.url,
-            target=target,
-            source=shown(source),
-            selection=asdict(selection),
-            fingerprint=found.fingerprint(),
-            reader=asdict(reader),
-            model=encoder.identity,
-            sync=options.sync,
-        )
-    checkpoint = Checkpoint(job.file())
-    try:
-        going_on = checkpoint.begun and not restart
-        if going_on and not (resume or resume_auto):
-            going_on = not _nothing_to_go_on_with(checkpoint, engine)
-        if going_on and resume_auto:
-            going_on = _may_go_on(checkpoint, job, found)
-        if not going_on:
-            abandon(engine, checkpoint, alias is not None)
-            index = new_index_name(alias) if alias else target
-            letters = how["dead_letters"] or dead_letters_file(target)
-            checkpoint.begin(job, index, letters.absolute())
-        else:
-            _go_on(checkpoint, job, resume or resume_auto, found)
-        report = run_ingest(
+    with showing(found, encoder, engine, target, how, latest) as update:
+        report = load_source(
             found,
-            reader,
-            selection,
-            encoder,
-            engine,
-            checkpoint,
-            options,
-            how,
-            latest,
-            field_type,
-            check=lambda: _lost(wanted, engine, checkpoint, settings.model, canary_k, canary_mode),
-            publish=_swapping(engine, alias, keep_old, min_documents) if alias else None,
+            named=source,
+            engine=engine,
             target=target,
+            encoder=encoder,
+            alias=AliasOptions(keep_old, min_documents) if alias else None,
+            reader=reader,
+            selection=selection,
+            options=options,
+            begin=(
+                "restart" if restart else "auto" if resume_auto else "resume" if resume else "new"
+            ),
+            dead_letters=how["dead_letters"],
+            field_type=field_type,
+            check=lambda index: _lost(wanted, engine, index, settings.model, canary_k, canary_mode),
+            on_progress=update,
         )
-    finally:
-        checkpoint.close()
-    if alias and report.lost_canaries:
-        now = ", ".join(engine.alias_targets(alias)) or "nothing"
-        click.echo(f"The alias {alias} still stands for {now}.", err=True)
-    if alias and report.removed:
-        now = ", ".join(engine.alias_targets(alias)) or "nothing"
-        click.echo(f"Nothing was indexed: the alias {alias} still stands for {now}.", err=True)
-        finish(report, as_json, needs_documents=True)
-        return
-    finish(report, as_json)
+        update(report)
+    if alias:
+        _tell_alias(engine, alias, report)
+    finish(report, as_json, needs_documents=alias is not None)
 
 
-def _swapping(
-    engine: Engine, alias: str, keep: int, least: float
-) -> Callable[[IngestReport], None]:
-    """What makes a new index live, once it is known to be whole."""
-    from splade_os.ingest.index.aliases import swap
-
-    def publish(report: IngestReport) -> None:
-        deleted = swap(engine, alias, report.index, keep, least)
+def _tell_alias(engine: Engine, alias: str, report: IngestReport) -> None:
+    if report.live:
+        deleted = report.deleted_indices
         gone = f"; deleted {', '.join(deleted)}" if deleted else ""
-        click.secho(f"The alias {alias} stands for {report.index} now{gone}.", fg="green", err=True)
-
-    return publish
+        secho(f"The alias {alias} stands for {report.index} now{gone}.", fg="green", err=True)
+        return
+    now = ", ".join(engine.alias_targets(alias)) or "nothing"
+    nothing = "Nothing was indexed: the" if report.removed else "The"
+    echo(f"{nothing} alias {alias} still stands for {now}.", err=True)
 
 
 def load_encoder(
@@ -270,7 +231,7 @@ def load_encoder(
                 hint="Bring vectors (--vectors), or ingest into a new index.",
             )
         if vectors and model is None:
-            click.echo(
+            echo(
                 f"The vectors are taken for those of {of_index.name}, the model of {index}.",
                 err=True,
             )
@@ -284,40 +245,31 @@ def load_encoder(
         return DocumentEncoder.load(model, **running, **chosen.model_dump())
 
 
-def run_ingest(
+@contextmanager
+def showing(
     source: Source,
-    reader: RecordReader,
-    selection: Selection,
     encoder: DocumentEncoder,
     engine: Engine,
-    checkpoint: Checkpoint,
-    options: IngestOptions,
+    target: str,
     how: dict[str, Any],
     latest: LatestReport,
-    field_type: str | None = None,
-    check: Callable[[], list[str]] | None = None,
-    publish: Callable[[IngestReport], None] | None = None,
-    target: str | None = None,
-) -> IngestReport:
-    """Ingest what the checkpoint has begun, with progress on stderr.
+) -> Iterator[Callable[[IngestReport], None]]:
+    """Within it progress is shown: what is yielded takes the report so far.
 
     Args:
         how: what `split_running` gives beside the options.
         latest: gets the report so far, and the last one.
-        target: what dead letters name, if it is not the index: the alias.
     """
     from splade_os.ingest.metrics import metrics_server
-    from splade_os.ingest.pipeline import ingest_documents
-    from splade_os.ingest.sources import read_source
 
-    click.echo(f"Ingesting {source.name} into {checkpoint.index} at {engine.url}.", err=True)
-    click.echo(f"Encoding with {encoder.identity.name}: {encoder.how}.", err=True)
+    echo(f"Ingesting {source.name} into {target} at {engine.url}.", err=True)
+    echo(f"Encoding with {encoder.identity.name}: {encoder.how}.", err=True)
     with ExitStack() as stack:
         updates = []
         if how["log_format"] == "text":  # else progress is logged
             updates.append(stack.enter_context(ingest_progress(source)))
         if how["metrics_port"] is not None:
-            server = metrics_server(how["metrics_port"], checkpoint.index, how["metrics_host"])
+            server = metrics_server(how["metrics_port"], target, how["metrics_host"])
             updates.append(stack.enter_context(server))
 
         def update(report: IngestReport) -> None:
@@ -325,29 +277,13 @@ def run_ingest(
             for each in updates:
                 each(report)
 
-        report = ingest_documents(
-            read_source(source, reader, selection, done=checkpoint.done),
-            engine=engine,
-            index=checkpoint.index,
-            encoder=encoder,
-            dead_letters=Path(str(checkpoint.dead_letters)),
-            text_fields=reader.stored_text_fields,
-            options=options,
-            checkpoint=checkpoint,
-            on_progress=update,
-            field_type=field_type,
-            check=check,
-            publish=publish,
-            target=target,
-        )
-        update(report)
-    return report
+        yield update
 
 
 def _lost(
     canaries: list[Canary],
     engine: Engine,
-    checkpoint: Checkpoint,
+    index: str,
     model: str | None,
     k: int,
     mode: Any,
@@ -358,7 +294,7 @@ def _lost(
     if not canaries:
         return []
     with busy(f"Asking {len(canaries):,} canaries"):
-        client = SearchClient(engine=engine, index=checkpoint.index, model=model)
+        client = SearchClient(engine=engine, index=index, model=model)
         return lost_canaries(client, canaries, k, mode)
 
 
@@ -389,55 +325,6 @@ def finish(report: IngestReport, as_json: bool, *, needs_documents: bool = False
         sys.exit(1)
 
 
-def dead_letters_file(index: str) -> Path:
-    """A file of its own for every ingest, also for shards that start at the same time."""
-    from splade_os.ingest.state.checkpoint import safe_name
-
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return Path(f"dead-letters-{safe_name(index)}-{stamp}-{os.getpid()}.jsonl")
-
-
-def _nothing_to_go_on_with(checkpoint: Checkpoint, engine: Engine) -> bool:
-    """Whether what is interrupted has indexed nothing: it can be begun anew without a word."""
-    from splade_os.errors import IndexNotFoundError
-
-    if checkpoint.indexed:
-        return False
-    try:
-        engine.refresh(checkpoint.index)
-        return not engine.count(checkpoint.index)
-    except IndexNotFoundError:
-        return True
-
-
-def _may_go_on(checkpoint: Checkpoint, job: Job, source: Source) -> bool:
-    """Whether --resume=auto goes on; if not, why not is told."""
-    assert checkpoint.job is not None
-    changed = checkpoint.job.difference(job)
-    if not source.repeatable:
-        changed = f"the order of {source.name} may be another one"
-    if changed:
-        click.echo(f"Beginning anew what was {checkpoint.describe()}: {changed}.", err=True)
-    return changed is None
-
-
-def _go_on(checkpoint: Checkpoint, job: Job, resume: bool, source: Source) -> None:
-    from splade_os.errors import IngestError
-
-    if not resume:
-        raise IngestError(
-            f"This ingest was interrupted: {checkpoint.describe()}.",
-            hint="Go on with --resume, or begin anew with --restart.",
-        )
-    if not source.repeatable:
-        raise IngestError(
-            f"{source.name} cannot be read from the middle: its order may be another one.",
-            hint="Begin anew with --restart --skip-unchanged.",
-        )
-    checkpoint.check(job)
-    click.echo(f"Going on with the ingest {checkpoint.describe()}.", err=True)
-
-
 def _dry_run(
     engine: Engine,
     source: Source,
@@ -465,24 +352,24 @@ def _dry_run(
     if as_json:
         print_json({**asdict(told), "meta": meta.model_dump(mode="json")})
         return
-    click.echo(meta.model_dump_json(indent=2))
-    click.echo(told.action or "No document could be encoded.")
+    echo(meta.model_dump_json(indent=2))
+    echo(told.action or "No document could be encoded.")
     for reason in told.reasons:
-        click.secho(f"dead letter: {reason}", fg="yellow")
-    click.echo(
+        secho(f"dead letter: {reason}", fg="yellow")
+    echo(
         f"{told.read:,} records read, {told.dead:,} of them dead letters; on average "
         f"{told.terms:.0f} terms and {told.bytes:,.0f} bytes; {told.rate:,.0f} docs/s encoded."
     )
     if told.cut:
-        click.echo(
+        echo(
             f"{told.cut:,} of them are longer than the model takes: {told.lost_share:.1%} of all "
             "tokens are cut off (--long-texts chunk keeps them)."
         )
     if told.empty:
-        click.echo(f"{told.empty:,} of them have no content: only BM25 finds them.")
+        echo(f"{told.empty:,} of them have no content: only BM25 finds them.")
     if told.documents is not None and told.total_bytes is not None and told.seconds is not None:
-        click.echo(
+        echo(
             f"The whole source: about {told.documents:,} documents, "
             f"{told.total_bytes / 1e9:,.2f} GB of bulk requests, {told.seconds / 60:,.0f} min."
         )
-    click.echo("Nothing was written.")
+    echo("Nothing was written.")

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-import click
 import orjson
+
+from splade_os.cli.terminal import secho
 
 LogFormat = Literal["text", "json"]
 _LEVELS = {"Error:": "error", "Warning:": "warning"}
@@ -89,4 +90,4 @@ class _Text(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno == logging.WARNING:
-            click.secho(record.getMessage(), fg="yellow", err=True)
+            secho(record.getMessage(), fg="yellow", err=True)

@@ -9,6 +9,7 @@ import click
 
 from splade_os.cli.options import MOST, check_output, connection_options, index_option, with_secrets
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo
 
 _KINDS = ["cross-encoder", "dense", "sparse"]
 
@@ -88,7 +89,7 @@ def mine(
         for row in run(rows, client, report, window=window, mode=mode, score=score):
             file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
     unfinished.rename(out)
-    click.echo(
+    echo(
         f"{report.rows:,} rows with {count} negatives each; {report.short:,} queries had fewer. "
         f"Left out: {report.positives:,} hits that are relevant"
         + (f", {report.near:,} that the teacher holds so" if teacher else "")
@@ -96,4 +97,4 @@ def mine(
         + ".",
         err=True,
     )
-    click.echo(str(out))
+    echo(str(out))

@@ -9,6 +9,7 @@ import click
 from splade_os.cli.encoding import stating_options
 from splade_os.cli.options import json_option, print_json
 from splade_os.cli.steps import busy
+from splade_os.cli.terminal import echo
 
 if TYPE_CHECKING:
     from splade_os.model_check.report import ModelReport
@@ -66,7 +67,7 @@ def show(name: str, as_json: bool) -> None:
         facts["activation"] = facts["pooling"] = "not stated: say --activation and --pooling"
     for label, value in facts.items():
         if value not in (None, ""):
-            click.echo(f"{label.replace('_', ' '):<18} {value}")
+            echo(f"{label.replace('_', ' '):<18} {value}")
 
 
 STYLES = {"ok": "green", "fails": "bold red", "refused": "yellow", "skipped": "dim", "info": ""}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from splade_os.cli.terminal import clean_json
+from splade_os.cli.terminal import clean_json, echo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,4 +161,4 @@ def print_json(value: Any) -> None:
     import orjson
 
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
-    click.echo(clean_json(text))
+    echo(clean_json(text))

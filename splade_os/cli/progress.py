@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-import click
-
-from splade_os.cli.terminal import clean
+from splade_os.cli.terminal import clean, echo, secho
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +42,7 @@ def ingest_progress(source: Source) -> Iterator[Callable[[IngestReport], None]]:
             text = ", ".join(filter(None, parts(report)))
             if time.monotonic() >= due:
                 due = time.monotonic() + _EVERY
-                click.echo(text, err=True)
+                echo(text, err=True)
 
         yield plain
         return
@@ -155,62 +153,62 @@ def summarise(report: IngestReport) -> None:
         for name in ("unchanged", "duplicates", "deleted")
         if getattr(report, name)
     )
-    click.echo(
+    echo(
         f"{report.indexed:,} of {report.read:,} records indexed in {report.seconds:,.1f} s "
         f"({rate:,.0f} docs/s): {report.created:,} new, {report.updated:,} overwritten{extra}.",
         err=True,
     )
     if report.empty:
-        click.echo(
+        echo(
             f"{report.empty:,} have no content that the model knows, and so no vector: only BM25 "
             "finds them.",
             err=True,
         )
     if report.conflicts:
-        click.secho(
+        secho(
             f"{report.conflicts:,} records have the id of another record with other content: the "
             "last one of each id is kept. Is the id field the right one (--id)?",
             fg="yellow",
             err=True,
         )
     if report.cut:
-        click.echo(
+        echo(
             f"{report.cut:,} are longer than the model takes: {report.lost_share:.1%} of all "
             "tokens were cut off. To keep them: --long-texts chunk, into a new index.",
             err=True,
         )
     if report.dead:
         for reason, count in list(report.reasons.items())[:_REASONS]:
-            click.secho(f"  {count:,} x {clean(reason)}", fg="yellow", err=True)
-        click.secho(
+            secho(f"  {count:,} x {clean(reason)}", fg="yellow", err=True)
+        secho(
             f"{report.dead:,} dead letters with their reasons: {report.dead_letters}\n"
             f"When they are mended: splade-os retry {report.dead_letters}",
             fg="yellow",
             err=True,
         )
     if report.removed:
-        click.secho(
+        secho(
             f"Nothing was indexed: the index {report.index}, which this ingest had made, is "
             "deleted again.",
             fg="yellow",
             err=True,
         )
     elif report.interrupted:
-        click.secho(
+        secho(
             "Interrupted. What was under way is finished and saved; the same command with "
             "--resume goes on.",
             fg="yellow",
             err=True,
         )
     elif report.verified:
-        click.secho(
+        secho(
             f"Verified: {report.index} holds {report.count_after:,}; {report.checked:,} were read "
             "back.",
             fg="green",
             err=True,
         )
     elif report.lost_canaries and not report.faults:
-        click.secho(
+        secho(
             f"NOT verified: canaries do not find what they must in {report.index}.\n"
             + "\n".join(f"  {fault}" for fault in report.lost_canaries)
             + "\nIf they are wrong, mend them: --resume asks again, without loading anew. Else "
@@ -223,7 +221,7 @@ def summarise(report: IngestReport) -> None:
             f"{report.expected:,} documents were expected; something else deletes from it, or "
             "documents were lost",
         )
-        click.secho(
+        secho(
             f"NOT verified: {report.index} holds {report.count_after:,} documents.\n"
             + "\n".join(f"  {fault}" for fault in faults[:10])
             + "\nRun the same command again.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from splade_os.cli.terminal import echo
 from splade_os.errors import IngestError, SpladeError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def report_file(file: Path | None) -> Iterator[LatestReport]:
         try:
             _write(file, latest, code, message)
         except IngestError as unwritten:  # what ended the ingest stays the error
-            click.echo(unwritten.message, err=True)
+            echo(unwritten.message, err=True)
         raise
     _write(file, latest, code, message)
 

@@ -16,6 +16,7 @@ from splade_os.cli.options import (
     open_engine,
     settings_of,
 )
+from splade_os.cli.terminal import echo
 
 
 @click.command()
@@ -36,15 +37,16 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
     """
     from dataclasses import replace
 
-    from splade_os.cli.ingest import dead_letters_file, finish, load_encoder, run_ingest, telling
+    from splade_os.cli.ingest import finish, load_encoder, showing, telling
     from splade_os.errors import IndexNotFoundError
-    from splade_os.ingest.sources import Selection, find_source
+    from splade_os.ingest.load import dead_letters_file
+    from splade_os.ingest.pipeline import ingest_documents
+    from splade_os.ingest.sources import Selection, find_source, read_source
     from splade_os.ingest.sources.dead_letters import (
         DeadLetterReader,
         dead_letter_fields,
         letters_by_index,
     )
-    from splade_os.ingest.state.checkpoint import Checkpoint
 
     running, chosen, flags = split_options(flags)
     options, how, flags = split_running(flags, Selection())
@@ -68,7 +70,7 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
         )
     if behind:
         (index,) = behind
-        click.echo(f"The alias {target} stands for {index}.", err=True)
+        echo(f"The alias {target} stands for {index}.", err=True)
     external = False
     try:
         meta = engine.index_meta(index)
@@ -80,20 +82,20 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
             ) from None
         fields = dead_letter_fields(letters)
     encoder = load_encoder(engine, index, settings.model, running, chosen, vectors=external)
-    checkpoint = Checkpoint()
-    checkpoint.begin(None, index, again)
-    report = run_ingest(
-        find_source(f"dead:{letters}"),
-        DeadLetterReader(text_fields=fields),
-        Selection(),
-        encoder,
-        engine,
-        checkpoint,
-        options,
-        how,
-        latest,
-        target=target,
-    )
+    source = find_source(f"dead:{letters}")
+    with showing(source, encoder, engine, index, how, latest) as update:
+        report = ingest_documents(
+            read_source(source, DeadLetterReader(text_fields=fields)),
+            engine=engine,
+            index=index,
+            encoder=encoder,
+            dead_letters=again,
+            text_fields=fields,
+            options=options,
+            on_progress=update,
+            target=target,
+        )
+        update(report)
     finish(report, as_json)
 
 

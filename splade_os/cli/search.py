@@ -16,7 +16,7 @@ from splade_os.cli.options import (
     settings_of,
     with_secrets,
 )
-from splade_os.cli.terminal import clean, clean_json
+from splade_os.cli.terminal import clean, clean_json, echo
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -40,6 +40,16 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @click.option("--offset", type=click.IntRange(0, MOST), default=0, help="Hits to leave out.")
 @click.option("--min-score", type=float, help="Leave out hits below it.")
 @click.option("--search-timeout", type=float, help="Seconds that the engine may take.")
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Where shards fail or run out of time: the hits of the others, not an error.",
+)
+@click.option(
+    "--dfs",
+    is_flag=True,
+    help="(bm25, hybrid) Score by the words of all shards, not of each by itself.",
+)
 @click.option("--count", is_flag=True, help="Also count all hits (costs time).")
 @click.option(
     "--idf",
@@ -105,11 +115,13 @@ def search(text: str, mode: Any, k: int, curl: bool, as_json: bool, **flags: Any
         print_json(results.to_dict())
         return
     if results.reason:
-        click.echo(clean(results.reason), err=True)
+        echo(clean(results.reason), err=True)
+    if results.partial:
+        echo(f"Only a part: {clean(results.partial)}", err=True)
     if len(results):
         _table(results, options["explain"])
     elif not results.reason:
-        click.echo("No document matches.", err=True)
+        echo("No document matches.", err=True)
     _summary(results, options["explain"])
 
 
@@ -120,7 +132,7 @@ def _print_curl(client: SearchClient, bodies: list[bytes]) -> None:
         raise click.ClickException("There is nothing that curl could send for this query here.")
     for body in bodies:
         command = curl_command(f"{client.engine.url}/{client.index}/_search", body)
-        click.echo(clean_json(command))
+        echo(clean_json(command))
 
 
 def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -153,7 +165,9 @@ def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             engine=in_engine,
         ),
     }
-    for name in ("offset", "min_score", "shape", "explain", "query_tf"):
+    for name in (
+        "offset", "min_score", "shape", "explain", "query_tf", "allow_partial", "dfs",
+    ):  # fmt: skip
         options[name] = flags.pop(name)
     return options, flags
 
@@ -214,16 +228,14 @@ def _table(results: Results, explain: bool) -> None:
 def _summary(results: Results, explain: bool) -> None:
     """How the hits were found, on stderr."""
     total = "" if results.total is None else f" of {results.total:,}"
-    click.echo(
-        f"{len(results)}{total} hits by {results.mode} in {results.took_ms:.0f} ms.", err=True
-    )
+    echo(f"{len(results)}{total} hits by {results.mode} in {results.took_ms:.0f} ms.", err=True)
     used = results.used
     if used.cut or (explain and results.query):
         all_terms = " (--exact takes all terms)" if used.finding < used.of else ""
-        click.echo(f"query: {used}{all_terms}.", err=True)
+        echo(f"query: {used}{all_terms}.", err=True)
     if explain and results.query:
         terms = "  ".join(f"{clean(token)} {weight:.2f}" for token, weight in results.query.items())
-        click.echo(f"query, weights from {clean(results.weights_from)}: {terms}", err=True)
+        echo(f"query, weights from {clean(results.weights_from)}: {terms}", err=True)
 
 
 def headline(hit: Hit) -> str:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
+from splade_os.cli.terminal import echo
 
 _EVERY = 2.0  # seconds
 
@@ -22,14 +22,14 @@ def busy(text: str) -> Iterator[None]:
         with console.status(text):
             yield
         return
-    click.echo(f"{text} ...", err=True)
+    echo(f"{text} ...", err=True)
     done = threading.Event()
 
     def remind() -> None:
         seconds = 0.0
         while not done.wait(_EVERY):
             seconds += _EVERY
-            click.echo(f"{text} ... {seconds:.0f} s", err=True)
+            echo(f"{text} ... {seconds:.0f} s", err=True)
 
     thread = threading.Thread(target=remind, daemon=True)
     thread.start()

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from splade_os.cli.options import json_option
+from splade_os.cli.terminal import echo
 
 
 @click.command()
@@ -53,7 +54,7 @@ def train(
 
     if list_:
         for name in recipe_names():
-            click.echo(f"{name:<20} {' '.join(load_recipe(name).description.split())}")
+            echo(f"{name:<20} {' '.join(load_recipe(name).description.split())}")
         return
     if recipe is None:
         raise click.UsageError("Which recipe? --list shows those of the package.")
@@ -64,7 +65,7 @@ def train(
             wanted[key] = str(value)
     loaded = load_recipe(recipe, wanted)
     if show:
-        click.echo(describe(loaded), nl=False)
+        echo(describe(loaded), nl=False)
         return
     from splade_os.training.run import train as run
 
@@ -77,10 +78,10 @@ def train(
         facts: dict[str, Any] = {"folder": done.folder, "steps": done.steps, "loss": done.loss}
         print_json(facts | {"metrics": done.metrics})
         return
-    click.echo(f"{done.steps:,} steps, mean loss {done.loss:.4f}", err=True)
+    echo(f"{done.steps:,} steps, mean loss {done.loss:.4f}", err=True)
     for name, number in done.metrics.items():
-        click.echo(f"{name:<40} {number:.4f}", err=True)
-    click.echo(str(done.folder))
+        echo(f"{name:<40} {number:.4f}", err=True)
+    echo(str(done.folder))
 
 
 def _is_plain_folder(path: Path) -> bool:

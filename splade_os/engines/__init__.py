@@ -27,6 +27,7 @@ from splade_os.engines.base import (
     TwoPhase,
 )
 from splade_os.engines.documents import DocumentRenderer
+from splade_os.engines.load_state import LoadState
 from splade_os.engines.shares import Share, explain_terms
 from splade_os.errors import SettingsError
 from splade_os.settings import cloud_url
@@ -45,6 +46,7 @@ __all__ = [
     "IdsQuery",
     "IndexMeta",
     "IndexStats",
+    "LoadState",
     "MatchQuery",
     "Outcome",
     "QueryPipeline",

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from splade_os.engines.load_state import LoadState
 from splade_os.errors import EngineError
 from splade_os.identity import ModelIdentity
 from splade_os.statistics import TermStatistics
@@ -23,6 +24,10 @@ HASH_FIELD = "splade_os_hash"
 """Field with the hash of what was encoded, by which an ingest knows unchanged documents."""
 _BEFORE_NAMES = {"content_field": "content", "hash_field": "splade_hash"}
 """What every index had before its record named them."""
+
+
+Identity = frozenset[tuple[str, str]]
+"""Name and UUID of every index that a name stands for."""
 
 
 class IndexMeta(BaseModel):
@@ -85,6 +90,7 @@ class IndexStats:
     bytes: int
 
 
+_LARGEST = float(np.finfo(np.float32).max)
 _DONE = frozenset({"created", "updated", "deleted"})
 
 
@@ -237,6 +243,10 @@ class SearchRequest:
         shape: spelling of the query, of those that the field has; ``None`` = the default.
         token_pruning: (Elasticsearch's ``sparse_vector`` query) let it drop frequent tokens.
         method_parameters: (OpenSearch's ``sparse_vector`` field) of SEISMIC.
+        allow_partial: take the hits that there are where shards fail, are on no node, or run out of
+            time; `SearchResponse.partial` says so.
+        dfs: count words over all shards before BM25 scores them
+            (``search_type=dfs_query_then_fetch``), so that scores do not depend on the shards.
         internal: a question of the tool's own: not through the search pipeline that the index has
             by default, nor through the filter of an alias.
     """
@@ -256,6 +266,8 @@ class SearchRequest:
     shape: str | None = None
     token_pruning: bool = False
     method_parameters: Mapping[str, Any] | None = None
+    allow_partial: bool = False
+    dfs: bool = False
     internal: bool = False
 
     @property
@@ -288,6 +300,10 @@ class EngineHit:
     matched_words: tuple[str, ...] = ()
     index: str = ""
 
+    def __post_init__(self) -> None:
+        if self.score > _LARGEST:  # an engine's float32 sum runs over; JSON has no infinity
+            object.__setattr__(self, "score", _LARGEST)
+
     @property
     def key(self) -> tuple[str, str]:
         """What no other document has: index and id."""
@@ -308,6 +324,8 @@ class SearchResponse:
         index: the index behind the name that was searched, where there are hits.
         terms: of a weighted term query that took part, the heaviest; ``None`` = all.
         words_cut: words at the end of a BM25 query that took no part.
+        partial: what is lacking, where that was allowed; ``None`` = nothing.
+        window: best documents per shard that a second phase scored; ``None`` = there was none.
     """
 
     hits: Sequence[EngineHit]
@@ -318,6 +336,8 @@ class SearchResponse:
     index: str | None = None
     terms: int | None = None
     words_cut: int = 0
+    partial: str | None = None
+    window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -414,6 +434,13 @@ class Engine(Protocol):
         """Let an index that holds no documents remember something else, of the same fields of its
         own; text fields that it lacks are mapped."""
 
+    def load_state(self, index: str) -> LoadState | None:
+        """What the index says of the loads into it; ``None`` if it says nothing (it was made
+        before indices did so)."""
+
+    def save_load_state(self, index: str, state: LoadState) -> None:
+        """Let the index say that of the loads into it."""
+
     def check_writable(self, index: str, meta: IndexMeta) -> None:
         """Whether a name takes documents that can be read back as they were written.
 
@@ -427,13 +454,19 @@ class Engine(Protocol):
     def alias_targets(self, alias: str) -> list[str]:
         """The indices that an alias stands for; none if there is no such alias."""
 
-    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+    def describe(self, index: str) -> tuple[IndexMeta, Identity]:
+        """`index_meta` and `identity` at once; the identity is empty where the user may not ask."""
+
+    def identity(self, index: str) -> Identity:
         """Name and identity of every index that a name stands for: an index that was deleted and
         made anew has another one.
 
         Raises:
             IndexNotFoundError: it stands for none.
         """
+
+    def remove_alias(self, alias: str, index: str) -> None:
+        """Let an alias stand for an index no longer."""
 
     def point_alias(self, alias: str, index: str) -> None:
         """Let an alias stand for one index alone, in one step that no search can notice."""
@@ -462,9 +495,15 @@ class Engine(Protocol):
             ``False`` if nothing is stored for the index: then there is nothing to add to.
         """
 
-    def load_statistics(self, index: str) -> TermStatistics | None:
+    def load_statistics(
+        self, index: str, identity: Identity = frozenset()
+    ) -> TermStatistics | None:
         """The statistics of an index, or of all indices of an alias together; ``None`` if no
-        document is counted."""
+        document is counted.
+
+        Args:
+            identity: of the index, where it is known already: one question less.
+        """
 
     def close(self) -> None:
         """Release connections."""

@@ -7,31 +7,63 @@ generator, KeyboardInterrupt and CancelledError as well, so that it can release 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 Step = TypeVar("Step")
 Result = TypeVar("Result")
 
 
-def drive(steps: Generator[Step, Any, Result], do: Callable[[Step], Any]) -> Result:
+def drive(
+    steps: Generator[Step, Any, Result],
+    do: Callable[[Step], Any],
+    holds: Callable[[Step], bool] = lambda step: False,
+) -> Result:
     """Run steps to their end.
 
     Args:
         do: carries out one step.
+        holds: whether a step takes something that must be released. Ctrl-C waits for it to end.
     """
     try:
         step = next(steps)
         while True:
+            interrupt: KeyboardInterrupt | None = None
             try:
-                answer = do(step)
+                if holds(step) and threading.current_thread() is threading.main_thread():
+                    answer, interrupt = _beside(do, step)
+                else:
+                    answer = do(step)
             except BaseException as error:
                 step = steps.throw(error)
-            else:
-                step = steps.send(answer)
+                continue
+            step = steps.send(answer)
+            if interrupt is not None:
+                step = steps.throw(interrupt)
     except StopIteration as end:
         result: Result = end.value
         return result
+
+
+def _beside(do: Callable[[Step], Any], step: Step) -> tuple[Any, KeyboardInterrupt | None]:
+    """What comes of a step in another thread, which no Ctrl-C ends, and the Ctrl-C meanwhile."""
+    came: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            came.set_result(do(step))
+        except BaseException as error:
+            came.set_exception(error)
+
+    interrupt = None
+    threading.Thread(target=work, daemon=True).start()
+    while True:
+        try:
+            return came.result(), interrupt
+        except KeyboardInterrupt as error:
+            interrupt = error
 
 
 async def drive_async(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from splade_os.errors import InputError
+from splade_os.errors import InputError, SpladeWarning
 from splade_os.evaluation.files import find
 from splade_os.evaluation.runs import Qrels, judged_queries
 from splade_os.evaluation.trec import read_qrels, read_queries
@@ -42,18 +43,29 @@ def read_judged(folder: Path, split: str = "test") -> Judged:
 
 
 def judge(queries: dict[str, str], qrels: Qrels, where: str) -> Judged:
-    """Queries with their judgements; those without a relevant document are left out.
+    """Queries with their judgements; those without a relevant document are left out, and those
+    without a text, which a `SpladeWarning` tells: figures without them are others.
 
     Raises:
-        InputError: a judged query has no text: a figure without it would be another one.
+        InputError: no judged query has a text, or a relevant document.
     """
     missing = [query for query in qrels if query not in queries]
     if missing:
-        raise InputError(
+        told = (
             f"{where}: {len(missing):,} of {len(qrels):,} judged queries have no text, "
-            f"{missing[0]!r} among them.",
-            hint="Queries and judgements do not belong together, or a file is incomplete.",
+            f"{missing[0]!r} among them"
         )
+        if len(missing) == len(qrels):
+            raise InputError(
+                f"{told}.",
+                hint="Queries and judgements do not belong together, or their ids differ.",
+            )
+        warnings.warn(
+            f"{told}: they are left out, and every figure is of the others alone.",
+            SpladeWarning,
+            stacklevel=3,
+        )
+        qrels = {query: judged for query, judged in qrels.items() if query in queries}
     kept = judged_queries(qrels)
     if not kept:
         raise InputError(f"{where}: no query has a relevant document.")

@@ -79,7 +79,7 @@ def run_queries(
     """
     run: Run = {}
     sent: list[Mapping[str, float]] = []
-    options: SearchKeywords = {"source": (), **way.options}
+    options: SearchKeywords = {"source": (), "dfs": way.counts_words, **way.options}
     items = iter(queries.items())
     while batch := dict(islice(items, _AT_ONCE)):
         answers = client.search_many(

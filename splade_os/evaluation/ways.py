@@ -62,6 +62,12 @@ class Way:
         return "encoder" if self.mode == "encoder" else "idf"
 
     @property
+    def counts_words(self) -> bool:
+        """Whether scores would depend on the number of shards, were words not counted over all."""
+        fused = self.mode == "hybrid" and self.options.get("fusion", Fusion()).engine
+        return self.mode in ("bm25", "hybrid") and not fused
+
+    @property
     def exact(self) -> bool:
         """Whether the score of every document is the whole product."""
         if self.mode not in ("idf", "encoder"):

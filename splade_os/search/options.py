@@ -112,7 +112,8 @@ class Fusion:
             raise SettingsError(
                 f"There is no fusion {self.method!r}.", hint=f"One of {', '.join(FUSION_METHODS)}."
             )
-        if len(self.shares) != 2 or min(self.shares) < 0 or sum(self.shares) <= 0:
+        finite = all(map(math.isfinite, self.shares))
+        if not finite or len(self.shares) != 2 or min(self.shares) < 0 or sum(self.shares) <= 0:
             raise SettingsError(
                 f"The weights of a fusion are {self.weights}.",
                 hint="Two numbers, none negative, not both 0: of the sparse and the BM25 list.",
@@ -144,6 +145,8 @@ class SearchKeywords(TypedDict, total=False):
     after: Cursor | None
     min_score: float | None
     timeout: float | None
+    allow_partial: bool
+    dfs: bool
     total: bool | int
     explain: bool
     query_pruning: QueryPruning | None
@@ -171,6 +174,11 @@ class SearchOptions:
             Every page is of the same view of the index, and exact.
         min_score: leave out hits with a lower score.
         timeout: seconds that the search may take; over it, an `EngineTimeoutError`.
+        allow_partial: where shards fail, are on no node, or run out of ``timeout``, return the hits
+            of the others (`Results.partial` says what is lacking) instead of an error.
+        dfs: (``bm25``, ``hybrid``) score by the words of all shards, not of each by itself
+            (``search_type=dfs_query_then_fetch``): a round trip more, and scores that do not
+            depend on the number of shards.
         total: count all hits: ``True``, ``False``, or up to a number. Costs time. A fused ranking
             has a total only where all that matches was fused (`Results.reason` says so).
         explain: which terms matched, and what each adds to the score.
@@ -195,6 +203,8 @@ class SearchOptions:
     after: Cursor | None = None
     min_score: float | None = None
     timeout: float | None = None
+    allow_partial: bool = False
+    dfs: bool = False
     total: bool | int = False
     explain: bool = False
     query_pruning: QueryPruning | None = None

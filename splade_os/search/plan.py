@@ -84,6 +84,12 @@ class Plan:
         """The plan with the terms and words alone that the engine's limits left."""
         words_cut = max((response.words_cut for response in responses), default=0)
         plan = replace(self, words_cut=words_cut) if words_cut else self
+        phases = self.requests[0].phases if self.requests else None
+        if responses and phases is not None and responses[0].window != phases.window:
+            window = responses[0].window  # of the index, which allows no larger one
+            two_phase = None if window is None else replace(phases, window=window)
+            sent = replace(self.requests[0], two_phase=two_phase)
+            plan = replace(plan, requests=(sent, *self.requests[1:]))
         kept, sparse = (responses[0].terms if responses else None), self.sparse
         if sparse is None or kept is None or kept >= len(sparse.ids):
             return plan
@@ -166,7 +172,7 @@ def plan_hybrid(
     if fusion.engine:
         request = _terms_request(sparse, meta, options, fusion.sparse, options.k, options.offset)
         query = HybridQuery(sparse.query, MatchQuery(text), pipeline(fusion), fusion.depth)
-        request = replace(request, query=query, two_phase=None, min_score=None)
+        request = replace(request, query=query, two_phase=None, min_score=None, dfs=options.dfs)
         return Plan(options.mode, (request,), sparse, weights_from)
     depth = max(fusion.depth, options.k)  # the same for all pages
     if not options.explain:  # stored fields are fetched of the page alone: `plan_page`
@@ -199,7 +205,7 @@ def _plan_sum(
     )
     if theirs:
         query = SumQuery(sparse.query, MatchQuery(text, theirs))
-        request = replace(request, query=query, highlight=options.explain)
+        request = replace(request, query=query, highlight=options.explain, dfs=options.dfs)
     request = replace(request, min_score=options.min_score)
     return Plan(options.mode, (request,), sparse, weights_from)
 
@@ -248,7 +254,9 @@ def plan_page(page: Page, options: SearchOptions) -> SearchRequest | None:
         return None
     size = min(_COPIES * len(page.hits), MAX_K)
     ids = IdsQuery(list(dict.fromkeys(identifier for (_, identifier), _ in page.hits)))
-    return SearchRequest(ids, size, options.source, timeout=options.timeout)
+    return SearchRequest(
+        ids, size, options.source, timeout=options.timeout, allow_partial=options.allow_partial
+    )
 
 
 def _terms_request(
@@ -267,6 +275,7 @@ def _terms_request(
         after=options.after,
         min_score=None if options.mode == "hybrid" else options.min_score,
         timeout=options.timeout,
+        allow_partial=options.allow_partial,
         total=options.total,
         two_phase=two_phase,
         shape=options.shape,
@@ -286,6 +295,8 @@ def _match_request(text: str, options: SearchOptions, k: int, offset: int) -> Se
         after=options.after,
         min_score=None if options.mode == "hybrid" else options.min_score,
         timeout=options.timeout,
+        allow_partial=options.allow_partial,
+        dfs=options.dfs,
         total=options.total,
     )
 
@@ -356,6 +367,7 @@ class ResultBuilder:
             weights_from=plan.weights_from,
             used=plan.used,
             total=total,
+            partial=next((r.partial for r in (*responses, fetched) if r and r.partial), None),
             depth_ended=ended,
             following=single.following if single else None,
             bodies=tuple(r.body for r in responses if r.body is not None),

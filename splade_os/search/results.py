@@ -114,6 +114,8 @@ class Results(Sequence[Hit]):
         used: how many terms of the query took part, of how many (sparse modes but ``engine``), and
             words (bm25).
         total: number of all hits, where it was asked for (hybrid: and all that match were fused).
+        partial: what is lacking, where shards failed or ran out of time and `allow_partial` took
+            the hits of the others; ``None`` = nothing.
         depth_ended: (hybrid) the last page of what was fused, and more may match.
         following: (searches with ``after``) where the next page begins; ``None`` = the end.
         bodies: the request bodies (JSON), where the engine has any: two of a hybrid search
@@ -129,6 +131,7 @@ class Results(Sequence[Hit]):
     weights_from: str = ""
     used: UsedTerms = UsedTerms()
     total: int | None = None
+    partial: str | None = None
     depth_ended: bool = False
     following: Cursor | None = None
     bodies: tuple[bytes, ...] = field(default=(), repr=False)
@@ -156,6 +159,7 @@ class Results(Sequence[Hit]):
             "weights_from": self.weights_from,
             "used": asdict(self.used),
             "total": self.total,
+            "partial": self.partial,
             "depth_ended": self.depth_ended,
             "query": dict(self.query),
             "hits": self.to_dicts(),
@@ -163,8 +167,7 @@ class Results(Sequence[Hit]):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The hits, ready for JSON."""
-        most = 3.4028234663852886e38  # of float32: JSON has no infinity
-        return [{**asdict(hit), "score": min(hit.score, most)} for hit in self.hits]
+        return [asdict(hit) for hit in self.hits]
 
     def to_pandas(self) -> Any:
         """A DataFrame: rank, id, score, and a column for each stored field; ``stored_id`` ... for

@@ -139,9 +139,8 @@ class SearchSteps:
 
     def _read_meta(self) -> Steps[IndexMeta]:
         meta: IndexMeta
-        # first: were the alias pointed elsewhere in between, the first hit would show it
-        self._identity = yield from self._identified()
-        meta = yield lambda engine: engine.index_meta(self._index)
+        self._looked = time.monotonic()
+        meta, self._identity = yield lambda engine: engine.describe(self._index)
         if meta.feature_naming not in (FEATURE_NAMING, TOKEN_IDS):
             raise IndexFormatError(
                 f"The index {self._index} names its features by the rule "
@@ -201,7 +200,7 @@ class SearchSteps:
         if meta.model.fold_idf:
             encoder = yield Work(lambda: self._bare(mode, name, meta))
         elif mode == "idf":
-            statistics = yield lambda engine: engine.load_statistics(self._index)
+            statistics = yield lambda engine: engine.load_statistics(self._index, self._identity)
             encoder = yield Work(lambda: self._table(name, statistics, meta))
         else:
             encoder = yield Work(lambda: self._full_encoder(name, meta))
@@ -497,8 +496,7 @@ class SearchSteps:
         identity = yield from self._identified()
         if identity == self._identity:
             return False
-        self._identity = identity
-        meta = yield lambda engine: engine.index_meta(self._index)
+        meta, self._identity = yield lambda engine: engine.describe(self._index)
         if meta != self._meta:
             self._meta, self._tokenizer, self._pipeline = None, None, None
             self._encoders.clear()

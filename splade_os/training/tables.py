@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import codecs
-import gzip
-import io
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
 from splade_os.errors import InputError
+from splade_os.ingest.sources.compression import decompress
 
 _JSON = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz", ".jsonl.zst")
 _PARQUET = (".parquet",)
-_PIECE = 1 << 20  # bytes
 _DEEPEST = 60  # arrow's limit is 63
 _KEY = re.compile(rb'"\s*:')
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
@@ -118,7 +114,8 @@ def _check_json(path: Path) -> None:
     """Every line is an object (or the file one array of them), which `datasets` and pyarrow do not
     look at in time: a frame of zstd that breaks off is to them the end of the file, bytes that are
     no UTF-8 a text until the row is read, and ``null`` or deep nesting end the process."""
-    with _opened(path) as file:
+    with path.open("rb") as packed:
+        file = decompress(packed, path.name)
         for number, line in enumerate(file, 1):
             where = f"{path}:{number}"
             if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -163,41 +160,6 @@ def _no_key_twice(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
 def _no_unicode(where: str, encoding: str) -> InputError:
     hint = f"Convert the file, e.g. iconv -f {encoding} -t utf-8 OLD > NEW."
     return InputError(f"{where} is not UTF-8.", hint=hint)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    if path.suffix == ".zst":
-        import zstandard
-
-        _check_frames(path)
-        with path.open("rb") as packed:
-            decoder = zstandard.ZstdDecompressor()
-            yield io.BufferedReader(decoder.stream_reader(packed, read_across_frames=True))
-    elif path.suffix == ".gz":
-        with gzip.open(path) as unpacked:
-            yield io.BufferedReader(unpacked)
-    else:
-        with path.open("rb") as file:
-            yield file
-
-
-def _check_frames(path: Path) -> None:
-    """A file whose last frame breaks off is read by `datasets` as if it ended there."""
-    import zstandard
-
-    with path.open("rb") as file:
-        decoder = zstandard.ZstdDecompressor().decompressobj()
-        inside = False
-        while piece := file.read(_PIECE):
-            while piece:
-                if decoder.eof:
-                    decoder = zstandard.ZstdDecompressor().decompressobj()
-                decoder.decompress(piece)
-                inside = not decoder.eof
-                piece = decoder.unused_data if decoder.eof else b""
-        if inside:
-            raise InputError(f"{path} breaks off within a frame of zstd: the rest is missing.")
 
 
 def _depth(line: bytes) -> int:

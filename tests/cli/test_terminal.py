@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 
 import pytest
@@ -10,8 +11,9 @@ from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from splade_os.cli.log_format import _Text
 from splade_os.cli.search import _summary, _table
-from splade_os.cli.terminal import clean, clean_json
+from splade_os.cli.terminal import clean, clean_json, confirm, echo, secho
 from splade_os.errors import EngineError
 from splade_os.search.results import Hit, Results
 
@@ -74,6 +76,16 @@ def test_a_stored_field_of_a_hits_own_name() -> None:
     )
 
 
-def test_an_infinite_score_is_json() -> None:
-    (hit,) = Results((Hit("1", float("inf"), 1, {}),), "raw", {}).to_dicts()
-    assert json.loads(json.dumps(hit, allow_nan=False))["score"] > 3e38
+@settings(max_examples=50)
+@given(TEXTS)
+def test_the_one_way_out(text: str) -> None:
+    """Talk, questions and log lines: whatever a name in them holds."""
+    runner = CliRunner()
+    with runner.isolation(input="y\n") as (out, err, *_):
+        echo(text)
+        secho(text, err=True, fg="red")
+        assert confirm(f"Delete {text}?")
+        record = logging.LogRecord("x", logging.WARNING, "", 0, text.replace("%", "%%"), (), None)
+        _Text().emit(record)
+        said = out.getvalue().decode() + err.getvalue().decode()
+    assert not HOSTILE.search(said.replace("\r\n", "\n")), ascii(said)

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from splade_os.cli import cli
-from splade_os.errors import InputError, MissingExtraError
+from splade_os.errors import InputError, MissingExtraError, SpladeWarning
+from splade_os.evaluation.beir import judge
 from splade_os.evaluation.comparison import compare, holm, randomisation_test
 from splade_os.evaluation.measures import Scores
 from splade_os.evaluation.trec import read_qrels, read_queries, read_run, write_run
@@ -181,3 +182,13 @@ def test_ids_that_are_none(tmp_path: Path, identifier: str) -> None:
     file.write_text(f'{{"_id": {identifier}, "text": "red"}}\n')
     with pytest.raises(InputError, match="whole number"):
         read_queries(file)
+
+
+def test_a_judged_query_without_a_text() -> None:
+    """It is told and left out; where none has a text, nothing belongs together."""
+    qrels = {"q1": {"d1": 1}, "q2": {"d2": 1}, "q3": {"d1": 0}}
+    with pytest.warns(SpladeWarning, match="1 of 3 judged queries have no text, 'q2' among"):
+        judged = judge({"q1": "one", "q3": "three"}, qrels, "here")
+    assert judged.queries == {"q1": "one"} and judged.qrels == {"q1": {"d1": 1}}
+    with pytest.raises(InputError, match="3 of 3"):
+        judge({"other": "x"}, qrels, "here")

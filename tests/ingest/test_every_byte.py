@@ -11,14 +11,19 @@ import json
 import logging
 import lzma
 import os
+import sqlite3
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import zstandard
+from pyarrow import feather, ipc, orc, parquet
 
 from splade_os.errors import InputError
 from splade_os.ingest.documents.records import Record, RecordReader, Rejected
@@ -603,3 +608,86 @@ def test_a_beir_folder_tells_what_is_no_part_of_it(
     missed = [Path(s.name).name for s in skipped_of(source) if not s.harmless]
     assert missed == ["corpus2.jsonl"] and "corpus2.jsonl" in caplog.text
     assert caplog.records[0].levelno == logging.WARNING
+
+
+# --- files of another kind ----------------------------------------------------------------------
+
+TABLE = pa.table({"_id": ["1", "2"], "text": ["red", "sun"]})
+
+
+def archives(folder: Path) -> dict[str, Path]:
+    """A file of each kind that other libraries write."""
+    member = folder / "member.jsonl"
+    member.write_bytes(b"".join(LINES))
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(member, "member.jsonl")
+    for name, mode in (("a.tar", "w"), ("b.tar.gz", "w:gz"), ("c.tar.xz", "w:xz")):
+        with tarfile.open(folder / name, mode) as tar:  # type: ignore[call-overload]
+            tar.add(member, "member.jsonl")
+    (folder / "a.lzma").write_bytes(lzma.compress(b"".join(LINES), format=lzma.FORMAT_ALONE))
+    feather.write_feather(TABLE, folder / "a.feather")
+    with ipc.new_stream(folder / "a.arrows", TABLE.schema) as stream:
+        stream.write_table(TABLE)
+    orc.write_table(TABLE, folder / "a.orc")
+    with sqlite3.connect(folder / "a.db") as database:
+        database.execute("CREATE TABLE documents (id, text)")
+    member.unlink()
+    return {path.name: path for path in folder.iterdir()}
+
+
+WORDS = {
+    ".zip": "a ZIP archive", ".tar": "a tar archive", ".gz": "a tar archive",
+    ".xz": "a tar archive", ".lzma": "LZMA", ".feather": "an Arrow", ".arrows": "an Arrow stream",
+    ".orc": "an ORC file", ".db": "a SQLite database",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["own", "a.jsonl", "a.json", "a.csv", "a.trec", "part-0"])
+def test_a_file_of_another_kind_is_named(tmp_path: Path, name: str) -> None:
+    """By its first bytes, whatever it is called, with a command that makes it readable."""
+    for own, path in archives(tmp_path).items():
+        file = path if name == "own" else path.rename(tmp_path / name)
+        with pytest.raises(InputError, match=rf"{file.name} is .*{WORDS[path.suffix]}") as caught:
+            read(file)
+        assert caught.value.hint and "FILE" not in caught.value.hint, own
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.json"])
+@pytest.mark.parametrize("layout", ["array", "indented array", "a line each", "indented objects"])
+def test_json_lines_that_are_none(tmp_path: Path, name: str, layout: str) -> None:
+    documents = [json.loads(line) for line in LINES]
+    text = {
+        "array": json.dumps(documents),
+        "indented array": json.dumps(documents, indent=2),
+        "a line each": "[\n" + ",\n".join(map(json.dumps, documents)) + "\n]\n",
+        "indented objects": "\n".join(json.dumps(d, indent=4) for d in documents),
+    }[layout]
+    (tmp_path / name).write_text(text)
+    found = read(tmp_path / name)
+    assert [(r.id, r.text) for r in found] == [(d["_id"], d["text"]) for d in documents]
+
+
+def test_files_that_were_appended_to_another(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b"".join(b"\xef\xbb\xbf" + line for line in LINES))
+    assert [r.id for r in read(file)] == [str(i) for i in range(200)]
+
+
+def test_columns_of_one_name(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["1"])] * 3, names=["_id", "text", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="a column stands twice: _id, text, text"):
+        read(tmp_path / "a.parquet")
+
+
+def test_character_data_of_trec(tmp_path: Path) -> None:
+    file = tmp_path / "a.trec"
+    file.write_text("<DOC><DOCNO>1</DOCNO>x <![CDATA[a < b & &lt; <i>]]> y &lt;</DOC>")
+    assert [r.text for r in read(file)] == ["x a < b & &lt; <i> y <"]
+
+
+@pytest.mark.parametrize("suffix", sorted(COMPRESS))
+def test_a_suffix_that_is_not_true(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(b"".join(LINES))
+    with pytest.raises(InputError, match=rf"called \{suffix}, and its content is not compressed"):
+        read(tmp_path / f"a.jsonl{suffix}")

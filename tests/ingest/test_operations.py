@@ -15,9 +15,9 @@ from splade_os import DocumentEncoder, ingest_documents
 from splade_os.cli import cli
 from splade_os.engines import Engine
 from splade_os.engines.rest.cluster import ClusterEngine
-from splade_os.errors import IngestError, SpladeError
+from splade_os.errors import IngestError, SpladeError, SpladeWarning
 from splade_os.ingest.documents.records import Record, RecordReader
-from splade_os.ingest.index.load_settings import loading, memory_file
+from splade_os.ingest.index.load_settings import loading
 from splade_os.ingest.index.target import ensure_index
 from splade_os.ingest.metrics import metrics_server
 from splade_os.ingest.options import IngestOptions
@@ -128,13 +128,17 @@ def test_dead_letters_of_an_alias(engine: Engine, place: Place, tmp_path: Path, 
     (tmp_path / "docs.jsonl").write_text('{"id": "a", "text": "cat"}\nnot json\n')
     command = ("ingest", str(tmp_path / "docs.jsonl"), "--model", str(place.model), "--json")
     try:
-        done, report = place(*command, "--alias", alias, "--dead-letters", str(dead), index=False)
+        command += ("--alias", alias)
+        done, report = place(*command, "--dead-letters", str(dead), index=False)
+        assert isinstance(done.exception, IngestError) and "dead letters" in str(done.exception)
+        assert not engine.alias_targets(alias)
+        done, report = place(*command, "--resume", "--max-errors", "1", index=False)
         assert done.exit_code == 3, done.stderr
         first = report["index"]
         (letter,) = map(json.loads, dead.open())
         assert letter["index"] == alias
         (tmp_path / "docs.jsonl").write_text('{"id": "a", "text": "dog"}\n')
-        done, report = place(*command, "--alias", alias, index=False)
+        done, report = place(*command, index=False)
         assert done.exit_code == 0 and report["index"] != first, done.stderr
         letter["record"] = {"id": "b", "text": "fish", "splade_os_vector": 1}
         dead.write_text(json.dumps(letter) + "\n")
@@ -429,21 +433,27 @@ def test_dry_run(engine: Engine, place: Place, tmp_path: Path, index: str) -> No
     assert not (tmp_path / "dead.jsonl").exists()
 
 
-def test_settings_are_put_back(engine: Engine, place: Place, tmp_path: Path, index: str) -> None:
+def test_settings_are_put_back(
+    engine: Engine, place: Place, tmp_path: Path, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not place.url.startswith("http"):
         pytest.skip("SQLite has no settings")
     load = make_load(place.model, tmp_path, 50)
     assert place.ingest(load)[0].exit_code == 0
     engine.update_settings(index, {"refresh_interval": "7s"})
     before = dict(engine.settings(index))
-    with pytest.raises(RuntimeError), loading(engine, index):
+    with pytest.raises(RuntimeError), loading(engine, index, "a"):
         during = engine.settings(index)
         assert (during["refresh_interval"], during["number_of_replicas"]) == ("-1", "0")
         raise RuntimeError("anything")
     assert engine.settings(index) == before
-    context = loading(engine, index)
-    context.__enter__()  # and then the process was killed
-    assert memory_file(engine, index).is_file()
+    killed = [loading(engine, index, job) for job in "ab"]
+    for context in killed:
+        context.__enter__()  # and then the process was killed
+    with pytest.warns(SpladeWarning, match="has not ended"), loading(engine, index, "a"):
+        pass  # a load beside one that may be under way puts nothing back under it
+    assert engine.settings(index)["refresh_interval"] == "-1"
+    monkeypatch.setenv("SPLADE_OS_STATE", str(tmp_path / "another machine"))
     done, _ = place("index", "restore-settings")
     assert done.exit_code == 0 and "as before" in done.stderr
     assert engine.settings(index) == before

@@ -37,10 +37,10 @@ def test_json_of_something_else(answer: Any) -> None:
     """Whatever a proxy answers, it is an error of ours that names the URL, or nothing is found."""
     for ask in ("index_meta", "count", "stats", "identity"):
         steps: Any = getattr(ClusterSteps("http://somewhere"), ask)("i")
-        next(steps)
         try:
-            while True:
-                steps.send(answer)
+            asked = next(steps)
+            while True:  # several that do not wait for each other are answered as a list
+                asked = steps.send([answer] * len(asked) if isinstance(asked, tuple) else answer)
         except StopIteration:
             pass
         except SpladeError as error:

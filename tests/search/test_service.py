@@ -190,7 +190,7 @@ def test_interrupted_scan_releases_its_point_in_time(
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
             while True:
                 assert len(list(client.scan(TEXT, page=5))) == whole
-    # the one that was interrupted as it was opened is known to nobody, and runs out by itself
+    # one may be lost where Ctrl-C comes between two lines of ours, and runs out by itself
     assert open_cursors(engine) <= before + 1
     assert len(list(client.scan(TEXT, page=5))) == whole
 

@@ -14,8 +14,9 @@ from splade_os.errors import SettingsError
 from splade_os.settings import named_twice
 from splade_os.urls import in_clear_text, nodes
 
-_CONNECTIONS = 64
-"""Kept open to a node; more threads than these open and close theirs with every request."""
+_CONNECTIONS, _SOCKETS = 1000, 64
+"""Of threads, each of which keeps one, more than any service has: what is over this is closed after
+each request. Of coroutines, which wait for a free one."""
 
 
 def client_options(
@@ -114,7 +115,7 @@ def client_options(
         # retries are in retry.py; these are the tries on other nodes where a connection fails
         "max_retries": len(hosts) - 1,
         "retry_on_status": (),
-        "pool_maxsize": _CONNECTIONS,
+        "pool_maxsize": _SOCKETS if asynchronous else _CONNECTIONS,
         "serializer": _serializer(),
     }
 

@@ -63,6 +63,11 @@ class Capabilities:
         }
 
     @property
+    def derives_clauses(self) -> bool:
+        """``max_clauses`` follows from heap and threads, whatever is set."""
+        return self._is("elasticsearch", 8, 1)
+
+    @property
     def linear(self) -> bool:
         """``rank_feature`` has the linear function: the dot product."""
         return self._is("opensearch", 1, 1) or self._is("elasticsearch", 7, 12)

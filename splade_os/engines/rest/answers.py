@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import orjson
 
 from splade_os.engines.base import (
     Cursor,
@@ -50,7 +49,9 @@ def objects(answer: Any, url: str) -> Mapping[str, Mapping[str, Any]]:
 
 def foreign(answer: Any, url: str) -> EngineError:
     """The error that shows the first line of what is no engine's answer."""
-    text = answer if isinstance(answer, str) else orjson.dumps(answer, default=str).decode()
+    text = (
+        answer if isinstance(answer, str) else json.dumps(answer, default=str, ensure_ascii=False)
+    )
     first = next((line.strip() for line in text.splitlines() if line.strip()), "nothing")
     return EngineError(
         f"{url} answered what no search engine answers: {first[:_SHOWN]}",
@@ -97,13 +98,9 @@ def read_response(
     found = expect(answer, url, "hits", kind=Mapping)
     listed = expect(answer, url, "hits", "hits", kind=list)
     took = float(expect(answer, url, "took", kind=(int, float)))
-    if answer.get("timed_out"):
-        raise EngineTimeoutError(
-            f"The search of {index} did not end in the time that it was given.",
-            hint="Give it more (timeout=, --timeout), or make it cheaper: fewer terms, two phases.",
-        )
-    if not complete(answer):
-        raise incomplete(answer, f"The search of {index}")
+    error = _lacking(answer, index)
+    if error is not None and not request.allow_partial:
+        raise error
     sparse = not isinstance(request.query, MatchQuery)
     hits = [_hit(hit, meta, request.with_vector and sparse) for hit in listed]
     following = None
@@ -123,7 +120,25 @@ def read_response(
         index=listed[0]["_index"] if listed else None,
         terms=len(terms.features) if isinstance(terms, TermsQuery) else None,
         words_cut=match.cut if isinstance(match, MatchQuery) else 0,
+        partial=None if error is None else error.message,
+        window=request.phases.window if request.phases else None,
     )
+
+
+def _lacking(answer: Mapping[str, Any], index: str) -> EngineError | None:
+    """What an answer lacks, as an error."""
+    partly = "Or take what there is: allow_partial=True, --allow-partial."
+    if answer.get("timed_out"):
+        return EngineTimeoutError(
+            f"The search of {index} did not end in the time that it was given.",
+            hint="Give it more (timeout=, --search-timeout), or make it cheaper: fewer terms, two "
+            f"phases. {partly}",
+        )
+    if complete(answer):
+        return None
+    error = incomplete(answer, f"The search of {index}")
+    error.hint = f"{error.hint} {partly}"
+    return error
 
 
 def _hit(hit: Mapping[str, Any], meta: IndexMeta, with_vector: bool) -> EngineHit:

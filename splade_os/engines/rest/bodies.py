@@ -53,6 +53,16 @@ def heaviest(query: TermsQuery, count: int) -> TermsQuery:
     return TermsQuery([query.features[i] for i in kept], np.asarray(query.weights)[kept])
 
 
+def search_parameters(request: SearchRequest) -> dict[str, str]:
+    """What a request says beside its body: in the URL of a search, in the header of one of many."""
+    parameters = {}
+    if request.allow_partial:  # a cluster's own default may be another
+        parameters["allow_partial_search_results"] = "true"
+    if request.dfs:
+        parameters["search_type"] = "dfs_query_then_fetch"
+    return parameters
+
+
 def search_body(
     request: SearchRequest,
     meta: IndexMeta,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import orjson
 from splade_os.engines.base import (
     Cursor,
     EngineInfo,
+    Identity,
     IndexMeta,
     IndexStats,
     Outcome,
@@ -20,8 +22,9 @@ from splade_os.engines.base import (
 from splade_os.engines.driver import drive, drive_async
 from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.engines.rest.retry import ATTEMPTS
+from splade_os.engines.rest.server import Ask, Steps
 from splade_os.engines.rest.statistics import RestStatistics
-from splade_os.engines.rest.steps import ClusterSteps, Steps
+from splade_os.engines.rest.steps import ClusterSteps
 from splade_os.engines.rest.upkeep import RestUpkeep
 from splade_os.engines.rest.wire import (
     AsyncWire,
@@ -32,10 +35,14 @@ from splade_os.engines.rest.wire import (
     wrap_async_client,
     wrap_client,
 )
-from splade_os.errors import EngineError
+from splade_os.errors import AuthenticationError, EngineError, EngineUnavailableError
 from splade_os.statistics import TermStatistics
 
 Result = TypeVar("Result")
+
+
+def _holds(asked: Ask) -> bool:
+    return isinstance(asked, Call) and asked.holds
 
 
 class ClusterEngine(RestUpkeep, RestStatistics):
@@ -66,7 +73,20 @@ class ClusterEngine(RestUpkeep, RestStatistics):
         self._steps = ClusterSteps(self.url)
 
     def _run(self, steps: Steps[Result]) -> Result:
-        return drive(steps, self._wire.send)
+        return drive(steps, self._send, _holds)
+
+    def _send(self, asked: Ask) -> Any:
+        if isinstance(asked, Call):
+            return self._wire.send(asked)
+        answers: list[Any] = []
+        for call in asked:
+            try:
+                answers.append(self._wire.send(call))
+            except (AuthenticationError, EngineUnavailableError):
+                raise  # so would all of them
+            except EngineError as error:
+                answers.append(error)
+        return answers
 
     def _call(
         self,
@@ -79,17 +99,12 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     ) -> Any:
         """Any request: its parsed answer; failures as `EngineError`.
 
-        ``params={"ignore": 404}`` makes ``{"status": 404}`` the answer to what is not there.
+        With ``params={"ignore": 404}`` what is not there is answered like all else.
         """
         given = {name: str(value) for name, value in (params or {}).items()}
-        ignored = given.pop("ignore", None)
+        absent = given.pop("ignore", None) == "404"
         data = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
-        try:
-            return self._wire.send(Call(method, path, data, given, index=index))
-        except EngineError as error:
-            if ignored is None or str(error.status) != ignored:
-                raise
-            return {"status": error.status}
+        return self._wire.send(Call(method, path, data, given, index=index, absent=absent))
 
     def request(
         self, method: str, path: str, body: Any = None, *, params: Mapping[str, Any] | None = None
@@ -120,6 +135,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
 
     def index_meta(self, index: str) -> IndexMeta:
         return self._run(self._steps.index_meta(index))
+
+    def describe(self, index: str) -> tuple[IndexMeta, Identity]:
+        return self._run(self._steps.describe(index))
 
     def stats(self, index: str) -> IndexStats:
         return self._run(self._steps.stats(index))
@@ -153,11 +171,13 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     def alias_targets(self, alias: str) -> list[str]:
         return self._run(self._steps.alias_targets(alias))
 
-    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+    def identity(self, index: str) -> Identity:
         return self._run(self._steps.identity(index))
 
-    def load_statistics(self, index: str) -> TermStatistics | None:
-        return self._run(self._steps.load_statistics(index))
+    def load_statistics(
+        self, index: str, identity: Identity = frozenset()
+    ) -> TermStatistics | None:
+        return self._run(self._steps.load_statistics(index, identity))
 
     def close(self) -> None:
         self._wire.close()
@@ -185,13 +205,30 @@ class AsyncClusterEngine:
         self._steps = ClusterSteps(self.url)
 
     async def _run(self, steps: Steps[Result]) -> Result:
-        return await drive_async(steps, self._wire.send, lambda call: call.holds)
+        return await drive_async(steps, self._send, _holds)
+
+    async def _send(self, asked: Ask) -> Any:
+        if isinstance(asked, Call):
+            return await self._wire.send(asked)
+        # what fails as all others would ends it; other errors are answers
+        return await asyncio.gather(*map(self._answer, asked))
+
+    async def _answer(self, call: Call) -> Any:
+        try:
+            return await self._wire.send(call)
+        except (AuthenticationError, EngineUnavailableError):
+            raise
+        except EngineError as error:
+            return error
 
     async def info(self) -> EngineInfo:
         return await self._run(self._steps.info())
 
     async def index_meta(self, index: str) -> IndexMeta:
         return await self._run(self._steps.index_meta(index))
+
+    async def describe(self, index: str) -> tuple[IndexMeta, Identity]:
+        return await self._run(self._steps.describe(index))
 
     async def query_pipeline(self, index: str) -> QueryPipeline:
         return await self._run(self._steps.query_pipeline(index))
@@ -213,11 +250,13 @@ class AsyncClusterEngine:
     async def alias_targets(self, alias: str) -> list[str]:
         return await self._run(self._steps.alias_targets(alias))
 
-    async def identity(self, index: str) -> frozenset[tuple[str, str]]:
+    async def identity(self, index: str) -> Identity:
         return await self._run(self._steps.identity(index))
 
-    async def load_statistics(self, index: str) -> TermStatistics | None:
-        return await self._run(self._steps.load_statistics(index))
+    async def load_statistics(
+        self, index: str, identity: Identity = frozenset()
+    ) -> TermStatistics | None:
+        return await self._run(self._steps.load_statistics(index, identity))
 
     async def close(self) -> None:
         await self._wire.close()

@@ -129,6 +129,11 @@ def refused(url: str, index: str | None, status: int, body: Any) -> SpladeError:
     )
 
 
+def too_many_clauses(error: Exception) -> bool:
+    """Whether a search failed at the server's limit of clauses."""
+    return "maxClauseCount" in str(error) or "too_many_" in str(error)
+
+
 def _forbidden(url: str, index: str | None, kind: str, reason: str) -> SpladeError:
     """403: a right is missing; or something in between lets the request not through."""
     where = f" on {index}" if index else ""

@@ -8,14 +8,13 @@ went wrong), and returns its result. `ClusterEngine` and `AsyncClusterEngine` dr
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from splade_os.engines.base import (
     Cursor,
@@ -27,12 +26,6 @@ from splade_os.engines.base import (
     SearchRequest,
     SearchResponse,
 )
-from splade_os.engines.fields.capabilities import (
-    Capabilities,
-    amazon_serverless,
-    clause_limit,
-    read_modules,
-)
 from splade_os.engines.fields.strategies import FieldStrategy, strategy_for
 from splade_os.engines.opensearch_ml.query_pipeline import query_pipeline
 from splade_os.engines.rest.answers import (
@@ -43,36 +36,26 @@ from splade_os.engines.rest.answers import (
     objects,
     read_response,
 )
-from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, search_body
-from splade_os.engines.rest.clauses import fitted
-from splade_os.engines.rest.failures import PUT_OFF, refused
+from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, search_body, search_parameters
+from splade_os.engines.rest.clauses import clauses, fitted
+from splade_os.engines.rest.failures import PUT_OFF, refused, too_many_clauses
+from splade_os.engines.rest.server import NODES, ROOT, ServerSteps, Steps
 from splade_os.engines.rest.statistics import STATISTICS_INDEX, statistics_of
+from splade_os.engines.rest.views import View, read_view
 from splade_os.engines.rest.wire import Call
 from splade_os.errors import (
-    AuthenticationError,
     AuthorizationError,
     DeploymentError,
     EngineError,
-    EngineUnavailableError,
-    IndexFormatError,
     SpladeWarning,
 )
 from splade_os.statistics import TermStatistics
 
 _BULK_FILTER = "errors,items.*._id,items.*.status,items.*.result,items.*.error"
-_NODES_FILTER = (
-    "nodes.*.version,nodes.*.modules.name,nodes.*.plugins.name,"
-    "nodes.*.jvm.mem.heap_max_in_bytes,nodes.*.thread_pool.search.size"
-)
-_OLDEST = {"opensearch": "2.9", "elasticsearch": "8.0"}
-"""What a server is taken for that does not tell its version to this user."""
 _NETWORK_GRACE = 5.0  # seconds over a search's own time-out, for the way there and back
 
-Result = TypeVar("Result")
-Steps = Generator[Call, Any, Result]
 
-
-class ClusterSteps:
+class ClusterSteps(ServerSteps):
     """The requests behind every method of an engine, and what is remembered between them.
 
     Args:
@@ -80,80 +63,10 @@ class ClusterSteps:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._server: Capabilities | None = None
-        self._metas: dict[str, IndexMeta] = {}
+        super().__init__(url)
+        self._views: dict[str, View] = {}
         self._strategies: dict[str, FieldStrategy] = {}
         self._warned = False
-
-    def capabilities(self) -> Steps[Capabilities]:
-        """What the server is and has; asked once.
-
-        Raises:
-            EngineError: it is neither OpenSearch nor Elasticsearch, or too old to score a dot
-                product.
-        """
-        if self._server is None:
-            distribution, version, serverless = yield from self._version()
-            nodes = yield from self._allowed(
-                Call(
-                    "GET", "/_nodes/plugins,jvm,thread_pool", params={"filter_path": _NODES_FILTER}
-                )
-            )
-            if version is None:
-                told = [node["version"] for node in nodes.get("nodes", {}).values()]
-                version = told[0] if told else _OLDEST[distribution]
-            server = Capabilities(distribution, version, read_modules(nodes), serverless=serverless)
-            if not server.number:
-                raise EngineError(f"{self._url} is neither OpenSearch nor Elasticsearch.")
-            if not server.linear:
-                raise EngineError(
-                    f"{distribution} {version} cannot score a dot product: it has no linear "
-                    "rank_feature.",
-                    hint="OpenSearch has it from 1.1 on, Elasticsearch from 7.12 on. (OpenSearch "
-                    "calls itself 7.10.2 where compatibility.override_main_response_version is on: "
-                    "set it to false.)",
-                )
-            parameters = {"include_defaults": "true", "filter_path": "*.indices.query"}
-            settings = yield from self._allowed(
-                Call("GET", "/_cluster/settings", params=parameters)
-            )
-            limit = clause_limit(distribution, server.number, settings, nodes)
-            self._server = replace(server, max_clauses=limit)
-        return self._server
-
-    def _version(self) -> Steps[tuple[str, str | None, bool]]:
-        """Distribution, version (``None`` = to be asked of the nodes), and whether it is
-        serverless."""
-        try:
-            root = yield Call("GET", "/")
-        except AuthorizationError as error:  # without cluster:monitor/main all else may go well
-            return error.distribution, None, False
-        except (AuthenticationError, EngineUnavailableError):
-            raise
-        except EngineError as error:
-            if error.status == 404 and amazon_serverless(self._url):  # has no GET /, is a 2.x
-                return "opensearch", "2.0 (serverless)", True
-            if error.status != 405:
-                raise
-            return "elasticsearch", None, False
-        root = root if isinstance(root, Mapping) else {}
-        version = root.get("version", {})
-        distribution, number = version.get("distribution"), str(version.get("number") or "")
-        if distribution is None and "OpenSearch" in str(root.get("tagline")):
-            return "opensearch", None, False  # in compatibility mode: it calls itself 7.10.2
-        serverless = version.get("build_flavor") == "serverless"
-        return distribution or "elasticsearch", number, serverless
-
-    def _allowed(self, call: Call) -> Steps[Mapping[str, Any]]:
-        """The answer, or nothing where the user may not ask, or a managed service lacks it."""
-        try:
-            answer = yield call
-        except EngineUnavailableError:
-            raise
-        except EngineError:
-            return {}
-        return answer if isinstance(answer, Mapping) else {}
 
     def info(self) -> Steps[EngineInfo]:
         server = yield from self.capabilities()
@@ -189,58 +102,38 @@ class ClusterSteps:
 
     def delete_index(self, index: str) -> Steps[None]:
         yield Call("DELETE", f"/{index}", index=index)
-        self._metas.pop(index, None)
+        self._views.pop(index, None)
         path = f"/{STATISTICS_INDEX}/_doc/{index}"
         yield from self._found(Call("DELETE", path, index=STATISTICS_INDEX))
 
     def _found(self, call: Call) -> Steps[Any]:
-        """The answer, or ``None`` for a document (or its index) that is not there."""
-        try:
-            return (yield call)
-        except EngineError as error:
-            if error.status == 404:
-                return None
-            raise
+        """The answer, or ``None`` for what is not there."""
+        answer = yield replace(call, absent=True)
+        return None if isinstance(answer, Mapping) and answer.get("status") == 404 else answer
 
     def index_meta(self, index: str) -> Steps[IndexMeta]:
-        answer = yield Call("GET", f"/{index}/_mapping", index=index)
-        mappings = {
-            name: expect(body, self._url, "mappings", kind=Mapping)
-            for name, body in objects(answer, self._url).items()
-        }
-        found = [(mapping.get("_meta") or {}).get("splade_os") for mapping in mappings.values()]
-        if not found or any(meta is None for meta in found):
-            raise IndexFormatError(
-                f"The index {index} was not made by splade-os: its mapping has no _meta.splade_os.",
-                hint="Ingest into a new index: splade-os ingest SOURCE --index NAME.",
-            )
-        if any(meta != found[0] for meta in found):
-            raise IndexFormatError(
-                f"{index} stands for {len(found)} indices that were encoded in different ways: "
-                f"{', '.join(sorted(mappings))}.",
-                hint="Name one of them.",
-            )
-        try:
-            meta = IndexMeta.read(found[0])
-        except ValidationError as error:
-            raise IndexFormatError(
-                f"The splade-os record in the mapping of {index} is damaged or of a newer "
-                f"version: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.",
-            ) from None
-        for name, mapping in mappings.items():
-            if meta.field not in mapping.get("properties", {}):
-                raise IndexFormatError(
-                    f"The index {name} has no field {meta.field!r}, in which its record says that "
-                    "the vectors are.",
-                    hint="Ingest into a new index.",
-                )
-        self._metas[index] = meta
-        return meta
+        return (yield from self.describe(index))[0]
 
-    def _meta(self, index: str) -> Steps[IndexMeta]:
-        if index not in self._metas:
-            return (yield from self.index_meta(index))
-        return self._metas[index]
+    def describe(self, index: str) -> Steps[tuple[IndexMeta, frozenset[tuple[str, str]]]]:
+        calls = (Call("GET", f"/{index}", index=index),)
+        if self._server is None:  # does not depend on it
+            answer, *server = yield (*calls, ROOT, NODES)
+        else:
+            (answer, *server) = yield calls
+        if isinstance(answer, AuthorizationError):  # the right to see mappings alone does, too
+            answer = yield Call("GET", f"/{index}/_mapping", index=index)
+        if isinstance(answer, EngineError):
+            raise answer
+        if server and self._server is None:
+            self._server = self._read(*server)
+        view = self._views[index] = read_view(answer, index, self._url)
+        return view.meta, view.identity
+
+    def view(self, index: str) -> Steps[View]:
+        """What is known of an index; asked once."""
+        if index not in self._views:
+            yield from self.describe(index)
+        return self._views[index]
 
     def stats(self, index: str) -> Steps[IndexStats]:
         answer = yield Call("GET", f"/{index}/_stats/store", index=index)
@@ -249,7 +142,7 @@ class ClusterSteps:
         return IndexStats((yield from self.count(index)), size)
 
     def bulk(self, index: str, body: bytes, attempts: int) -> Steps[list[Outcome]]:
-        yield from self._meta(index)  # else a missing index would be made, without a mapping
+        yield from self.view(index)  # else a missing index would be made, without a mapping
         answer = yield Call(
             "POST",
             f"/{index}/_bulk",
@@ -288,8 +181,8 @@ class ClusterSteps:
                 "only OpenSearch with the plugin neural-search does.",
                 hint="Let the client encode them: mode idf.",
             )
-        meta = yield from self._meta(index)
-        return (yield from query_pipeline(index, meta.field))
+        view = yield from self.view(index)
+        return (yield from query_pipeline(index, view.meta.field))
 
     def count(self, index: str) -> Steps[int]:
         # not by _count, which goes through the index's default search pipeline and cannot be told
@@ -306,62 +199,115 @@ class ClusterSteps:
         self, index: str, request: SearchRequest
     ) -> Steps[tuple[SearchRequest, IndexMeta, bytes]]:
         # what is known already costs no generator: this runs for every query
-        meta = self._metas.get(index) or (yield from self._meta(index))
+        view = self._views.get(index) or (yield from self.view(index))
         server = self._server or (yield from self.capabilities())
+        meta = view.meta
         strategy = self._strategies.get(meta.field_type)
         if strategy is None:
             strategy = strategy_for(meta.field_type, server)
             self._strategies[meta.field_type] = strategy
-        request = self._limited(request, server.max_clauses)
-        return request, meta, search_body(request, meta, strategy, server)
+        own = max(map(clauses, view.filters), default=0)  # of the alias; beside the user's
+        fit = fitted(request, server.max_clauses - own)
+        if fit is not request:
+            fit = fitted(request, (yield from self.clause_limit()) - own)
+            self._say_cut(fit is not request and fit != request)
+        phases = fit.phases
+        if phases is not None and phases.window > view.rescore_window:
+            fit = replace(fit, two_phase=replace(phases, window=view.rescore_window))
+        return fit, meta, search_body(fit, meta, strategy, server)
 
-    def _limited(self, request: SearchRequest, limit: int) -> SearchRequest:
-        """What fits into the server's limit of clauses; `SearchResponse` says what took part."""
-        fit = fitted(request, limit)
-        if fit is not request and not self._warned and fit != request:
-            self._warned = True
-            warnings.warn(
-                f"{self._url} takes {limit:,} clauses of one query and its filter: the heaviest "
-                "are kept of the terms, the first of the words. (This is said once; the results "
-                "say every time what took part.)",
-                SpladeWarning,
-                stacklevel=6,
-            )
-        return fit
+    def _say_cut(self, cut: bool) -> None:
+        """`SearchResponse` says every time what took part."""
+        if not cut or self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"{self._url} takes {self._server.max_clauses if self._server else 0:,} clauses of one "
+            "query and its filter: the heaviest are kept of the terms, the first of the words. "
+            "(This is said once; the results say every time what took part.)",
+            SpladeWarning,
+            stacklevel=6,
+        )
 
     def render(self, index: str, request: SearchRequest) -> Steps[bytes | None]:
         _, _, body = yield from self._prepared(index, request)
         return body
 
     def search(self, index: str, request: SearchRequest) -> Steps[SearchResponse]:
+        view = self._views.get(index) or (yield from self.view(index))
+        if request.offset + request.k > view.result_window:
+            return (yield from self._deep(index, request, view.result_window))
         opened = None
         if request.after is not None and not request.after.pit:
             opened = yield from self.open_pit(index)
             request = replace(request, after=opened)
         try:
-            request, meta, body = yield from self._prepared(index, request)
-            call = self._search_call(index, request, body)
-            if request.internal:
-                names = yield from self.concrete(index)
-                own = yield from self.own_parameters()
-                call = replace(call, path=f"/{names}/_search", index=names, params=own)
-            answer = yield call
-            response = read_response(answer, request, meta, body, index, self._url)
+            response = yield from self._search(index, request)
         except GeneratorExit:
             raise
         except BaseException:  # cancelled, too
             if opened is not None:
                 yield from self.close_cursor(opened)
             raise
-        if request.after is not None and response.following is None:
-            pit = answer.get("pit_id", request.after.pit)
-            yield from self.close_cursor(Cursor(pit))
         return response
 
-    def _search_call(self, index: str, request: SearchRequest, body: bytes) -> Call:
+    def _search(self, index: str, request: SearchRequest) -> Steps[SearchResponse]:
+        """One request, and once more where the server's limit of clauses is another by now."""
+        sent, meta, body = yield from self._prepared(index, request)
+        try:
+            answer = yield (yield from self._search_call(index, sent, body))
+        except EngineError as error:
+            if not too_many_clauses(error):
+                raise
+            yield from self.clause_limit(anew=True)
+            sent, meta, body = yield from self._prepared(index, request)
+            answer = yield (yield from self._search_call(index, sent, body))
+        response = read_response(answer, sent, meta, body, index, self._url)
+        if request.after is not None and response.following is None:
+            yield from self.close_cursor(Cursor(answer.get("pit_id", request.after.pit)))
+        return response
+
+    def _deep(self, index: str, request: SearchRequest, window: int) -> Steps[SearchResponse]:
+        """A page that reaches behind ``index.max_result_window``, in parts of that size through a
+        point in time."""
+        responses: list[SearchResponse] = []
+        cursor: Cursor | None = request.after or Cursor()
+        left = request.offset + request.k
+        try:
+            while left and cursor is not None:
+                total = request.total if not responses else False
+                part = replace(request, k=min(left, window), offset=0, after=cursor, total=total)
+                responses.append((yield from self.search(index, part)))
+                cursor = responses[-1].following
+                left -= len(responses[-1].hits)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            theirs = request.after is not None and request.after.pit
+            if cursor is not None and cursor.pit and not theirs:
+                yield from self.close_cursor(cursor)
+            raise
+        if request.after is None and cursor is not None:
+            yield from self.close_cursor(cursor)
+        hits = [hit for response in responses for hit in response.hits][request.offset :]
+        return replace(
+            responses[0],
+            hits=hits,
+            took_ms=sum(response.took_ms for response in responses),
+            following=None if request.after is None else cursor,
+            index=hits[0].index if hits else None,
+            partial=next((r.partial for r in responses if r.partial), None),
+        )
+
+    def _search_call(self, index: str, request: SearchRequest, body: bytes) -> Steps[Call]:
+        parameters = search_parameters(request)
         path = "/_search" if request.after is not None else f"/{index}/_search"
+        if request.internal:
+            index = yield from self.concrete(index)
+            parameters = {**parameters, **(yield from self.own_parameters())}
+            path = f"/{index}/_search"
         timeout = None if request.timeout is None else request.timeout + _NETWORK_GRACE
-        return Call("POST", path, body, index=index, timeout=timeout)
+        return Call("POST", path, body, parameters, index=index, timeout=timeout)
 
     def open_pit(self, index: str) -> Steps[Cursor]:
         """A view of an index that stays the same."""
@@ -392,11 +338,18 @@ class ClusterSteps:
     ) -> Steps[list[SearchResponse | EngineError]]:
         if not requests:
             return []
+        view = yield from self.view(index)
+        if any(r.offset + r.k > view.result_window or r.internal for r in requests):
+            return (yield from self._one_by_one(index, requests))
         prepared = []
         for request in requests:
             ready = yield from self._prepared(index, request)
             prepared.append(ready)
-        lines = [part for _, _, body in prepared for part in (b"{}", body)]
+        lines = [
+            part
+            for sent, _, body in prepared
+            for part in (orjson.dumps(search_parameters(sent)), body)
+        ]
         timeouts = [request.timeout for request in requests]
         # the server runs them side by side, but not necessarily all at once
         timeout = None if None in timeouts else sum(filter(None, timeouts)) + _NETWORK_GRACE
@@ -408,16 +361,29 @@ class ClusterSteps:
         if len(items) != len(prepared):
             raise foreign(answer, self._url)
         results: list[SearchResponse | EngineError] = []
-        for item, (request, meta, body) in zip(items, prepared, strict=True):
+        for item, whole, (request, meta, body) in zip(items, requests, prepared, strict=True):
             try:
                 if isinstance(item, Mapping) and "error" in item:
                     status = int(item.get("status", 500))
-                    if status in PUT_OFF:  # alone, with the pauses of every single search
-                        again = yield from self.search(index, request)
+                    error = refused(self._url, index, status, item)
+                    if status in PUT_OFF or too_many_clauses(error):
+                        # alone, with the pauses of every single search
+                        again = yield from self.search(index, whole)
                         results.append(again)
                         continue
-                    raise refused(self._url, index, status, item)
+                    raise error
                 results.append(read_response(item, request, meta, body, index, self._url))
+            except EngineError as error:
+                results.append(error)
+        return results
+
+    def _one_by_one(
+        self, index: str, requests: Sequence[SearchRequest]
+    ) -> Steps[list[SearchResponse | EngineError]]:
+        results: list[SearchResponse | EngineError] = []
+        for request in requests:
+            try:
+                results.append((yield from self.search(index, request)))
             except EngineError as error:
                 results.append(error)
         return results
@@ -433,8 +399,10 @@ class ClusterSteps:
             for name, body in objects(answer, self._url).items()
         )
 
-    def load_statistics(self, index: str) -> Steps[TermStatistics | None]:
-        names = sorted(name for name, _ in (yield from self.identity(index)))
+    def load_statistics(
+        self, index: str, identity: frozenset[tuple[str, str]] = frozenset()
+    ) -> Steps[TermStatistics | None]:
+        names = sorted(name for name, _ in identity or (yield from self.identity(index)))
         body = orjson.dumps({"ids": names})
         call = Call("POST", f"/{STATISTICS_INDEX}/_mget", body, index=STATISTICS_INDEX)
         try:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from pydantic import ValidationError
+
 from splade_os.engines.base import Cursor, IndexMeta
 from splade_os.engines.fields.capabilities import Capabilities
+from splade_os.engines.load_state import LOAD_STATE, LoadState
 from splade_os.engines.rest.answers import complete, incomplete
 from splade_os.engines.rest.failures import PERMANENT
-from splade_os.engines.rest.steps import ClusterSteps, Steps
+from splade_os.engines.rest.server import Steps
+from splade_os.engines.rest.steps import ClusterSteps
 from splade_os.engines.rest.targets import check_target
-from splade_os.errors import EngineError, IndexNotFoundError
+from splade_os.errors import EngineError, IndexFormatError, IndexNotFoundError
 
 _KEEP = "5m"  # between two pages of a scan
 Found = tuple[str, Mapping[str, Any]]
@@ -84,6 +88,7 @@ class RestUpkeep:
         self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         names = self._run(self._steps.concrete(index))
+        page = min(page, self._run(self._steps.view(index)).result_window)
         own = self._run(self._steps.own_parameters())
         body: dict[str, Any] = {"size": page, "_source": self._included(fields)}
         server = self.capabilities()
@@ -163,8 +168,7 @@ class RestUpkeep:
             self._call("PUT", f"/{index}/_settings", {"index": allowed}, index=index)
 
     def update_meta(self, index: str, meta: IndexMeta) -> None:
-        answer = self._call("GET", f"/{index}/_mapping", index=index)
-        mapping = next(iter(answer.values()))["mappings"]
+        mapping = self._mapping(index)
         properties = mapping.get("properties", {})
         text = properties.get("text", {"type": "text"})  # with its analyzer and its copy
         body = {
@@ -173,8 +177,33 @@ class RestUpkeep:
         }
         self._call("PUT", f"/{index}/_mapping", body, index=index)
 
+    def _mapping(self, index: str) -> Mapping[str, Any]:
+        """Of the first index, where a name stands for several."""
+        answer = self._call("GET", f"/{index}/_mapping", index=index)
+        mapping: Mapping[str, Any] = answer[min(answer)]["mappings"]
+        return mapping
+
+    def load_state(self, index: str) -> LoadState | None:
+        state = self._mapping(index).get("_meta", {}).get(LOAD_STATE)
+        try:
+            return None if state is None else LoadState.model_validate(state)
+        except ValidationError as error:
+            raise IndexFormatError(
+                f"What {index} says of its loads (_meta.{LOAD_STATE}) is damaged: "
+                f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}."
+            ) from None
+
+    def save_load_state(self, index: str, state: LoadState) -> None:
+        record = self._mapping(index).get("_meta", {})
+        body = {"_meta": {**record, LOAD_STATE: state.model_dump(mode="json")}}
+        self._call("PUT", f"/{index}/_mapping", body, index=index)
+
     def indices(self, pattern: str) -> list[str]:
         return sorted(self._call("GET", f"/{pattern}/_settings/index.uuid"))
+
+    def remove_alias(self, alias: str, index: str) -> None:
+        action = {"remove": {"index": index, "alias": alias, "must_exist": False}}
+        self._call("POST", "/_aliases", {"actions": [action]}, index=index)
 
     def point_alias(self, alias: str, index: str) -> None:
         targets = self.alias_targets(alias)

@@ -48,6 +48,7 @@ class Call:
         repeat_timeouts: safe and useful to send again after a time-out.
         encoding: headers of a compressed body or answer.
         holds: the answer names something in the server that is to be released.
+        absent: 404 is an answer like any other, which nothing and nobody is warned of.
     """
 
     method: str
@@ -61,6 +62,7 @@ class Call:
     repeat_timeouts: bool = False
     encoding: Mapping[str, str] = field(default_factory=dict)
     holds: bool = False
+    absent: bool = False
 
     def __post_init__(self) -> None:
         if self.index is not None:
@@ -191,6 +193,8 @@ def _opensearch_arguments(call: Call) -> dict[str, Any]:
     params: dict[str, Any] = dict(call.params)
     if call.timeout is not None:
         params["request_timeout"] = call.timeout
+    if call.absent:
+        params["ignore"] = 404
     return {
         "method": call.method,
         "url": call.url,
@@ -335,6 +339,8 @@ class ElasticsearchWire:
         client = self._client.get()
         if call.timeout is not None:
             client = client.options(request_timeout=call.timeout)
+        if call.absent:
+            client = client.options(ignore_status=404)
 
         def once() -> Any:
             try:
@@ -358,6 +364,8 @@ class AsyncElasticsearchWire:
         client = self._client.get()
         if call.timeout is not None:
             client = client.options(request_timeout=call.timeout)
+        if call.absent:
+            client = client.options(ignore_status=404)
 
         async def once() -> Any:
             try:

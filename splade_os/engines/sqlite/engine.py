@@ -25,6 +25,7 @@ from splade_os.engines.base import (
     EngineHit,
     EngineInfo,
     HybridQuery,
+    Identity,
     IdsQuery,
     IndexMeta,
     IndexStats,
@@ -151,7 +152,15 @@ class SQLiteEngine(SQLiteUpkeep):
                 "(SELECT number FROM documents WHERE in_index = ?)",
                 (number,),
             )
-            for table in ("postings", "documents", "statistics", "uuids", "tickets", "aliases"):
+            for table in (
+                "postings",
+                "documents",
+                "statistics",
+                "uuids",
+                "load_states",
+                "tickets",
+                "aliases",
+            ):
                 db.execute(f"DELETE FROM {table} WHERE in_index = ?", (number,))
             db.execute("DELETE FROM indices WHERE number = ?", (number,))
 
@@ -165,6 +174,9 @@ class SQLiteEngine(SQLiteUpkeep):
             return IndexMeta.read(orjson.loads(text))
         except (ValidationError, orjson.JSONDecodeError) as error:
             raise IndexFormatError(f"The record of the index {index} is damaged: {error}") from None
+
+    def describe(self, index: str) -> tuple[IndexMeta, Identity]:
+        return self.index_meta(index), self.identity(index)
 
     def stats(self, index: str) -> IndexStats:
         return IndexStats(self.count(index), self.path.stat().st_size)
@@ -233,7 +245,12 @@ class SQLiteEngine(SQLiteUpkeep):
             following = Cursor(after=(rows[-1].score, rows[-1].document))
         took = (time.perf_counter() - start) * 1000
         return SearchResponse(
-            hits, took, total=total, following=following, index=name if hits else None
+            hits,
+            took,
+            total=total,
+            following=following,
+            index=name if hits else None,
+            window=request.phases.window if request.phases else None,
         )
 
     def search_many(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from splade_os.engines.base import IndexMeta
+from splade_os.engines.base import Identity, IndexMeta
+from splade_os.engines.load_state import LoadState
 from splade_os.engines.sqlite.connections import Connections
 from splade_os.errors import EngineError
 from splade_os.statistics import TermStatistics
@@ -97,6 +98,26 @@ class SQLiteUpkeep:
                 "UPDATE indices SET meta = ? WHERE number = ?", (meta.model_dump_json(), number)
             )
 
+    def load_state(self, index: str) -> LoadState | None:
+        number = self._number(index)
+        with self._translated():
+            known = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'load_states'")
+            row = (
+                known.fetchone()
+                and self._db.execute(  # not in old files that are only read
+                    "SELECT state FROM load_states WHERE in_index = ?", (number,)
+                ).fetchone()
+            )
+        return None if row is None else LoadState.model_validate_json(row[0])
+
+    def save_load_state(self, index: str, state: LoadState) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO load_states VALUES (?, ?)",
+                (number, state.model_dump_json()),
+            )
+
     def indices(self, pattern: str) -> list[str]:
         with self._translated():
             rows = self._db.execute(
@@ -113,13 +134,18 @@ class SQLiteUpkeep:
             ).fetchall()
         return [name for (name,) in rows]
 
-    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+    def identity(self, index: str) -> Identity:
         number = self._number(index)
         with self._translated():  # files of before know no uuids
             row = self._db.execute(
                 "SELECT uuid FROM uuids WHERE in_index = ?", (number,)
             ).fetchone()
         return frozenset({(self._name(number), row[0] if row else str(number))})
+
+    def remove_alias(self, alias: str, index: str) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            db.execute("DELETE FROM aliases WHERE name = ? AND in_index = ?", (alias, number))
 
     def point_alias(self, alias: str, index: str) -> None:
         number = self._number(index)
@@ -147,7 +173,10 @@ class SQLiteUpkeep:
             _save_statistics(db, number, stored + delta)
         return True
 
-    def load_statistics(self, index: str) -> TermStatistics | None:
+    def load_statistics(
+        self, index: str, identity: Identity = frozenset()
+    ) -> TermStatistics | None:
+        del identity  # a file is near
         number = self._number(index)
         with self._translated():
             statistics = _load_statistics(self._db, number)

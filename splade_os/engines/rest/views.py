@@ -1,0 +1,92 @@
+"""What ``GET /NAME`` says about the indices behind a name: everything that a search has to know, in
+one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from splade_os.engines.base import IndexMeta
+from splade_os.engines.rest.answers import expect, objects
+from splade_os.errors import IndexFormatError
+
+DEFAULT_WINDOW = 10_000
+
+
+@dataclass(frozen=True)
+class View:
+    """What a name stands for.
+
+    Attributes:
+        meta: the record that all indices behind it have.
+        identity: name and UUID of each; empty where the user may not ask.
+        filters: of the alias, one for each index that it has one on.
+        result_window: hits that a page may reach to (``index.max_result_window``).
+        rescore_window: hits that a second phase may score (``index.max_rescore_window``).
+    """
+
+    meta: IndexMeta
+    identity: frozenset[tuple[str, str]] = frozenset()
+    filters: tuple[Mapping[str, Any], ...] = ()
+    result_window: int = DEFAULT_WINDOW
+    rescore_window: int = DEFAULT_WINDOW
+
+
+def read_view(answer: Any, index: str, url: str) -> View:
+    """From the answer to ``GET /NAME`` (or ``GET /NAME/_mapping``, which tells less).
+
+    Raises:
+        IndexFormatError: it is no index of ours, or several of different ways.
+        EngineError: the answer is no engine's.
+    """
+    bodies = objects(answer, url)
+    mappings = {name: expect(body, url, "mappings", kind=Mapping) for name, body in bodies.items()}
+    meta = _meta(mappings, index)
+    identity, filters, windows = set(), [], []
+    for name, body in bodies.items():
+        if "settings" not in body:
+            continue
+        settings = expect(body, url, "settings", "index", kind=Mapping)
+        identity.add((name, str(expect(settings, url, "uuid"))))
+        alias = expect(body, url, "aliases", kind=Mapping).get(index, {})
+        if name != index and "filter" in alias:
+            filters.append(alias["filter"])
+        result = int(settings.get("max_result_window", DEFAULT_WINDOW))
+        windows.append((result, int(settings.get("max_rescore_window", result))))
+    if not windows:
+        return View(meta)
+    result, rescore = (min(sizes) for sizes in zip(*windows, strict=True))
+    return View(meta, frozenset(identity), tuple(filters), result, rescore)
+
+
+def _meta(mappings: Mapping[str, Mapping[str, Any]], index: str) -> IndexMeta:
+    found = [(mapping.get("_meta") or {}).get("splade_os") for mapping in mappings.values()]
+    if not found or any(meta is None for meta in found):
+        raise IndexFormatError(
+            f"The index {index} was not made by splade-os: its mapping has no _meta.splade_os.",
+            hint="Ingest into a new index: splade-os ingest SOURCE --index NAME.",
+        )
+    if any(meta != found[0] for meta in found):
+        raise IndexFormatError(
+            f"{index} stands for {len(found)} indices that were encoded in different ways: "
+            f"{', '.join(sorted(mappings))}.",
+            hint="Name one of them.",
+        )
+    try:
+        meta = IndexMeta.read(found[0])
+    except ValidationError as error:
+        raise IndexFormatError(
+            f"The splade-os record in the mapping of {index} is damaged or of a newer "
+            f"version: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.",
+        ) from None
+    for name, mapping in mappings.items():
+        if meta.field not in mapping.get("properties", {}):
+            raise IndexFormatError(
+                f"The index {name} has no field {meta.field!r}, in which its record says that "
+                "the vectors are.",
+                hint="Ingest into a new index.",
+            )
+    return meta
