@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from splade_os.encoding import DocumentEncoder
+from splade_os.encoding.lexical import SAMPLE
 from splade_os.engines import Engine
 from splade_os.errors import EncodingError, IndexNotFoundError
 from splade_os.ingest.documents.records import Record, Rejected
 
-_RECORDS, _CHARACTERS = 1_000, 4_000_000
+_CHARACTERS = 4_000_000
 _SECONDS = 2.0  # for a source that trickles
 
 Item = Record | Rejected
@@ -93,7 +94,7 @@ class _Sample:
     def _fill(self) -> None:
         count = characters = 0
         try:
-            while not self._enough.is_set() and count < _RECORDS and characters < _CHARACTERS:
+            while not self._enough.is_set() and count < SAMPLE and characters < _CHARACTERS:
                 item = next(self._records, None)
                 if item is None:
                     break

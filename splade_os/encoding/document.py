@@ -319,8 +319,9 @@ class DocumentEncoder:
         """
         return self._encode(texts, self.tokenize)
 
-    def encode_documents(self, texts: Sequence[str]) -> SparseBatch:
-        """`encode` for an index: a text without content has no term (`tokenize_documents`)."""
+    def encode_content(self, texts: Sequence[str]) -> SparseBatch:
+        """`encode`, for an index or a search: a text without content has no term
+        (`tokenize_documents`)."""
         return self._encode(texts, lambda some: self.tokenize_documents(some)[0])
 
     def _encode(

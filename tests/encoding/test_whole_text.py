@@ -49,7 +49,7 @@ def test_the_prior_is_bm25_over_the_whole_text(
     tokenizer.no_truncation()
     tokenizer.no_padding()
     special = prior.vocabulary.special_ids
-    gained = prior.encode_documents(texts).to_dense() - plain.encode_documents(texts).to_dense()
+    gained = prior.encode_content(texts).to_dense() - plain.encode_content(texts).to_dense()
     for text, row in zip(texts, gained, strict=True):
         words = [i for i in tokenizer.encode(text).ids if i not in special]
         expected = np.zeros(len(row))
@@ -97,12 +97,12 @@ def test_active_dims_are_what_is_stored(kind: str, most: int, tiny: Path) -> Non
     texts = ["cat dog red sun moon green search index " * 8, "cat", ""]
     options = {"lexical_weight": 2.0, "mean_weight": 0.5, "average_length": 20.0, **KINDS[kind]}
     encoder = load(str(tiny / "router"), max_active_dims=most, **options)
-    dims = encoder.encode_documents(texts).active_dims().tolist()
+    dims = encoder.encode_content(texts).active_dims().tolist()
     assert dims[0] == most and 0 < dims[1] <= most and not dims[2]
     # in an index that was made before, the number is that of the model's own terms
     own = load(str(tiny / "router"), max_active_dims=most, active_dims_of="model", **options)
     assert own.identity.active_dims_of == "model" != encoder.identity.active_dims_of
-    assert own.encode_documents(texts).active_dims()[0] > most
+    assert own.encode_content(texts).active_dims()[0] > most
 
 
 @pytest.mark.parametrize(
@@ -124,17 +124,17 @@ def test_masked_expansion(texts: list[str], tiny: Path) -> None:
     plain = load(str(tiny / "bert"))
     masked = load(str(tiny / "bert"), mask_expansion=True)
     silent = keeps_no_expansion(plain.vocabulary)
-    expected = plain.encode_documents(texts).to_dense()
+    expected = plain.encode_content(texts).to_dense()
     for row, ids in zip(expected, plain.tokenize(texts), strict=True):
         absent = np.ones(len(row), bool)
         absent[ids] = False
         row[silent & absent] = 0
-    np.testing.assert_array_equal(masked.encode_documents(texts).to_dense(), expected)
+    np.testing.assert_array_equal(masked.encode_content(texts).to_dense(), expected)
     assert masked.identity.difference(plain.identity)
 
 
 def test_nothing_is_masked_in_nothing(tiny: Path) -> None:
     masked = load(str(tiny / "bert"), mask_expansion=True)
-    assert len(masked.encode_documents([])) == 0
-    assert masked.encode_documents([""]).active_dims().tolist() == [0]
-    assert isinstance(masked.encode_documents([""]), SparseBatch)
+    assert len(masked.encode_content([])) == 0
+    assert masked.encode_content([""]).active_dims().tolist() == [0]
+    assert isinstance(masked.encode_content([""]), SparseBatch)
