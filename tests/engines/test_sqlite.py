@@ -11,14 +11,18 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from splade_os import connect
 from splade_os.engines import Engine, IndexMeta, MatchQuery, SearchRequest, TermsQuery
 from splade_os.engines.sqlite.engine import SQLiteEngine
-from splade_os.errors import EngineError, IndexExistsError, IndexNotFoundError
+from splade_os.engines.sqlite.filters import compile_filter
+from splade_os.errors import EngineError, EngineTimeoutError, IndexExistsError, IndexNotFoundError
 from splade_os.features import truncate
 from splade_os.identity import ModelIdentity
 from splade_os.vocabulary import FEATURE_NAMING
@@ -172,6 +176,96 @@ def test_filter_pages_and_totals_against_brute_force(engine: SQLiteEngine) -> No
             assert not found.hits or found.total == len(expected)
     match = SearchRequest(MatchQuery("fox"), 3, highlight=True)
     assert all(hit.matched_words == ("fox",) for hit in engine.search("x", match).hits)
+
+
+VALUES = st.sampled_from(
+    [
+        1,
+        2,
+        "1",
+        "2.0",
+        2.5,
+        True,
+        "true",
+        "True",
+        "x" * 150,
+        "b",
+        2**70,
+        None,
+        {"n": 1},
+        [1, "b"],
+        [],
+    ]
+)
+FIELD = st.sampled_from(["n", "word", "deep.n", "text", "a.b", "deep"])
+OPTION = st.sampled_from([1, 2, "1", "2.0", 2.5, True, "TRUE", "x" * 150, "b", 2**70, -1])
+LEAF = st.one_of(
+    st.builds(lambda f, v: {"term": {f: v}}, FIELD, OPTION),
+    st.builds(lambda f, v: {"terms": {f: v}}, FIELD, st.lists(OPTION, max_size=3)),
+    st.builds(lambda f, b: {"range": {f: b}}, FIELD,
+              st.dictionaries(st.sampled_from(["gt", "gte", "lt", "lte"]),
+                              OPTION | st.none(), max_size=2)),
+    st.builds(lambda f: {"exists": {"field": f}}, FIELD),
+    st.just({"ids": {"values": ["0", "3"]}}),
+)  # fmt: skip
+CLAUSE = st.recursive(
+    LEAF,
+    lambda inner: st.builds(
+        lambda parts, least: {"bool": {**parts, "minimum_should_match": least}},
+        st.dictionaries(
+            st.sampled_from(["filter", "must", "must_not", "should"]),
+            st.lists(inner, max_size=2),
+            max_size=3,
+        ),
+        st.integers(0, 2),
+    ),
+    max_leaves=4,
+)
+DOCUMENT = st.dictionaries(st.sampled_from(["n", "word", "deep", "text", "a.b"]), VALUES)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    documents=st.lists(DOCUMENT, min_size=1, max_size=8),
+    written=st.lists(DOCUMENT, max_size=3),
+    clauses=st.lists(CLAUSE, min_size=1, max_size=2),
+)
+def test_the_index_over_fields_hides_no_document(
+    tmp_path: Path,
+    documents: list[dict[str, Any]],
+    written: list[dict[str, Any]],
+    clauses: list[dict[str, Any]],
+) -> None:
+    """A filter finds what it says of each document, also after some were written again."""
+    engine, meta, index = SQLiteEngine(tmp_path / "x.db"), new_meta(), uuid4().hex
+    engine.create_index(index, meta)
+    for some in filter(None, (documents, written, documents[:1])):
+        vectors = [{"red": float(9 - i)} for i in range(len(some))]
+        assert all(o.ok for o in engine.bulk(index, body(vectors, some, meta)))
+    engine.bulk(index, b'{"delete":{"_id":"1"}}\n')
+    now = {str(i): source for i, source in enumerate(documents)}
+    now |= {str(i): source for i, source in enumerate(written)}
+    now["0"] = documents[0]
+    now.pop("1", None)
+    keep, ids = compile_filter(clauses)
+    expected = [
+        i
+        for i, source in now.items()
+        if (ids is None or i in ids) and (keep is None or keep(json.dumps(source).encode(), i))
+    ]
+    found = engine.search(index, request(20, filter=clauses, total=True))
+    assert sorted(hit.id for hit in found.hits) == sorted(expected)
+    assert found.total == len(expected)
+    engine.delete_index(index)
+    assert not engine._db.execute("SELECT count(*) FROM field_values").fetchone()[0]
+    engine.close()
+
+
+def test_a_search_ends_in_the_time_that_it_is_given(engine: SQLiteEngine) -> None:
+    ids = filled(engine, "x", 3000)
+    with pytest.raises(EngineTimeoutError, match="--search-timeout"):
+        engine.search("x", request(3000, total=True, timeout=1e-9))
+    assert [hit.id for hit in engine.search("x", request(5, timeout=60)).hits] == ids[:5]
 
 
 def test_a_search_makes_nothing(tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ CREATE TABLE IF NOT EXISTS postings (
     in_index INTEGER, feature TEXT, document INTEGER, weight REAL NOT NULL,
     PRIMARY KEY (in_index, feature, document)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS postings_of_document ON postings (document);
+CREATE TABLE IF NOT EXISTS field_values (
+    in_index INTEGER NOT NULL, field TEXT NOT NULL, value NOT NULL, document INTEGER NOT NULL,
+    PRIMARY KEY (in_index, field, value, document)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS with_field_values (in_index INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS statistics (
     in_index INTEGER PRIMARY KEY, documents INTEGER, tokens INTEGER, frequencies BLOB);
 CREATE TABLE IF NOT EXISTS load_states (in_index INTEGER PRIMARY KEY, state TEXT NOT NULL);

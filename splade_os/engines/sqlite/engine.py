@@ -38,12 +38,14 @@ from splade_os.engines.base import (
     TextQuery,
 )
 from splade_os.engines.rest.bodies import checked
+from splade_os.engines.sqlite.candidates import candidates, field_values
 from splade_os.engines.sqlite.connections import Connections
 from splade_os.engines.sqlite.filters import compile_filter
 from splade_os.engines.sqlite.upkeep import SQLiteUpkeep
 from splade_os.errors import (
     DeploymentError,
     EngineError,
+    EngineTimeoutError,
     IndexExistsError,
     IndexFormatError,
     IndexNotFoundError,
@@ -54,6 +56,9 @@ from splade_os.vocabulary import FEATURE_NAMING
 
 _MARK = "\u241f"
 _WINDOW = 2000  # of the best, which a filter looks at before all others
+_MOST_CANDIDATES = 20_000  # where more can pass, enough of the best do
+_FEW = 2000  # documents that are looked up one by one
+_STEPS = 10_000  # of SQLite's machine between two looks at the clock
 _MAX_WEIGHT = float(np.finfo(np.float32).max)
 
 
@@ -99,6 +104,26 @@ class SQLiteEngine(SQLiteUpkeep):
         except sqlite3.Error as error:
             raise EngineError(f"{self.url}: {error}.") from error
 
+    @contextmanager
+    def _within(self, seconds: float | None, index: str) -> Iterator[None]:
+        """Ends what this thread asks of the file after that time."""
+        if seconds is None:
+            yield
+            return
+        db, end = self._db, time.monotonic() + seconds
+        db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "interrupted" not in str(error):
+                raise
+            raise EngineTimeoutError(
+                f"The search of {index} did not end in the time that it was given.",
+                hint="Give it more (timeout=, --search-timeout), or make it cheaper: fewer terms.",
+            ) from None
+        finally:
+            db.set_progress_handler(None, 0)
+
     def _number(self, index: str) -> int:
         with self._translated():
             row = self._db.execute(
@@ -138,6 +163,7 @@ class SQLiteEngine(SQLiteUpkeep):
             except sqlite3.IntegrityError:
                 raise IndexExistsError(f"The index {index} exists already.") from None
             db.execute("INSERT INTO uuids VALUES (?, ?)", (cursor.lastrowid, uuid4().hex))
+            db.execute("INSERT INTO with_field_values VALUES (?)", (cursor.lastrowid,))
             db.execute(
                 f"CREATE VIRTUAL TABLE content_{cursor.lastrowid} "
                 "USING fts5 (content, tokenize = 'porter unicode61')"
@@ -153,14 +179,9 @@ class SQLiteEngine(SQLiteUpkeep):
                 (number,),
             )
             for table in (
-                "postings",
-                "documents",
-                "statistics",
-                "uuids",
-                "load_states",
-                "tickets",
-                "aliases",
-            ):
+                "postings", "documents", "statistics", "uuids", "load_states", "tickets", "aliases",
+                "field_values", "with_field_values",
+            ):  # fmt: skip
                 db.execute(f"DELETE FROM {table} WHERE in_index = ?", (number,))
             db.execute("DELETE FROM indices WHERE number = ?", (number,))
 
@@ -190,7 +211,7 @@ class SQLiteEngine(SQLiteUpkeep):
             for line in lines:
                 operation, identifier = _action(line)
                 if operation == "delete":
-                    outcomes.append(_delete(db, number, identifier))
+                    outcomes.append(_delete(db, number, identifier, meta))
                 elif operation == "create" and _exists(db, number, identifier):
                     next(lines)
                     reason = "version_conflict_engine_exception: document already exists"
@@ -233,11 +254,11 @@ class SQLiteEngine(SQLiteUpkeep):
             raise EngineError("SQLite has no hybrid query.", hint="Leave the fusion to the client.")
         if isinstance(request.query, TextQuery):
             self.query_pipeline(index)
-        with self._translated():
+        with self._translated(), self._within(request.timeout, index):
             if isinstance(request.query, IdsQuery):
                 rows, total = self._by_ids(number, request), None
             else:
-                rows, total = self._ranked(number, request)
+                rows, total = self._ranked(number, request, meta)
         name = self._name(number)
         hits = [_hit(row, request, meta, name) for row in rows]
         following = None
@@ -276,13 +297,17 @@ class SQLiteEngine(SQLiteUpkeep):
         rows = [found[identifier] for identifier in request.query.ids if identifier in found]
         return [_Row(n, 1.0, identifier, source) for n, identifier, source in rows]
 
-    def _ranked(self, number: int, request: SearchRequest) -> tuple[list[_Row], int | None]:
+    def _ranked(
+        self, number: int, request: SearchRequest, meta: IndexMeta
+    ) -> tuple[list[_Row], int | None]:
         """The hits, and how many there are where that is asked for.
 
-        A filter looks at the best documents until enough of them have passed, and at their stored
-        fields without the vector.
+        A filter is asked of the best documents until enough of them have passed, and of their
+        stored fields without the vector; where few can pass, of those alone.
         """
-        scores, values = self._scores(number, request.query)
+        keep, ids = compile_filter(request.filter) if request.filter else (None, None)
+        among = self._among(number, request, meta, ids)
+        scores, values = self._scores(number, request.query, among)
         if scores is None:
             return [], 0 if request.total else None
         conditions = ["1"]
@@ -292,11 +317,9 @@ class SQLiteEngine(SQLiteUpkeep):
         if request.after is not None and request.after.after:
             conditions.append("(score < :score OR (score = :score AND document > :document))")
             values["score"], values["document"] = request.after.after
-        keep, ids = compile_filter(request.filter) if request.filter else (None, None)
-        if ids is not None:  # few documents: no need to look at the others
-            some = [n for n, _, _ in self._stored(number, sorted(ids))]
+        if among is not None:
             conditions.append("document IN (SELECT value FROM json_each(:some))")
-            values["some"] = orjson.dumps(some).decode()
+            values["some"] = orjson.dumps(among).decode()
         limited = keep is None
         every = "count(*) OVER ()" if request.total and limited else "0"
         values["limit"], values["offset"] = request.k, request.offset
@@ -338,6 +361,24 @@ class SQLiteEngine(SQLiteUpkeep):
             ]
         return rows, found if request.total else None
 
+    def _among(
+        self, number: int, request: SearchRequest, meta: IndexMeta, ids: set[str] | None
+    ) -> list[int] | None:
+        """The documents that alone can pass the filter; ``None`` = many, or nobody knows."""
+        few: set[int] | None = None
+        if ids is not None:
+            few = {n for n, _, _ in self._stored(number, sorted(ids))}
+        rest = [clause for clause in request.filter if "ids" not in clause]
+        found = candidates(rest, number, (*meta.text_fields, meta.hash_field)) if rest else None
+        known = "SELECT 1 FROM with_field_values WHERE in_index = ?"
+        if found is not None and self._db.execute(known, (number,)).fetchone():
+            sql, values = found
+            rows = self._db.execute(f"{sql} LIMIT ?", (*values, _MOST_CANDIDATES + 1)).fetchall()
+            if len(rows) <= _MOST_CANDIDATES:
+                documents = {document for (document,) in rows}
+                few = documents if few is None else few & documents
+        return None if few is None else sorted(few)
+
     def _source(self, document: int) -> bytes:
         (source,) = self._db.execute(
             "SELECT source FROM documents WHERE number = ?", (document,)
@@ -352,13 +393,16 @@ class SQLiteEngine(SQLiteUpkeep):
         ).fetchone()
         return str(row[0]) if row else ""
 
-    def _scores(self, number: int, query: Any) -> tuple[str | None, dict[str, Any]]:
+    def _scores(
+        self, number: int, query: Any, among: Sequence[int] | None
+    ) -> tuple[str | None, dict[str, Any]]:
         """SQL of documents with their scores, or ``None`` where there are none."""
         if isinstance(query, MatchQuery):
             return self._match(number, query)
+        few = among is not None and len(among) <= _FEW
         if not isinstance(query, SumQuery):
-            return self._dot_product(number, query)
-        terms, values = self._dot_product(number, query.terms)
+            return self._dot_product(number, query, few)
+        terms, values = self._dot_product(number, query.terms, few)
         words, more = self._match(number, query.match)
         if words is None:
             return terms, values
@@ -366,16 +410,20 @@ class SQLiteEngine(SQLiteUpkeep):
         sql = f"SELECT document, sum(score) AS score FROM ({both}) GROUP BY document"
         return sql, {**values, **more}
 
-    def _dot_product(self, number: int, query: Any) -> tuple[str | None, dict[str, Any]]:
-        """SQL of documents with their scores. One look-up per feature in the clustered postings;
-        ties in the order of insertion."""
+    def _dot_product(self, number: int, query: Any, few: bool) -> tuple[str | None, dict[str, Any]]:
+        """SQL of documents with their scores. One look-up per feature in the clustered postings,
+        or per feature and document where those are few; ties in the order of insertion."""
         assert isinstance(query, TermsQuery)
         features, weights = checked(query)
         self._connections.give(features)
+        some, one = "", ""
+        if few:
+            some, one = "CROSS JOIN json_each(:some) s", "AND p.document = s.value"
         return (
-            "SELECT document, sum(p.weight * t.weight) AS score FROM (SELECT given(key) AS "
-            "feature, value AS weight FROM json_each(:terms)) t CROSS JOIN postings p "
-            "ON p.in_index = :number AND p.feature = t.feature GROUP BY document",
+            "SELECT p.document AS document, sum(p.weight * t.weight) AS score FROM "
+            "(SELECT given(key) AS feature, value AS weight FROM json_each(:terms)) t "
+            f"{some} CROSS JOIN postings p "
+            f"ON p.in_index = :number AND p.feature = t.feature {one} GROUP BY p.document",
             {"terms": orjson.dumps(weights.tolist()).decode(), "number": number},
         )
 
@@ -435,7 +483,7 @@ def _index(
         postings = _postings(source.get(meta.field))
     except (orjson.JSONDecodeError, ValueError) as error:
         return Outcome(identifier, 400, reason=f"mapper_parsing_exception: {error}")
-    existed = _delete(db, number, identifier).ok
+    existed = _delete(db, number, identifier, meta).ok
     document = db.execute(
         "INSERT INTO documents (in_index, id, source) VALUES (?, ?, ?)",
         (number, identifier, line),
@@ -446,6 +494,10 @@ def _index(
     )
     rest = {name: value for name, value in source.items() if name != meta.field}
     db.execute("INSERT INTO stored VALUES (?, ?)", (document, orjson.dumps(rest)))
+    db.executemany(
+        "INSERT INTO field_values VALUES (?, ?, ?, ?)",
+        [(number, field, value, document) for field, value in _values_of(rest, meta)],
+    )
     text = stored_text(source, meta.text_fields)
     db.execute(f"INSERT INTO content_{number} (rowid, content) VALUES (?, ?)", (document, text))
     return Outcome(identifier, 200 if existed else 201, "updated" if existed else "created")
@@ -459,10 +511,21 @@ def _exists(db: sqlite3.Connection, number: int, identifier: str) -> tuple[int] 
     return row
 
 
-def _delete(db: sqlite3.Connection, number: int, identifier: str) -> Outcome:
+def _values_of(stored: Mapping[str, Any], meta: IndexMeta) -> set[tuple[str, Any]]:
+    return field_values(stored, (*meta.text_fields, meta.hash_field))
+
+
+def _delete(db: sqlite3.Connection, number: int, identifier: str, meta: IndexMeta) -> Outcome:
     row = _exists(db, number, identifier)
     if row is None:
         return Outcome(identifier, 404, "not_found", "no such document")
+    stored = db.execute("SELECT stored FROM stored WHERE document = ?", row).fetchone()
+    if stored is not None:
+        db.executemany(
+            "DELETE FROM field_values "
+            "WHERE in_index = ? AND field = ? AND value = ? AND document = ?",
+            [(number, *pair, *row) for pair in _values_of(orjson.loads(stored[0]), meta)],
+        )
     db.execute("DELETE FROM postings WHERE document = ?", row)
     db.execute("DELETE FROM stored WHERE document = ?", row)
     db.execute(f"DELETE FROM content_{number} WHERE rowid = ?", row)

@@ -70,9 +70,9 @@ def _clause(clause: Mapping[str, Any]) -> Keep:
         ((field, value),) = body.items()
         if kind == "range":
             return _range(field, value)
-        options = _options(kind, value)
+        equal_to = options(kind, value)
         return lambda document, identifier: any(
-            _equal(v, option) for v in _values(document, field) for option in options
+            _equal(v, option) for v in _values(document, field) for option in equal_to
         )
     raise EngineError(
         f"SQLite does not understand the filter {kind!r}.",
@@ -130,16 +130,21 @@ def _range(field: str, bounds: Any) -> Keep:
     return lambda document, identifier: any(inside(v) for v in _values(document, field))
 
 
-def _options(kind: str, value: Any) -> list[Any]:
+def options(kind: str, value: Any) -> list[Any]:
+    """The values of a ``term`` or ``terms`` clause.
+
+    Raises:
+        EngineError: one is neither a text nor a number.
+    """
     if kind == "term" and isinstance(value, Mapping) and set(value) <= {"value", "boost"}:
         value = value.get("value")
-    options = value if kind == "terms" else [value]
-    scalar = isinstance(options, list) and all(
-        isinstance(option, str | int | float) for option in options
+    found = value if kind == "terms" else [value]
+    scalar = isinstance(found, list) and all(
+        isinstance(option, str | int | float) for option in found
     )
     if not scalar:
         raise EngineError(f"The filter {kind} takes texts and numbers, not {value!r}.")
-    return list(options)
+    return list(found)
 
 
 def _ids(body: Any) -> set[str]:
