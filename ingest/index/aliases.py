@@ -176,7 +176,7 @@ def abandon(engine: Engine, checkpoint: Checkpoint) -> None:
         ours = checkpoint.index != target and checkpoint.index in built_for(engine, target)
         if ours and checkpoint.index not in engine.alias_targets(target):
             engine.delete_index(checkpoint.index)
-        else:
+        elif checkpoint.indexed:
             with suppress(IngestError):
                 require_same_index(engine, checkpoint.index, checkpoint)
                 progress = checkpoint.load(checkpoint.job.model.vocabulary_size)
