@@ -47,9 +47,10 @@ def texts_at(document: Mapping[str, Any], path: str) -> list[str]:
             text = value.isoformat()
         elif isinstance(value, Mapping):
             inner = next((key for key in value if isinstance(key, str)), "name")
-            raise ValueError(
-                f"field {path!r} is an object, not text (a field in it: {path}.{inner})"
-            )
+            way = f"a field in it: {path}.{inner}"
+            if inner == "0":
+                way = "are these columns of pandas? Write df.to_json(orient='records', lines=True)"
+            raise ValueError(f"field {path!r} is an object, not text ({way})")
         else:
             raise ValueError(f"field {path!r} is {type(value).__name__}, not text")
         if text:
