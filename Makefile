@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PY  := $(BIN)/python
 UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: help demo test test-lowest test-matrix test-faults test-plugins fuzz lint bench starter env env-dev clean
+.PHONY: help demo test test-lowest test-matrix test-faults soak test-plugins fuzz lint bench starter env env-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,6 +40,9 @@ test-matrix: env-dev  ## the tests of engines and search on six versions of the 
 
 test-faults: env-dev  ## kills, lost answers and dead nodes, many rounds of each
 	@SPLADE_OS_TEST_FULL=1 $(PY) -m pytest tests/faults
+
+soak: env-dev  ## random histories of loads, kills and swaps against a model, an hour (SPLADE_OS_SOAK_SECONDS)
+	@SPLADE_OS_SOAK_SECONDS=$${SPLADE_OS_SOAK_SECONDS:-3600} $(PY) -m pytest tests/ingest/test_histories.py
 
 test-plugins: env-dev  ## query encoding in the engine, on OpenSearch with its plugins (570 MB)
 	@SPLADE_OS_TEST_PLUGINS=1 $(PY) -m pytest tests/export
