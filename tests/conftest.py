@@ -17,7 +17,9 @@ hypothesis.settings.load_profile("any machine")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may need the hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 for name in [name for name in os.environ if name.startswith("SPLADE_OS_")]:
-    if name != "SPLADE_OS_CACHE" and not name.startswith(("SPLADE_OS_TEST_", "SPLADE_OS_FUZZ")):
+    if name != "SPLADE_OS_CACHE" and not name.startswith(
+        ("SPLADE_OS_TEST_", "SPLADE_OS_FUZZ", "SPLADE_OS_SOAK")
+    ):
         del os.environ[name]  # a developer's own settings
 _STATE = tempfile.TemporaryDirectory(prefix="splade-os-state-")
 os.environ["SPLADE_OS_STATE"] = _STATE.name

@@ -15,6 +15,7 @@ from splade_os.errors import EngineError, IndexExistsError, IndexNotFoundError
 from splade_os.statistics import TermStatistics
 
 STATISTICS_INDEX = "splade-os-statistics"
+_OWN = {"pipeline": "_none"}  # a template may give every new index one
 _TICKETS = 1000  # of the last additions, that are remembered
 _ATTEMPTS = 20
 
@@ -39,7 +40,12 @@ class RestStatistics:
     def save_statistics(self, index: str, statistics: TermStatistics) -> None:
         self._ensure_companion()
         name = self._concrete(index)
-        self._call("PUT", f"/{STATISTICS_INDEX}/_doc/{name}", _document(name, statistics, []))
+        self._call(
+            "PUT",
+            f"/{STATISTICS_INDEX}/_doc/{name}",
+            _document(name, statistics, []),
+            params=_OWN,
+        )
 
     def add_statistics(self, index: str, delta: TermStatistics, ticket: str) -> bool:
         name = self._concrete(index)
@@ -56,9 +62,13 @@ class RestStatistics:
             document = _document(
                 name, statistics_of(source) + delta, [*tickets, ticket][-_TICKETS:]
             )
-            seen = {"if_seq_no": answer["_seq_no"], "if_primary_term": answer["_primary_term"]}
+            seen = {
+                **_OWN,
+                "if_seq_no": answer["_seq_no"],
+                "if_primary_term": answer["_primary_term"],
+            }
             try:
-                self._call("PUT", path, document, params=seen)
+                self._call("PUT", path, document, params={**seen, **_OWN})
             except EngineError as error:
                 if error.status == 409:  # somebody else added in between
                     return None
