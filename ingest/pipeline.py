@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -38,7 +38,7 @@ from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.dead_letters import DeadLetters
 from splade_os.ingest.state.results import ResultRecorder
-from splade_os.ingest.state.statistics import add_to_index, start_counting
+from splade_os.ingest.state.statistics import LEASE, save_count, settle_counts
 
 __all__ = ["IngestOptions", "IngestReport", "ingest_documents"]
 
@@ -150,14 +150,12 @@ def ingest_documents(
             with loading(engine, index, checkpoint.name, call, settings=fast):
                 runner.run(iter(records))
                 if cancellation.error is not None:
-                    if checkpoint.job is None:  # nobody will come back to it
-                        with suppress(SpladeError):
-                            add_to_index(engine, index, runner.results.progress, checkpoint)
                     raise cancellation.error
                 interrupted = cancellation.halted.is_set()
                 whole = not interrupted and cancellation.source_error is None
-                _finish(engine, index, checkpoint, runner, sync=options.sync and whole)
+                lag = _finish(engine, index, checkpoint, runner, sync=options.sync and whole)
             report = _verified(engine, index, checkpoint, runner, meta, interrupted)
+            report = replace(report, statistics_lag=lag)
         if cancellation.source_error is not None:
             raise cancellation.source_error
         if not runner.results.progress.indexed and (whole or interrupted):
@@ -181,6 +179,8 @@ def ingest_documents(
             error = cancellation.error or KeyboardInterrupt()
         reason = error.message if isinstance(error, SpladeError) else repr(error)
         log(logging.ERROR, "failed", reason, index=index)
+        if runner is not None and options.count_terms:  # it is not under way any more
+            save_count(engine, index, runner.results.progress.count(checkpoint.run))
         if runner is None or runner.indexed_nothing:
             leave_nothing(engine, index, checkpoint, Path(dead_letters), error)
         raise error from error.__cause__
@@ -200,15 +200,15 @@ def _assemble(
     on_progress: Callable[[IngestReport], None] | None,
 ) -> PipelineRunner:
     retry_policy = RetryPolicy(engine, cancellation, options.patience)
-    width = encoder.identity.vocabulary_size
-    if not encoder.identity.external:
-        retry_policy.call(lambda: start_counting(engine, index, width))
     if checkpoint.fresh:
         retry_policy.call(lambda: engine.refresh(index))
         checkpoint.set_count_before(retry_policy.call(lambda: engine.count(index)))
-    progress = checkpoint.load(width)
+    progress = checkpoint.load(encoder.identity.vocabulary_size)
     letters.forget_after(progress.letters)
-    add_to_index(engine, index, progress, checkpoint)  # what a killed run had counted
+
+    def under_way() -> None:
+        save_count(engine, index, progress.count(checkpoint.run, time.time() + LEASE))
+
     context = StageContext(
         encoder=encoder,
         engine=engine,
@@ -224,23 +224,32 @@ def _assemble(
         check_index=lambda: require_same_index(engine, index, checkpoint),
     )
     results = ResultRecorder(progress, checkpoint, letters, context.in_flight, options)
-    return PipelineRunner(context, results, on_progress)
+    if not options.count_terms:
+        return PipelineRunner(context, results, on_progress)
+    under_way()
+    return PipelineRunner(context, results, on_progress, heartbeat=(LEASE / 3, under_way))
 
 
 def _finish(
     engine: Engine, index: str, checkpoint: Checkpoint, runner: PipelineRunner, *, sync: bool
-) -> None:
-    """Make everything searchable, delete what is gone, bring the statistics up to date."""
+) -> str | None:
+    """Make everything searchable, delete what is gone, bring the statistics up to date; says what
+    is not right with these."""
     call, results = runner.context.retry_policy.call, runner.results
     call(lambda: engine.refresh(index))
     if sync:
-        deleted = delete_absent(
-            engine, index, checkpoint, results, runner.context.meta, runner.tokenize
-        )
+        deleted = delete_absent(engine, index, checkpoint, results)
         results.progress.counters["deleted"] += deleted
         call(lambda: engine.refresh(index))
     results.save()
-    call(lambda: add_to_index(engine, index, results.progress, checkpoint))
+    context, progress = runner.context, results.progress
+    if not context.options.count_terms or not progress.indexed:
+        return None
+    counters = progress.counters
+    if not counters["unchanged"] and progress.wrote == call(lambda: engine.count(index)):
+        return save_count(engine, index, progress.everything(checkpoint.run))
+    lag = save_count(engine, index, progress.count(checkpoint.run))
+    return lag or settle_counts(engine, index, checkpoint.run, context.encoder, context.meta)
 
 
 def _verified(

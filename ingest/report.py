@@ -45,6 +45,7 @@ class IngestReport:
         exports: kind of export (hits of a search, MongoDB's Extended JSON) → records read in this
             run whose document was taken out of it.
         text_fields: text field → records read in this run that held text in it.
+        statistics_lag: what is not right with the term statistics; ``None`` = they are exact.
         removed: nothing was indexed, so the index, which was made by this ingest, was deleted.
         alias: for which the index was built.
         live: the alias stands for it now.
@@ -82,6 +83,7 @@ class IngestReport:
     hashed: int = 0
     exports: dict[str, int] = field(default_factory=dict)
     text_fields: dict[str, int] = field(default_factory=dict)
+    statistics_lag: str | None = None
     removed: bool = False
     alias: str | None = None
     live: bool = False

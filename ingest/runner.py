@@ -32,6 +32,7 @@ class PipelineRunner:
         context: of the stages.
         results: records what becomes of every record.
         on_progress: called several times a second with the report so far.
+        heartbeat: seconds, and what is called that often.
     """
 
     def __init__(
@@ -39,15 +40,18 @@ class PipelineRunner:
         context: StageContext,
         results: ResultRecorder,
         on_progress: Callable[[IngestReport], None] | None = None,
+        heartbeat: tuple[float, Callable[[], None]] | None = None,
     ) -> None:
         self.context, self.results, self._on_progress = context, results, on_progress
         self.start = self._logged = time.monotonic()
+        self._heartbeat = heartbeat
+        self._beaten = self.start
         self._notes = Notes()
         self._read = ReadStage(context, results.progress.positions)
         self.tokenize = TokenizeStage(context)
         self._encode = EncodeStage(context)
         self._render = RenderStage(context, self.tokenize.plain)
-        self._send = SendStage(context, self.tokenize.plain_tokens)
+        self._send = SendStage(context)
         cancellation, options = context.cancellation, context.options
         self._events: BoundedQueue[Event] = BoundedQueue(cancellation, 1000)
         self._windows: BoundedQueue[list[Record]] = BoundedQueue(cancellation, 2)
@@ -99,6 +103,9 @@ class PipelineRunner:
 
     def _tell(self, report: IngestReport) -> None:
         self._notes.look(report)
+        if self._heartbeat and time.monotonic() - self._beaten > self._heartbeat[0]:
+            self._beaten = time.monotonic()
+            self._heartbeat[1]()
         if time.monotonic() - self._logged > _LOG_EVERY:
             self._logged = time.monotonic()
             log_report("progress", report)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from splade_os.ingest.pipeline import IngestOptions as IngestOptions
     from splade_os.ingest.pipeline import IngestReport as IngestReport
     from splade_os.ingest.pipeline import ingest_documents as ingest_documents
+    from splade_os.online.index import Index as Index
     from splade_os.search.async_client import AsyncSearchClient as AsyncSearchClient
     from splade_os.search.client import SearchClient as SearchClient
     from splade_os.search.options import EXACT as EXACT
@@ -40,6 +41,7 @@ _HOMES = {
     "Fusion": "splade_os.search.options:Fusion",
     "Hit": "splade_os.search.results:Hit",
     "IdfTable": "splade_os.encoding.idf:IdfTable",
+    "Index": "splade_os.online.index:Index",
     "IngestOptions": "splade_os.ingest.pipeline:IngestOptions",
     "IngestReport": "splade_os.ingest.pipeline:IngestReport",
     "ModelIdentity": "splade_os.identity:ModelIdentity",

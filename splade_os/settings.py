@@ -154,6 +154,7 @@ class Settings(BaseSettings):
     allow_http: bool = False
     timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     compress: bool = False
+    statistics_index: str = "splade-os-statistics"
 
     @model_validator(mode="after")
     def _of_cloud(self) -> Self:

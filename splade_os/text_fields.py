@@ -47,9 +47,10 @@ def texts_at(document: Mapping[str, Any], path: str) -> list[str]:
             text = value.isoformat()
         elif isinstance(value, Mapping):
             inner = next((key for key in value if isinstance(key, str)), "name")
-            raise ValueError(
-                f"field {path!r} is an object, not text (a field in it: {path}.{inner})"
-            )
+            way = f"a field in it: {path}.{inner}"
+            if inner == "0":
+                way = "are these columns of pandas? Write df.to_json(orient='records', lines=True)"
+            raise ValueError(f"field {path!r} is an object, not text ({way})")
         else:
             raise ValueError(f"field {path!r} is {type(value).__name__}, not text")
         if text:
@@ -82,6 +83,18 @@ def selected(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
         if name in document:
             chosen[name] = document[name]
     return chosen
+
+
+def merged(document: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """A document after a partial update, as the engines do it: objects are merged field by field,
+    everything else is replaced."""
+    result = dict(document)
+    for name, value in change.items():
+        old = result.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merged(old, value)
+        result[name] = value
+    return result
 
 
 def _is_no_number(value: float | Decimal) -> bool:

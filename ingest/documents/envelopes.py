@@ -69,6 +69,11 @@ def what_is_there(value: Mapping[str, Any], text_fields: Sequence[str]) -> str:
             f"jq -c '{each}' FILE | splade-os ingest -"
         )
     names = {name.rpartition(".")[2] for name in text_fields}
+    if len(value) > 1 and all(isinstance(x, dict) and names & x.keys() for x in value.values()):
+        return (
+            f"it has {len(value):,} objects by name. If they are the documents: "
+            "jq -c 'to_entries[] | {_id: .key} + .value' FILE | splade-os ingest -"
+        )
     found = _find(value, lambda name, x: name in names and isinstance(x, str | dict))
     if found is not None:
         path, inner = found

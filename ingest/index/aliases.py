@@ -18,7 +18,7 @@ from splade_os.errors import (
 )
 from splade_os.ingest.index.load_state import note_whole
 from splade_os.ingest.state.checkpoint import Checkpoint
-from splade_os.ingest.state.statistics import add_to_index
+from splade_os.ingest.state.statistics import save_count
 
 _DEFAULT_PIPELINE = "search.default_pipeline"
 _STAMP = "%Y%m%d%H%M%S%f"
@@ -177,7 +177,7 @@ def abandon(engine: Engine, checkpoint: Checkpoint) -> None:
             engine.delete_index(checkpoint.index)
         else:
             progress = checkpoint.load(checkpoint.job.model.vocabulary_size)
-            add_to_index(engine, checkpoint.index, progress, checkpoint)
+            save_count(engine, checkpoint.index, progress.count(checkpoint.run))
 
 
 def roll_back(engine: Engine, alias: str) -> tuple[str, str]:

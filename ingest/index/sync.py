@@ -8,10 +8,8 @@ from typing import Any
 
 import orjson
 
-from splade_os.engines import Engine, IndexMeta
+from splade_os.engines import Engine
 from splade_os.errors import IngestError
-from splade_os.ingest.documents.records import stored_text
-from splade_os.ingest.stages.tokenize import TokenizeStage
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.results import ResultRecorder, id_hash
 
@@ -23,8 +21,6 @@ def delete_absent(
     index: str,
     checkpoint: Checkpoint,
     results: ResultRecorder,
-    meta: IndexMeta,
-    tokenize: TokenizeStage,
 ) -> int:
     """Delete every document whose id the source did not have.
 
@@ -52,28 +48,21 @@ def delete_absent(
             hint=f"If that is right: splade-os index delete --index {index}",
         )
     deleted = 0
-    fields = [meta.hash_field, *meta.text_fields]
-    for page in _pages(engine.scan(index, fields, page=_PAGE)):
+    for page in _pages(engine.scan(index, (), page=_PAGE)):
         hashes = {id_hash(identifier): identifier for identifier in page}
         gone = [page_id for h, page_id in hashes.items() if h not in checkpoint.has_seen(hashes)]
         if not gone:
             continue
         lines = [orjson.dumps({"delete": {"_id": i}}) + b"\n" for i in gone]
         outcomes = engine.bulk(index, b"".join(lines))
-        texts = []
         for outcome in outcomes:
             if outcome.ok:
                 deleted += 1
-                texts.append(stored_text(page[outcome.id], meta.text_fields))
             elif outcome.status != 404:
                 raise IngestError(f"{outcome.id} could not be deleted: {outcome.reason}")
-        tokens = tokenize.plain_tokens(texts)
-        results.count_again([ids for ids in tokens if ids is not None])
     return deleted
 
 
-def _pages(
-    documents: Iterator[tuple[str, Mapping[str, Any]]],
-) -> Iterator[dict[str, Mapping[str, Any]]]:
-    while page := dict(islice(documents, _PAGE)):
+def _pages(documents: Iterator[tuple[str, Mapping[str, Any]]]) -> Iterator[list[str]]:
+    while page := [identifier for identifier, _ in islice(documents, _PAGE)]:
         yield page

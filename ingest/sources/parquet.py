@@ -6,6 +6,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -92,6 +93,9 @@ def _reason(batch: Any, error: Exception) -> str:
 
 
 def _values(column: Any, name: str) -> list[Any]:
+    weights = _weights(column)
+    if weights is not None:
+        return weights
     stored, convert = _plan(column.type)
     if stored != column.type:
         column = column.cast(stored)
@@ -104,6 +108,33 @@ def _values(column: Any, name: str) -> list[Any]:
             for value in values
         ]
     return values
+
+
+def _weights(column: Any) -> list[Any] | None:
+    """The values of a column that maps text to finite floats, as vectors are stored: all at once,
+    which takes a third of the time. ``None`` for any other column, and where a key stands twice."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    type_ = column.type
+    if not (pa.types.is_map(type_) and pa.types.is_string(type_.key_type)):
+        return None
+    items = column.items
+    if not pa.types.is_floating(type_.item_type) or items.null_count:
+        return None
+    if pa.types.is_float16(type_.item_type) or not pc.all(pc.is_finite(items)).as_py():
+        return None
+    keys = column.keys.to_numpy(zero_copy_only=False).tolist()
+    numbers = items.to_numpy().tolist()
+    edges = column.offsets.to_pylist()
+    found = [
+        dict(zip(keys[a:b], numbers[a:b], strict=True)) if valid else None
+        for (a, b), valid in zip(pairwise(edges), column.is_valid().to_pylist(), strict=True)
+    ]
+    whole = all(
+        x is None or len(x) == b - a for x, (a, b) in zip(found, pairwise(edges), strict=True)
+    )
+    return found if whole else None
 
 
 def _plan(type_: Any) -> tuple[Any, Converter | None]:

@@ -40,7 +40,7 @@ class EncodeStage:
                 batch = SparseBatch.from_rows(rows, len(self._context.encoder.vocabulary))
                 self.encoded += len(known)
                 out.put(Encoded(known, batch))
-            for encoded in self._encoded([d for d in drafts if d.vector is None], events):
+            for encoded in self.encode([d for d in drafts if d.vector is None], events):
                 self.encoded += len(encoded.drafts)
                 out.put(encoded)
                 if self._context.cancellation.halted.is_set():
@@ -55,7 +55,7 @@ class EncodeStage:
             drafts += window
         return drafts
 
-    def _encoded(self, drafts: list[Draft], events: BoundedQueue[Event]) -> Iterator[Encoded]:
+    def encode(self, drafts: list[Draft], events: BoundedQueue[Event]) -> Iterator[Encoded]:
         if not drafts:
             return
         todo = dict.fromkeys(range(len(drafts)))
@@ -74,5 +74,5 @@ class EncodeStage:
             # one of them is the culprit: it is found by halves, the rest goes on
             left = [drafts[i] for i in todo]
             middle = max(1, len(left) // 2)
-            yield from self._encoded(left[:middle], events)
-            yield from self._encoded(left[middle:], events)
+            yield from self.encode(left[:middle], events)
+            yield from self.encode(left[middle:], events)

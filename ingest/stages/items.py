@@ -22,7 +22,6 @@ class Draft:
         vector: if it is known already.
         exists: whether the index holds a document of this id.
         stored: the mark of that one, if it has one.
-        replaces: token ids of that one.
         first: the mark of the first record that this one superseded as it waited.
         lost: tokens that were cut off, because the text is longer than the model takes.
     """
@@ -33,7 +32,6 @@ class Draft:
     vector: Row | None = None
     exists: bool = False
     stored: DocumentStamp | None = None
-    replaces: Ids | None = None
     first: DocumentStamp | None = None
     lost: int = 0
 
@@ -55,7 +53,6 @@ class BulkItem:
         lines: the two NDJSON lines of its action (one, if it is deleted).
         tokens: token ids of its text, without special ones; ``None`` = not counted.
         stamp: the mark that the document carries.
-        replaces: token ids of the document that it overwrites, where they are known.
         terms: length of its vector.
         first: the mark of the first record that this one superseded as it waited.
         stored: the mark of the document that it overwrites, if it was looked up.
@@ -67,7 +64,6 @@ class BulkItem:
     lines: bytes
     tokens: Ids | None
     stamp: DocumentStamp
-    replaces: Ids | None = None
     terms: int = 0
     first: DocumentStamp | None = None
     stored: DocumentStamp | None = None

@@ -40,7 +40,7 @@ class RenderStage:
                 found = encoded.get(timeout=_HELD if self._context.in_flight.held else 0.5)
             except StopIteration:
                 break
-            for item in self._items(found, renderer, events) if found is not None else ():
+            for item in self.items(found, renderer, events) if found is not None else ():
                 full = size + len(item.lines) > self._context.limiter.max_bytes
                 if waiting and (full or len(waiting) >= self._context.options.max_documents):
                     out.put(BulkRequest(waiting, size))
@@ -59,7 +59,7 @@ class RenderStage:
             out.put(BulkRequest(waiting, size))
         out.close()
 
-    def _items(
+    def items(
         self, encoded: Encoded, renderer: DocumentRenderer, events: BoundedQueue[Event]
     ) -> Iterator[BulkItem]:
         documents = [(draft.record.id, draft.record.source) for draft in encoded.drafts]
@@ -74,14 +74,7 @@ class RenderStage:
             if draft.record.text and draft.ids is not None and self._context.options.count_terms:
                 tokens = self._plain(draft.ids)
             item = BulkItem(
-                draft.record,
-                lines,
-                tokens,
-                draft.stamp,
-                draft.replaces,
-                count,
-                draft.first,
-                draft.stored,
+                draft.record, lines, tokens, draft.stamp, count, draft.first, draft.stored
             )
             if draft.vector is None and draft.ids is not None:
                 item.length, item.lost = len(draft.ids), draft.lost

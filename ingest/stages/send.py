@@ -4,17 +4,15 @@ written twice."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from splade_os.engines import Outcome
 from splade_os.errors import AuthorizationError, EngineError, EngineUnavailableError, IngestError
-from splade_os.ingest.documents.records import stored_text
 from splade_os.ingest.documents.stamps import stored_stamp
 from splade_os.ingest.runtime.queues import BoundedQueue
 from splade_os.ingest.runtime.retry_policy import RETRYABLE, RetryLaterError
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.items import BulkItem, BulkRequest, BulkResult, Event
-from splade_os.vectors import Ids
 
 _OF_TARGET = (
     "cluster_block_exception",
@@ -33,8 +31,6 @@ _SPLIT = frozenset({400, 403, 406, 411, _TOO_LARGE, 415, 422})
 """Refusals of a whole request, by an engine or a gateway, that one document may be the cause of."""
 _UNSEEN = 3  # times that a document is sent which is said to exist, and is not there
 
-Tokens = Callable[[Sequence[str]], list[Ids | None]]
-
 
 class SendStage:
     """Sends bulk requests, several at a time.
@@ -46,19 +42,17 @@ class SendStage:
 
     Args:
         context: of the stages.
-        tokens: texts → token ids, for the term statistics of what is overwritten.
 
     Attributes:
         begun: requests so far.
     """
 
-    def __init__(self, context: StageContext, tokens: Tokens) -> None:
+    def __init__(self, context: StageContext) -> None:
         self._engine, self._index = context.engine, context.index
         self._check_index = context.check_index
         self._limiter, self._retry_policy = context.limiter, context.retry_policy
-        self._run, self._text_fields = context.stamper.run, context.meta.text_fields
-        self._hash_field = context.meta.hash_field
-        self._tokens, self._aborted = tokens, context.cancellation.aborted
+        self._run, self._hash_field = context.stamper.run, context.meta.hash_field
+        self._aborted = context.cancellation.aborted
         self.begun = 0
 
     def run(self, requests: BoundedQueue[BulkRequest], events: BoundedQueue[Event]) -> None:
@@ -82,7 +76,7 @@ class SendStage:
             if rounds:  # deleted in between, or hidden
                 self._aborted.wait(0.2 * rounds)
             rounds += 1
-            self._deliver(remaining, result)
+            self.deliver(remaining, result)
             conflicts = [
                 i
                 for i in remaining
@@ -94,7 +88,7 @@ class SendStage:
         result.seconds = time.monotonic() - start
         return result
 
-    def _deliver(self, wanted: list[int], result: BulkResult) -> None:
+    def deliver(self, wanted: list[int], result: BulkResult) -> None:
         """Every item of ``wanted`` gets an outcome that is not "later"."""
         open_ = wanted
         first = True
@@ -142,7 +136,7 @@ class SendStage:
         if self._retry_policy.until_done(attempt):
             middle = len(open_) // 2
             for half in (open_[:middle], open_[middle:]):
-                self._deliver(half, result)
+                self.deliver(half, result)
 
     def _refused(
         self, error: EngineError, open_: Sequence[int], size: int, sent: float, result: BulkResult
@@ -171,7 +165,7 @@ class SendStage:
         """
         items, outcomes = result.items, result.outcomes
         ids = [items[i].record.id for i in conflicts]
-        fields = [self._hash_field, *self._text_fields]
+        fields = [self._hash_field]
         stored = self._retry_policy.call(lambda: self._engine.documents(self._index, ids, fields))
         again: list[int] = []
         for i in conflicts:
@@ -193,8 +187,7 @@ class SendStage:
             if mark is not None and mark.run == self._run:
                 if mark.position == item.stamp.position:  # our own write; its answer was lost
                     outcomes[i], item.stamp = Outcome(identifier, 201, "created"), mark
-                    if mark.update:  # what it replaced is not known any more
-                        item.tokens = None
+                    if mark.update:
                         outcomes[i] = Outcome(identifier, 200, "updated")
                     continue
                 result.duplicates.add(i)
@@ -204,7 +197,6 @@ class SendStage:
                     item.tokens = None
                     outcomes[i] = Outcome(identifier, 200, "updated")
                     continue
-            (item.replaces,) = self._tokens([stored_text(found, self._text_fields)])
             item.update()
             again.append(i)
         return again

@@ -8,7 +8,7 @@ from itertools import repeat
 
 from splade_os.errors import EncodingError, InputError
 from splade_os.ingest.documents.given_vectors import Row, vector_of, vectors_of
-from splade_os.ingest.documents.records import Record, stored_text
+from splade_os.ingest.documents.records import Record
 from splade_os.ingest.documents.stamps import stored_stamp
 from splade_os.ingest.runtime.queues import BoundedQueue
 from splade_os.ingest.stages.context import StageContext
@@ -45,7 +45,7 @@ class TokenizeStage:
         for each in admitted:
             if each.superseded:
                 events.put(Superseded(each.superseded, each.record.position))
-        drafts = self._drafts([each.record for each in admitted], events)
+        drafts = self.drafts([each.record for each in admitted], events)
         firsts = {each.record.position: each.superseded[0] for each in admitted if each.superseded}
         for draft in drafts if firsts else ():
             if draft.record.position in firsts:
@@ -54,7 +54,7 @@ class TokenizeStage:
         if drafts:
             out.put(drafts)
 
-    def _drafts(self, records: list[Record], events: BoundedQueue[Event]) -> list[Draft]:
+    def drafts(self, records: list[Record], events: BoundedQueue[Event]) -> list[Draft]:
         rows = self._rows([record.vector for record in records if record.vector is not None])
         drafts = []
         for record in records:
@@ -111,11 +111,7 @@ class TokenizeStage:
         ids = [draft.record.id for draft in drafts]
         fields = [
             hash_field,
-            *(
-                self._context.meta.text_fields
-                if self._context.options.count_terms or self._context.options.skip_unchanged
-                else ()
-            ),
+            *(self._context.meta.text_fields if self._context.options.skip_unchanged else ()),
         ]
         stored = self._context.retry_policy.call(
             lambda: self._context.engine.documents(self._context.index, ids, fields)
@@ -144,13 +140,6 @@ class TokenizeStage:
                 kept.append(draft)
         if same:
             events.put(Unchanged(same))
-        if self._context.options.count_terms:
-            texts = [
-                stored_text(stored[draft.record.id], self._context.meta.text_fields)
-                for draft in old
-            ]
-            for draft, replaced in zip(old, self.plain_tokens(texts), strict=True):
-                draft.replaces = replaced
         if self._context.options.skip_unchanged:
             self._reuse(
                 [
@@ -179,16 +168,6 @@ class TokenizeStage:
             vector = stored.get(draft.record.id, {}).get(name)
             if isinstance(vector, dict):
                 draft.vector = vector_of(vector, self._features)
-
-    def plain_tokens(self, texts: Sequence[str]) -> list[Ids | None]:
-        """Token ids as they are counted; ``None`` for a text that is empty or damaged."""
-        if self._context.encoder.identity.external:
-            return [None] * len(texts)
-        found = self._tokenised(texts)
-        return [
-            None if not text or isinstance(each, EncodingError) else self.plain(each[0])
-            for text, each in zip(texts, found, strict=True)
-        ]
 
     def plain(self, ids: Ids) -> Ids:
         """What is counted of them, as all texts of this index were."""

@@ -12,7 +12,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,7 +20,7 @@ from splade_os.identity import ModelIdentity
 from splade_os.ingest.state.progress import OffsetTracker, Progress
 from splade_os.ingest.state.reasons import Reasons
 from splade_os.settings import private_file, state_dir
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import Count, TermStatistics
 
 _FORMAT = 1
 
@@ -261,29 +260,31 @@ class Checkpoint:
 
     def load(self, width: int) -> Progress:
         """How far it is; ``width`` is the size of the vocabulary."""
-        progress = Progress(TermStatistics.empty(width), letters=int(self._get("letters")))
+        nothing = TermStatistics.empty(width), TermStatistics.empty(width)
+        progress = Progress(*nothing, letters=int(self._get("letters")))
         if self._get("mark") is None:
             return progress
         progress.positions = OffsetTracker.unpacked(int(self._get("mark")), self._get("above"))
         progress.counters.update(orjson.loads(self._get("counters")))
-        documents, tokens = orjson.loads(self._get("counted"))
-        frequencies = np.frombuffer(self._get("frequencies"), "<i8").astype(np.int64)
-        progress.statistics = TermStatistics(documents, tokens, frequencies)
-        progress.ticket = int(self._get("ticket"))
+        for name in ("created", "updated"):
+            record = self._get(f"counted_{name}")
+            if record is not None:  # a ledger of before is counted anew at the end
+                setattr(progress, name, Count.unpacked(orjson.loads(record)).statistics)
+        progress.empty = orjson.loads(self._get("empty") or "[0,0]")
         progress.nameless = int(self._get("nameless"))
         progress.reasons = Reasons.unpacked(self._get("reasons"))
         return progress
 
     def save(self, progress: Progress, seen: Iterable[int] = ()) -> None:
         """All in one transaction; ``seen``: hashes of ids that the source has."""
-        statistics = progress.statistics
+        counted = {"created": progress.created, "updated": progress.updated}
         with self._transaction():
             self._set("mark", progress.positions.mark)
             self._set("above", progress.positions.packed())
             self._set("counters", orjson.dumps(progress.counters))
-            self._set("counted", orjson.dumps([statistics.documents, statistics.tokens]))
-            self._set("frequencies", statistics.frequencies.astype("<i8").tobytes())
-            self._set("ticket", progress.ticket)
+            for name, statistics in counted.items():
+                self._set(f"counted_{name}", orjson.dumps(Count(name, statistics).packed()))
+            self._set("empty", orjson.dumps(progress.empty))
             self._set("letters", progress.letters)
             self._set("nameless", progress.nameless)
             self._set("reasons", progress.reasons.packed())

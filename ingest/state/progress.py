@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from splade_os.ingest.report import COUNTERS
 from splade_os.ingest.state.reasons import Reasons
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import BASE, Count, TermStatistics
 
 
 class OffsetTracker:
@@ -52,18 +52,19 @@ class Progress:
     Attributes:
         positions: records of which it is known what became.
         counters: of the report (`COUNTERS`).
-        statistics: of the documents written, as far as they are not yet added to those of the
-            index.
-        ticket: number of that addition.
+        created, updated: term statistics of the documents that were new, and of those that took
+            the place of others.
+        empty: documents of both that have no text, which are in neither.
         letters: length of the dead letters, bytes.
         nameless: records rejected without an id.
         reasons: of the dead letters.
     """
 
-    statistics: TermStatistics
+    created: TermStatistics
+    updated: TermStatistics
+    empty: list[int] = field(default_factory=lambda: [0, 0])
     positions: OffsetTracker = field(default_factory=OffsetTracker)
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
-    ticket: int = 0
     letters: int = 0
     nameless: int = 0
     reasons: Reasons = field(default_factory=Reasons)
@@ -72,3 +73,17 @@ class Progress:
     def indexed(self) -> int:
         """Records that the index holds."""
         return sum(self.counters[name] for name in ("created", "updated", "unchanged"))
+
+    @property
+    def wrote(self) -> int:
+        """Documents written, each time that they were."""
+        return self.created.documents + self.updated.documents + sum(self.empty)
+
+    def count(self, run: str, lease: float = 0.0) -> Count:
+        """What is counted, as the record of a run."""
+        changed = self.counters["updated"] + self.counters["deleted"]
+        return Count(run, self.created, self.empty[0], changed, lease=lease)
+
+    def everything(self, run: str) -> Count:
+        """The same of a run that has written all documents that there are."""
+        return Count(BASE, self.created + self.updated, sum(self.empty), covers=(run,))

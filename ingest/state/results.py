@@ -100,14 +100,9 @@ class ResultRecorder:
         self._seen = []
         self._saved = time.monotonic()
 
-    def count_again(self, taken_out: list[Ids]) -> None:
-        """Documents were deleted, with these tokens."""
-        self.progress.statistics.count_many(taken_out, sign=-1)
-
     def _acknowledge(self, event: BulkResult) -> None:
         created = updated = empty = cut = 0
-        new: list[Ids] = []
-        old: list[Ids] = []
+        tokens: tuple[list[Ids], list[Ids]] = [], []
         good: list[Record] = []
         refused: list[Failed] = []
         for item, outcome in zip(event.items, event.outcomes, strict=True):
@@ -116,16 +111,14 @@ class ResultRecorder:
                 refused.append(Failed(item.record, reason, outcome.status))
                 continue
             good.append(item.record)
-            if outcome.result == "created":
-                created += 1
-            else:
-                updated += 1
-                if item.replaces is not None:
-                    old.append(item.replaces)
+            new = outcome.result == "created"
+            created, updated = created + new, updated + (not new)
             empty += not item.terms
             cut += item.lost > 0
             if item.tokens is not None:
-                new.append(item.tokens)
+                tokens[not new].append(item.tokens)
+            else:
+                self.progress.empty[not new] += 1
             self._keep(item)
         self._add_repeated(event)
         self._count(
@@ -140,8 +133,8 @@ class ResultRecorder:
             retries=event.retries,
             bytes=sum(len(item.lines) for item in event.items),
         )
-        self.progress.statistics.count_many(new)
-        self.progress.statistics.count_many(old, sign=-1)
+        self.progress.created.count_many(tokens[0])
+        self.progress.updated.count_many(tokens[1])
         self._done(good)
         for failed in refused:
             self._fail(failed.record, failed.reason, failed.status)

@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
+import logging
+
 from splade_os.encoding import DocumentEncoder
 from splade_os.engines import Engine, IndexMeta
+from splade_os.errors import EngineError
 from splade_os.ingest.documents.records import stored_text
-from splade_os.ingest.state.checkpoint import Checkpoint
-from splade_os.ingest.state.progress import Progress
-from splade_os.statistics import TermStatistics
+from splade_os.ingest.log import log
+from splade_os.statistics import Count, TermStatistics, base_of, total
 
 _PAGE = 500
+_CHEAP = 20_000  # documents that are counted anew whenever something has changed
+_MOST_CHANGED = 0.02  # of more: the part of them that an IDF does not notice
+_RECORDS = 20  # of runs, before they are put together
+LEASE = 900.0  # seconds for which a run says that it goes on
 
 
-def start_counting(engine: Engine, index: str, width: int) -> None:
-    """Keep statistics for an index that is empty and has none yet."""
-    nothing = TermStatistics.empty(width)
-    if not engine.add_statistics(index, nothing, "begin") and not engine.count(index):
-        engine.save_statistics(index, nothing)
+def save_count(engine: Engine, index: str, count: Count) -> str | None:
+    """Store what a run has counted; says what kept it from being stored. The load goes on."""
+    try:
+        engine.save_count(index, count)
+    except EngineError as error:
+        log(logging.WARNING, "statistics", error.message, index=index)
+        return f"the term statistics of {index} could not be written: {error.message}"
+    return None
 
 
-def add_to_index(engine: Engine, index: str, progress: Progress, checkpoint: Checkpoint) -> None:
-    """Add what was counted since the last time.
+def settle_counts(
+    engine: Engine, index: str, run: str, encoder: DocumentEncoder, meta: IndexMeta
+) -> str | None:
+    """Bring the statistics up to date, when what a run has counted is stored.
 
-    The checkpoint has it, with the number of its ticket, before it is sent: after a kill the same
-    is sent with the same ticket, and is added only once.
+    Where the records do not say what the index holds (documents were overwritten or deleted, by
+    this run or by others; the state of a killed run is lost), all documents are counted anew:
+    always in a small index; in a large one when it is more than 2 % of them.
+
+    Returns:
+        What is not right with them.
     """
-    delta = progress.statistics
-    if not delta.documents and not delta.frequencies.any():
-        return
-    checkpoint.save(progress)
-    engine.add_statistics(index, delta, f"{checkpoint.run}-{progress.ticket}")
-    progress.statistics = TermStatistics.empty(len(delta.frequencies))
-    progress.ticket += 1
-    checkpoint.save(progress)
+    again = f"splade-os index recount --index {index} counts them anew"
+    try:
+        counts = engine.counts(index)
+        others = sum(count.under_way for count in counts if count.run != run)
+        if others:  # the last one to end settles it
+            return f"{others} other runs write to {index}, or were killed a moment ago"
+        documents, whole = engine.count(index), total(counts)
+        if whole is not None and whole.statistics.valid:
+            counted = whole.statistics.documents + whole.empty
+            changed = whole.changed + abs(documents - counted)
+            small = documents > _CHEAP and changed <= _MOST_CHANGED * documents
+            if not changed or small:
+                if len(counts) > _RECORDS:
+                    engine.save_base(index, whole)
+                what = f"{changed:,} of the {documents:,} documents of {index} have changed since"
+                return f"{what} they were counted ({again})" if changed else None
+        recount(engine, index, encoder, meta)
+    except EngineError as error:
+        log(logging.WARNING, "statistics", error.message, index=index)
+        return f"the term statistics of {index} are not up to date: {error.message} ({again})"
+    return None
 
 
 def recount(
@@ -42,6 +70,7 @@ def recount(
     spaced = meta.model.leading_space
     statistics = TermStatistics.empty(encoder.identity.vocabulary_size)
     texts: list[str] = []
+    empty = 0
 
     def count() -> None:
         tokens = encoder.tokenize(texts)
@@ -49,13 +78,16 @@ def recount(
         texts.clear()
 
     engine.refresh(index)
+    before = engine.counts(index)  # what comes later is counted on top
     for _, source in engine.scan(index, meta.text_fields):
         text = stored_text(source, meta.text_fields)
         if text:
             texts.append(text)
+        else:
+            empty += 1
         if len(texts) >= _PAGE:
             count()
     if texts:
         count()
-    engine.save_statistics(index, statistics)
+    engine.save_base(index, base_of(statistics, before, empty=empty))
     return statistics

@@ -51,8 +51,12 @@ def encode(
         echo(f"Skipped {where}: {reason}", err=True)
 
     write = write_npz if out.suffix == ".npz" else write_jsonl
-    with busy(f"Encoding {found.name}"):
-        count = write(out, records, encoder, skip)
+    try:
+        with busy(f"Encoding {found.name}"):
+            count = write(out, records, encoder, skip)
+    except OSError as error:  # a disk that is full does not say of which file
+        error.filename = error.filename or str(out)
+        raise
     echo(f"{count:,} vectors written to {out}; {skipped:,} skipped.", err=True)
     if skipped:
         sys.exit(3)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from splade_os.engines.load_state import LoadState
 from splade_os.errors import EngineError
 from splade_os.identity import ModelIdentity
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import Count, TermStatistics
 from splade_os.vectors import Weights
 
 VECTOR_FIELD = "splade_os_vector"
@@ -42,6 +42,7 @@ class IndexMeta(BaseModel):
         field_type: how vectors are stored, e.g. ``rank_features``.
         feature_naming: rule from token to feature name (`splade_os.vocabulary`).
         text_fields: fields that were encoded, in order.
+        bm25: fields that BM25 searches, with their weights (``title^3``); none = ``content_field``.
         model: what encoded them.
     """
 
@@ -55,6 +56,7 @@ class IndexMeta(BaseModel):
     field_type: str = "rank_features"
     feature_naming: str
     text_fields: tuple[str, ...] = ("title", "text")
+    bm25: tuple[str, ...] = ()
     model: ModelIdentity
 
     @classmethod
@@ -67,6 +69,10 @@ class IndexMeta(BaseModel):
         if isinstance(record, Mapping):
             record = {**_BEFORE_NAMES, **record}
         return cls.model_validate(record)
+
+    def record(self) -> dict[str, Any]:
+        """The record as it is stored: what was added to it later only where it says something."""
+        return self.model_dump(mode="json", exclude=None if self.bm25 else {"bm25"})
 
     @property
     def own_fields(self) -> frozenset[str]:
@@ -115,6 +121,20 @@ class Outcome:
         """Whether it was done. A status of success is not enough: what an ingest pipeline drops
         is answered with 200 and ``noop``."""
         return self.status < 300 and self.result in _DONE
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """A document as it was last written.
+
+    Attributes:
+        source: its fields, those that were asked for.
+        version: sequence number and primary term: a write that names them (``if_seq_no``,
+            ``if_primary_term``) is refused where the document has changed since.
+    """
+
+    source: Mapping[str, Any]
+    version: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -383,7 +403,9 @@ class Engine(Protocol):
         """Documents and bytes, as of the last refresh."""
 
     def bulk(self, index: str, body: bytes, *, attempts: int = 5) -> list[Outcome]:
-        """Send NDJSON actions (``index``, ``create`` or ``delete``, with ``_id``).
+        """Send NDJSON actions (``index``, ``create``, ``update`` with ``doc``, or ``delete``), with
+        ``_id``, and ``if_seq_no`` and ``if_primary_term`` where they shall be refused (409) if the
+        document has changed (`StoredDocument.version`).
 
         Args:
             attempts: how often the whole request is sent when it is put off or lost.
@@ -419,6 +441,11 @@ class Engine(Protocol):
             fields: to return; ``None`` = all, ``()`` = none.
         """
 
+    def stored(
+        self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, StoredDocument]:
+        """`documents` with their versions."""
+
     def scan(
         self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -433,6 +460,12 @@ class Engine(Protocol):
     def update_meta(self, index: str, meta: IndexMeta) -> None:
         """Let an index that holds no documents remember something else, of the same fields of its
         own; text fields that it lacks are mapped."""
+
+    def properties(self, index: str) -> Mapping[str, str]:
+        """Path → type of every field that the index maps."""
+
+    def adopt(self, index: str, meta: IndexMeta) -> None:
+        """Give an index that somebody else made the fields and the record of ours, in place."""
 
     def load_state(self, index: str) -> LoadState | None:
         """What the index says of the loads into it; ``None`` if it says nothing (it was made
@@ -482,24 +515,23 @@ class Engine(Protocol):
     def close_cursor(self, cursor: Cursor) -> None:
         """Release what a cursor holds, before its last page was read."""
 
+    def counts(self, index: str) -> list[Count]:
+        """The records of the term statistics of one index, of every run that wrote into it."""
+
+    def save_count(self, index: str, count: Count) -> None:
+        """Store the record of one run, in place of what it stored before."""
+
+    def save_base(self, index: str, base: Count) -> None:
+        """Store a record of all documents, and remove those of the runs that it covers."""
+
     def save_statistics(self, index: str, statistics: TermStatistics) -> None:
-        """Store the corpus statistics of an index, replacing what is there."""
-
-    def add_statistics(self, index: str, delta: TermStatistics, ticket: str) -> bool:
-        """Add to what is stored; safe beside other writers, and when it is repeated.
-
-        Args:
-            ticket: an addition with a ticket that was seen before changes nothing.
-
-        Returns:
-            ``False`` if nothing is stored for the index: then there is nothing to add to.
-        """
+        """Store statistics of all documents of an index, in place of all records."""
 
     def load_statistics(
         self, index: str, identity: Identity = frozenset()
     ) -> TermStatistics | None:
         """The statistics of an index, or of all indices of an alias together; ``None`` if no
-        document is counted.
+        document is counted, or if what is stored cannot be true (df < 0, df > N).
 
         Args:
             identity: of the index, where it is known already: one question less.

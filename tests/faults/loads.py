@@ -73,14 +73,12 @@ def make_load(model: Path, folder: Path, count: int, seed: int = 0, name: str = 
     return Load(model, folder / name, documents)
 
 
-def check_index(engine: Engine, index: str, load: Load, *, counted: bool = True) -> None:
+def check_index(engine: Engine, index: str, load: Load) -> None:
     """Every document is in the index once, as it is in the file; the statistics are exact."""
     engine.refresh(index)
     scanned = list(engine.scan(index, ["id", "text", "n", "seed"]))
     assert len(scanned) == len(load.documents) == engine.count(index)
     assert dict(scanned) == load.documents
-    if not counted:
-        return
     statistics = engine.load_statistics(index)
     assert statistics is not None
     # the tokenizer itself is the oracle

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,6 +225,9 @@ def test_a_hit_in_the_dead_letters_is_replayed(tmp_path: Path) -> None:
          r"listing of CouchDB.*jq -c '.rows\[\].doc'"),
         ({"data": {"items": {"nodes": DOCUMENTS}}}, r"data.items.nodes holds 3 objects"),
         ({"docs": DOCUMENTS}, r"jq -c '.docs\[\]'"),
+        ({"k1": {"title": "a"}, "k2": {"title": "b", "x": 1}}, r"jq -c 'to_entries\[\] \|"),
+        (json.loads(pandas.DataFrame({"text": ["a", "b"]}).to_json()),
+         r"orient='records', lines=True"),
         ({"Item": {"id": {"S": "1"}, "title": {"S": "Red"}}}, r"it has Item.title.S: --text Item"),
         ({"payload": {"after": {"text": "x"}}}, r"it has payload.after.text: --text payload"),
         ({"attributes": {}, "references": [], "type": "search"}, "it has attributes, references"),

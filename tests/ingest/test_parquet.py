@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import random
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -189,3 +190,31 @@ def test_compressed_and_piped(tmp_path: Path) -> None:
         [sys.executable, "-c", script], input=data.getvalue(), capture_output=True, check=False
     )
     assert done.stdout.split() == [b"1", b"2"], done.stderr
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.float16(), pa.int32()])
+def test_maps_of_weights(tmp_path: Path, kind: pa.DataType) -> None:
+    """As pyarrow's own values, in batches and row groups of any size; a key twice is refused."""
+    draw = random.Random(str(kind))
+    maps: list[Any] = [
+        draw.choice([None, [], [(f"t{k}", float(k % 7)) for k in draw.sample(range(99), 5)]])
+        for _ in range(1500)
+    ]
+    maps[700] = [("a", 1.0), ("a", 2.0)]
+    maps[900] = [("nan", float("nan"))] if pa.types.is_floating(kind) else None
+    maps[901] = [("null", None)]
+    cast = [m and [(k, v if v is None or v != v else kind_of(kind)(v)) for k, v in m] for m in maps]
+    column = pa.array(cast, pa.map_(pa.string(), kind))
+    table = pa.table({"_id": pa.array(range(1500)), "text": ["x"] * 1500, "m": column})
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=333)
+    found = list(read_source(find_source(str(tmp_path / "a.parquet")), RecordReader()))
+    assert isinstance(found[700], Rejected) and "a map has a key twice" in found[700].reason
+    for i, (item, value) in enumerate(zip(found, column.to_pylist(), strict=True)):
+        if i != 700:
+            assert isinstance(item, Record)
+            expected = value if value is None else {k: None if v != v else v for k, v in value}
+            assert item.source["m"] == expected
+
+
+def kind_of(kind: pa.DataType) -> type:
+    return float if pa.types.is_floating(kind) else int

@@ -67,8 +67,16 @@ class FieldStrategy:
         for name in meta.text_fields:
             properties.setdefault(name, properties["text"])
         body["mappings"]["properties"] = properties
-        body["mappings"]["_meta"] = {"splade_os": meta.model_dump(mode="json")}
+        body["mappings"]["_meta"] = {"splade_os": meta.record()}
         return body
+
+    def adopted(self, meta: IndexMeta) -> dict[str, Any]:
+        """Mapping of the two fields that an index of somebody else gets."""
+        properties = mappings.load(self.folder, self.field_type)["mappings"]["properties"]
+        return {
+            meta.field: properties[VECTOR_FIELD],
+            meta.hash_field: properties[HASH_FIELD],
+        }
 
 
 def strategy_for(field_type: str, server: Capabilities) -> FieldStrategy:

@@ -97,7 +97,7 @@ def search_body(
             "pre_tags": [HIGHLIGHT_MARK],
             "post_tags": [HIGHLIGHT_MARK],
             # what else is stored may be longer than any highlighter reads, and was not searched
-            "fields": {name: {} for name in (meta.content_field, *meta.text_fields)},
+            "fields": {name: {} for name in _searched(meta)},
         }
         if server.highlight_end:
             head["highlight"][server.highlight_end] = 999_999  # the default of an index, less 1
@@ -175,7 +175,15 @@ def _match(query: MatchQuery, meta: IndexMeta) -> bytes:
     clause: dict[str, Any] = {"query": query.text}
     if query.boost != 1:
         clause["boost"] = query.boost
+    if meta.bm25:
+        return orjson.dumps({"multi_match": {**clause, "fields": list(meta.bm25)}})
     return orjson.dumps({"match": {meta.content_field: clause}})
+
+
+def _searched(meta: IndexMeta) -> list[str]:
+    """The fields in which words of a BM25 query stand."""
+    own = [name.partition("^")[0] for name in meta.bm25] or [meta.content_field]
+    return list(dict.fromkeys([*own, *meta.text_fields]))
 
 
 def _clauses(filters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

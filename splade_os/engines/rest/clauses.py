@@ -33,12 +33,13 @@ _ANALYZED = (
 )
 
 
-def fitted(request: SearchRequest, limit: int) -> SearchRequest:
+def fitted(request: SearchRequest, limit: int, fields: int = 1) -> SearchRequest:
     """The request with as many terms and words as a server takes beside its filter: the heaviest
     terms, the first words.
 
     Args:
         limit: of the server.
+        fields: that BM25 searches: each word is a clause on each of them.
     """
     query, own = request.query, sum(map(clauses, request.filter))
     if isinstance(query, TermsQuery):
@@ -47,15 +48,17 @@ def fitted(request: SearchRequest, limit: int) -> SearchRequest:
             return request
         return replace(request, query=heaviest(query, budget))
     if isinstance(query, MatchQuery):
-        match = first_words(query, max(limit - own, 1))
+        match = first_words(query, max((limit - own) // fields, 1))
         return request if match is query else replace(request, query=match)
     if isinstance(query, HybridQuery | SumQuery):
         # of a hybrid query both parts have the filter
         budget = max(limit - (2 if isinstance(query, HybridQuery) else 1) * own, 2)
-        if len(query.terms.features) + len(query.match.text) <= budget:
+        if len(query.terms.features) + fields * len(query.match.text) <= budget:
             return request
-        match = first_words(query.match, max(budget // 2, budget - len(query.terms.features)))
-        terms = heaviest(query.terms, budget - len(_WORD.findall(match.text)))
+        words = max(budget // 2, budget - len(query.terms.features)) // fields
+        match = first_words(query.match, max(words, 1))
+        left = budget - fields * len(_WORD.findall(match.text))
+        terms = heaviest(query.terms, max(left, 1))
         return replace(request, query=replace(query, terms=terms, match=match))
     return request
 

@@ -23,7 +23,7 @@ from splade_os.engines.driver import drive, drive_async
 from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.engines.rest.retry import ATTEMPTS
 from splade_os.engines.rest.server import Ask, Steps
-from splade_os.engines.rest.statistics import RestStatistics
+from splade_os.engines.rest.statistics import STATISTICS_INDEX, RestStatistics
 from splade_os.engines.rest.steps import ClusterSteps
 from splade_os.engines.rest.upkeep import RestUpkeep
 from splade_os.engines.rest.wire import (
@@ -36,7 +36,7 @@ from splade_os.engines.rest.wire import (
     wrap_client,
 )
 from splade_os.errors import AuthenticationError, EngineError, EngineUnavailableError
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import Count, TermStatistics
 
 Result = TypeVar("Result")
 
@@ -53,6 +53,7 @@ class ClusterEngine(RestUpkeep, RestStatistics):
         client: a client of opensearch-py or elasticsearch-py of your own, instead of the URL
             and all options; it is not closed with the engine.
         wire: what carries the requests, instead of both.
+        statistics_index: the companion index that holds the term statistics.
         options: credentials, TLS and ``timeout``
             (`splade_os.engines.connection.options.client_options`); ``compress``: gzip of requests
             and answers.
@@ -64,13 +65,15 @@ class ClusterEngine(RestUpkeep, RestStatistics):
         *,
         client: Any = None,
         wire: Wire | None = None,
+        statistics_index: str = STATISTICS_INDEX,
         **options: Any,
     ) -> None:
         if wire is None:
             wire = open_wire(str(url), **options) if client is None else wrap_client(client)
         self.url = wire.url
         self._wire = wire
-        self._steps = ClusterSteps(self.url)
+        self.statistics_index = statistics_index
+        self._steps = ClusterSteps(self.url, statistics_index)
 
     def _run(self, steps: Steps[Result]) -> Result:
         return drive(steps, self._send, _holds)
@@ -174,6 +177,10 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     def identity(self, index: str) -> Identity:
         return self._run(self._steps.identity(index))
 
+    def counts(self, index: str) -> list[Count]:
+        (found,) = self._run(self._steps.counts(index)).values()
+        return found
+
     def load_statistics(
         self, index: str, identity: Identity = frozenset()
     ) -> TermStatistics | None:
@@ -192,6 +199,7 @@ class AsyncClusterEngine:
         *,
         client: Any = None,
         wire: AsyncWire | None = None,
+        statistics_index: str = STATISTICS_INDEX,
         **options: Any,
     ) -> None:
         if wire is None:
@@ -202,7 +210,7 @@ class AsyncClusterEngine:
             )
         self.url = wire.url
         self._wire = wire
-        self._steps = ClusterSteps(self.url)
+        self._steps = ClusterSteps(self.url, statistics_index)
 
     async def _run(self, steps: Steps[Result]) -> Result:
         return await drive_async(steps, self._send, _holds)

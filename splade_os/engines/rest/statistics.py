@@ -1,27 +1,29 @@
-"""Term statistics of indices, in a companion index: one document per index."""
+"""Term statistics of indices, in a companion index: one document for each index and run.
+
+They are found by the UUID of the index, so that they outlive nothing that it does not: an index
+that was deleted and made anew, restored or cloned begins with none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
 from splade_os import mappings
 from splade_os.engines.fields.capabilities import Capabilities
-from splade_os.errors import EngineError, IndexExistsError, IndexNotFoundError
-from splade_os.statistics import TermStatistics
+from splade_os.errors import IndexExistsError, IndexNotFoundError
+from splade_os.statistics import BASE, Count, TermStatistics, base_of
 
 STATISTICS_INDEX = "splade-os-statistics"
-_OWN = {"pipeline": "_none"}  # a template may give every new index one
-_TICKETS = 1000  # of the last additions, that are remembered
-_ATTEMPTS = 20
 
 
 class RestStatistics:
     """Part of an engine, that which writes; ``_call`` sends one request and returns the answer."""
+
+    statistics_index: str
 
     def _call(
         self,
@@ -37,83 +39,75 @@ class RestStatistics:
     def capabilities(self) -> Capabilities:
         raise NotImplementedError
 
-    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
+    def counts(self, index: str) -> list[Count]:
+        raise NotImplementedError
+
+    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+        raise NotImplementedError
+
+    def save_count(self, index: str, count: Count) -> None:
         self._ensure_companion()
-        name = self._concrete(index)
-        self._call(
-            "PUT",
-            f"/{STATISTICS_INDEX}/_doc/{name}",
-            _document(name, statistics, []),
-            params=_OWN,
-        )
+        name, uuid = min(self.identity(index))
+        document = {"index": name, "uuid": uuid, **count.packed()}
+        # found by the next search for it; and past the pipelines that every index may have
+        params = {"refresh": "true", "pipeline": "_none"}
+        path = f"/{self.statistics_index}/_doc/{uuid}.{count.run}"
+        self._call("PUT", path, document, index=self.statistics_index, params=params)
 
-    def add_statistics(self, index: str, delta: TermStatistics, ticket: str) -> bool:
-        name = self._concrete(index)
-        path = f"/{STATISTICS_INDEX}/_doc/{name}"
+    def save_base(self, index: str, base: Count) -> None:
+        self.save_count(index, base)
+        _, uuid = min(self.identity(index))
+        for run in base.covers:  # it counts no more
+            path = f"/{self.statistics_index}/_doc/{uuid}.{run}"
+            self._call("DELETE", path, params={"ignore": 404, "refresh": "true"})
 
-        def attempt() -> bool | None:
-            answer = self._call("GET", path, params={"ignore": 404})
-            if not answer.get("found"):
-                return False
-            source = answer["_source"]
-            tickets = source.get("tickets", [])
-            if ticket in tickets:
-                return True
-            document = _document(
-                name, statistics_of(source) + delta, [*tickets, ticket][-_TICKETS:]
-            )
-            seen = {
-                **_OWN,
-                "if_seq_no": answer["_seq_no"],
-                "if_primary_term": answer["_primary_term"],
-            }
-            try:
-                self._call("PUT", path, document, params={**seen, **_OWN})
-            except EngineError as error:
-                if error.status == 409:  # somebody else added in between
-                    return None
-                raise
-            return True
-
-        policy = Retrying(
-            retry=retry_if_result(lambda done: done is None),
-            wait=wait_random_exponential(multiplier=0.05, max=5),
-            stop=stop_after_attempt(_ATTEMPTS),
-        )
-        return bool(policy(attempt))
-
-    def _delete_statistics(self, index: str) -> None:
-        self._call("DELETE", f"/{STATISTICS_INDEX}/_doc/{index}", params={"ignore": 404})
+    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
+        self.save_base(index, base_of(statistics, self.counts(index)))
 
     def _ensure_companion(self) -> None:
+        name = self.statistics_index
+        body = mappings.load("opensearch", "statistics")
         try:
-            self._call("GET", f"/{STATISTICS_INDEX}/_settings", index=STATISTICS_INDEX)
+            answer = self._call("GET", f"/{name}/_mapping", index=name)
         except IndexNotFoundError:
-            body = mappings.load("opensearch", "statistics")
             settings = body["settings"]["index"]
             body["settings"]["index"] = self.capabilities().index_settings(settings)
             with suppress(IndexExistsError):  # another process was faster
-                self._call("PUT", f"/{STATISTICS_INDEX}", body, index=STATISTICS_INDEX)
-
-    def _concrete(self, index: str) -> str:
-        """The index behind an alias (the first, if it stands for several)."""
-        return str(min(self._call("GET", f"/{index}/_settings/index.uuid", index=index)))
-
-
-def _document(name: str, statistics: TermStatistics, tickets: list[str]) -> dict[str, Any]:
-    used = np.flatnonzero(statistics.frequencies)
-    return {
-        "index": name,
-        "documents": statistics.documents,
-        "tokens": statistics.tokens,
-        "width": len(statistics.frequencies),
-        "frequencies": {"ids": used.tolist(), "df": statistics.frequencies[used].tolist()},
-        "tickets": tickets,
-    }
+                self._call("PUT", f"/{name}", body, index=name)
+            return
+        there = [found["mappings"].get("properties", {}) for found in answer.values()]
+        if any("uuid" not in properties for properties in there):  # of before
+            self._call("PUT", f"/{name}/_mapping", body["mappings"], index=name)
 
 
-def statistics_of(source: Mapping[str, Any]) -> TermStatistics:
-    """The statistics in a document of the companion index."""
+def query_of_counts(names: Mapping[str, str]) -> dict[str, Any]:
+    """The search for the records of indices.
+
+    Args:
+        names: of the indices → UUID. By name they had one document each in earlier versions.
+    """
+    wanted = [{"terms": {"uuid": list(names.values())}}, {"ids": {"values": list(names)}}]
+    return {"size": 1000, "query": {"bool": {"should": wanted}}}
+
+
+def counts_of(
+    hits: Iterable[Mapping[str, Any]], names: Mapping[str, str]
+) -> dict[str, list[Count]]:
+    """Index → its records, as that search finds them; those of before where there are no others."""
+    found: dict[str, list[Count]] = {name: [] for name in names}
+    before: dict[str, list[Count]] = {}
+    by_uuid = {uuid: name for name, uuid in names.items()}
+    for hit in hits:
+        source = hit["_source"]
+        name = by_uuid.get(source.get("uuid", ""))
+        if name is not None:
+            found[name].append(Count.unpacked(source))
+        elif "uuid" not in source and hit["_id"] in names:
+            before[hit["_id"]] = [Count(BASE, _as_before(source))]
+    return {name: counts or before.get(name, []) for name, counts in found.items()}
+
+
+def _as_before(source: Mapping[str, Any]) -> TermStatistics:
     frequencies = np.zeros(source["width"], np.int64)
     frequencies[source["frequencies"]["ids"]] = source["frequencies"]["df"]
     return TermStatistics(source["documents"], source["tokens"], frequencies)

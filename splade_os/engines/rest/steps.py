@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import reduce
-from operator import add
 from typing import Any
 
 import orjson
@@ -41,7 +40,7 @@ from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, search_body, search_pa
 from splade_os.engines.rest.clauses import clauses, fitted
 from splade_os.engines.rest.failures import PUT_OFF, refused, too_many_clauses
 from splade_os.engines.rest.server import NODES, ROOT, ServerSteps, Steps
-from splade_os.engines.rest.statistics import STATISTICS_INDEX, statistics_of
+from splade_os.engines.rest.statistics import STATISTICS_INDEX, counts_of, query_of_counts
 from splade_os.engines.rest.views import View, read_view
 from splade_os.engines.rest.wire import Call
 from splade_os.errors import (
@@ -50,7 +49,7 @@ from splade_os.errors import (
     EngineError,
     SpladeWarning,
 )
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import Count, TermStatistics, summed
 
 _BULK_FILTER = "errors,items.*._id,items.*.status,items.*.result,items.*.error"
 _NETWORK_GRACE = 5.0  # seconds over a search's own time-out, for the way there and back
@@ -61,10 +60,12 @@ class ClusterSteps(ServerSteps):
 
     Args:
         url: for messages.
+        statistics_index: where term statistics are.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, statistics_index: str = STATISTICS_INDEX) -> None:
         super().__init__(url)
+        self.statistics_index = statistics_index
         self._views: dict[str, View] = {}
         self._strategies: dict[str, FieldStrategy] = {}
         self._warned = False
@@ -123,10 +124,27 @@ class ClusterSteps(ServerSteps):
             )
 
     def delete_index(self, index: str) -> Steps[None]:
+        names = dict((yield from self.identity(index)))
         yield Call("DELETE", f"/{index}", index=index)
         self._views.pop(index, None)
-        path = f"/{STATISTICS_INDEX}/_doc/{index}"
-        yield from self._found(Call("DELETE", path, index=STATISTICS_INDEX))
+        with suppress(AuthorizationError):
+            yield from self._forget(names)
+
+    def _forget(self, names: Mapping[str, str]) -> Steps[None]:
+        """Records that nothing finds any more: they only take up room."""
+        companion = self.statistics_index
+        own = yield from self.own_parameters()
+        body = orjson.dumps({**query_of_counts(names), "_source": False})
+        call = Call("POST", f"/{companion}/_search", body, own, index=companion)
+        answer = yield from self._found(call)
+        lines = [
+            orjson.dumps({"delete": {"_id": hit["_id"]}}) + b"\n"
+            for hit in (answer or {}).get("hits", {}).get("hits", ())
+        ]
+        if lines:
+            params = {"refresh": "true"}
+            path = f"/{companion}/_bulk"
+            yield Call("POST", path, b"".join(lines), params, index=companion, ndjson=True)
 
     def _found(self, call: Call) -> Steps[Any]:
         """The answer, or ``None`` for what is not there."""
@@ -229,9 +247,10 @@ class ClusterSteps(ServerSteps):
             strategy = strategy_for(meta.field_type, server)
             self._strategies[meta.field_type] = strategy
         own = max(map(clauses, view.filters), default=0)  # of the alias; beside the user's
-        fit = fitted(request, server.max_clauses - own)
+        fields = len(meta.bm25) or 1
+        fit = fitted(request, server.max_clauses - own, fields)
         if fit is not request:
-            fit = fitted(request, (yield from self.clause_limit()) - own)
+            fit = fitted(request, (yield from self.clause_limit()) - own, fields)
             self._say_cut(fit is not request and fit != request)
         phases = fit.phases
         if phases is not None and phases.window > view.rescore_window:
@@ -421,14 +440,27 @@ class ClusterSteps(ServerSteps):
             for name, body in objects(answer, self._url).items()
         )
 
+    def counts(
+        self, index: str, identity: frozenset[tuple[str, str]] = frozenset()
+    ) -> Steps[dict[str, list[Count]]]:
+        """The records of statistics of every index that a name stands for."""
+        names = dict(identity or (yield from self.identity(index)))
+        own = yield from self.own_parameters()
+        companion, body = self.statistics_index, orjson.dumps(query_of_counts(names))
+        call = Call("POST", f"/{companion}/_search", body, own, index=companion)
+        answer = yield from self._found(call)
+        if answer is None:
+            return {name: [] for name in names}
+        hits = expect(answer, self._url, "hits", "hits", kind=list)
+        if not complete(answer):
+            raise incomplete(answer, f"The statistics of {index}")
+        return counts_of(hits, names)
+
     def load_statistics(
         self, index: str, identity: frozenset[tuple[str, str]] = frozenset()
     ) -> Steps[TermStatistics | None]:
-        names = sorted(name for name, _ in identity or (yield from self.identity(index)))
-        body = orjson.dumps({"ids": names})
-        call = Call("POST", f"/{STATISTICS_INDEX}/_mget", body, index=STATISTICS_INDEX)
         try:
-            answer = yield from self._found(call)
+            counts = yield from self.counts(index, identity)
         except AuthorizationError as error:
             warnings.warn(
                 f"{error.message} The model's own table weighs the queries instead.",
@@ -436,11 +468,7 @@ class ClusterSteps(ServerSteps):
                 stacklevel=4,
             )
             return None
-        found = [d["_source"] for d in (answer or {}).get("docs", ()) if d.get("found")]
-        if not found:
-            return None
-        statistics = reduce(add, map(statistics_of, found))
-        return statistics if statistics.documents > 0 else None
+        return summed(counts.values())
 
 
 def _outcome(item: Mapping[str, Any]) -> Outcome:

@@ -7,10 +7,11 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
-from splade_os.engines.base import Cursor, IndexMeta
+from splade_os.engines.base import Cursor, IndexMeta, StoredDocument
 from splade_os.engines.fields.capabilities import Capabilities
+from splade_os.engines.fields.strategies import strategy_for
 from splade_os.engines.load_state import LOAD_STATE, LoadState
-from splade_os.engines.rest.answers import complete, incomplete
+from splade_os.engines.rest.answers import complete, expect, incomplete, objects
 from splade_os.engines.rest.failures import PERMANENT
 from splade_os.engines.rest.server import Steps
 from splade_os.engines.rest.steps import ClusterSteps
@@ -60,6 +61,12 @@ class RestUpkeep:
     def documents(
         self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
     ) -> dict[str, Mapping[str, Any]]:
+        found = self.stored(index, ids, fields)
+        return {identifier: each.source for identifier, each in found.items()}
+
+    def stored(
+        self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, StoredDocument]:
         if not ids:
             return {}
         params = {}
@@ -72,7 +79,11 @@ class RestUpkeep:
         for document in answer["docs"]:
             if "error" in document:
                 self._unreadable(index, document)
-        return {d["_id"]: d.get("_source", {}) for d in answer["docs"] if d.get("found")}
+        return {
+            d["_id"]: StoredDocument(d.get("_source", {}), (d["_seq_no"], d["_primary_term"]))
+            for d in answer["docs"]
+            if d.get("found")
+        }
 
     def _unreadable(self, index: str, document: Mapping[str, Any]) -> NoReturn:
         error = document["error"]
@@ -172,15 +183,27 @@ class RestUpkeep:
         properties = mapping.get("properties", {})
         text = properties.get("text", {"type": "text"})  # with its analyzer and its copy
         body = {
-            "_meta": {**mapping.get("_meta", {}), "splade_os": meta.model_dump(mode="json")},
+            "_meta": {**mapping.get("_meta", {}), "splade_os": meta.record()},
             "properties": {name: text for name in meta.text_fields if not _maps(properties, name)},
+        }
+        self._call("PUT", f"/{index}/_mapping", body, index=index)
+
+    def properties(self, index: str) -> Mapping[str, str]:
+        return _types(self._mapping(index).get("properties", {}))
+
+    def adopt(self, index: str, meta: IndexMeta) -> None:
+        found = self._mapping(index).get("_meta") or {}
+        strategy = strategy_for(meta.field_type, self.capabilities())
+        body = {
+            "_meta": {**found, "splade_os": meta.record()},
+            "properties": strategy.adopted(meta),
         }
         self._call("PUT", f"/{index}/_mapping", body, index=index)
 
     def _mapping(self, index: str) -> Mapping[str, Any]:
         """Of the first index, where a name stands for several."""
-        answer = self._call("GET", f"/{index}/_mapping", index=index)
-        mapping: Mapping[str, Any] = answer[min(answer)]["mappings"]
+        answer = objects(self._call("GET", f"/{index}/_mapping", index=index), self.url)
+        mapping: Mapping[str, Any] = expect(answer, self.url, min(answer), "mappings", kind=Mapping)
         return mapping
 
     def load_state(self, index: str) -> LoadState | None:
@@ -229,6 +252,15 @@ def _complete(answer: Mapping[str, Any], names: str) -> Mapping[str, Any]:
     if not complete(answer):
         raise incomplete(answer, f"The scan of {names}")
     return answer
+
+
+def _types(properties: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Path → type."""
+    found: dict[str, str] = {}
+    for name, definition in properties.items():
+        found[prefix + name] = definition.get("type", "object")
+        found |= _types(definition.get("properties", {}), f"{prefix}{name}.")
+    return found
 
 
 def _maps(properties: Mapping[str, Any], path: str) -> bool:

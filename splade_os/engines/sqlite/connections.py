@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS statistics (
     in_index INTEGER PRIMARY KEY, documents INTEGER, tokens INTEGER, frequencies BLOB);
 CREATE TABLE IF NOT EXISTS load_states (in_index INTEGER PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS uuids (in_index INTEGER PRIMARY KEY, uuid TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS tickets (in_index INTEGER, ticket TEXT, UNIQUE (in_index, ticket));
+CREATE TABLE IF NOT EXISTS counts (
+    in_index INTEGER, run TEXT, record BLOB NOT NULL, PRIMARY KEY (in_index, run));
 CREATE TABLE IF NOT EXISTS aliases (name TEXT PRIMARY KEY, in_index INTEGER NOT NULL);
 """
 _INHERITED: list[sqlite3.Connection] = []

@@ -41,7 +41,7 @@ from splade_os.engines.rest.bodies import checked
 from splade_os.engines.sqlite.candidates import candidates, field_values
 from splade_os.engines.sqlite.connections import Connections
 from splade_os.engines.sqlite.filters import compile_filter
-from splade_os.engines.sqlite.upkeep import SQLiteUpkeep
+from splade_os.engines.sqlite.upkeep import SQLiteUpkeep, version_of
 from splade_os.errors import (
     DeploymentError,
     EngineError,
@@ -51,9 +51,10 @@ from splade_os.errors import (
     IndexNotFoundError,
 )
 from splade_os.features import MIN_WEIGHT, truncate
-from splade_os.text_fields import selected, stored_text
+from splade_os.text_fields import merged, selected, stored_text
 from splade_os.vocabulary import FEATURE_NAMING
 
+_OPERATIONS = frozenset({"index", "create", "update", "delete"})
 _MARK = "\u241f"
 _WINDOW = 2000  # of the best, which a filter looks at before all others
 _FEW = 2000  # documents that are looked up one by one
@@ -158,7 +159,7 @@ class SQLiteEngine(SQLiteUpkeep):
             try:
                 cursor = db.execute(
                     "INSERT INTO indices (name, meta) VALUES (?, ?)",
-                    (index, meta.model_dump_json()),
+                    (index, orjson.dumps(meta.record()).decode()),
                 )
             except sqlite3.IntegrityError:
                 raise IndexExistsError(f"The index {index} exists already.") from None
@@ -179,7 +180,7 @@ class SQLiteEngine(SQLiteUpkeep):
                 (number,),
             )
             for table in (
-                "postings", "documents", "statistics", "uuids", "load_states", "tickets", "aliases",
+                "postings", "documents", "statistics", "counts", "uuids", "load_states", "aliases",
                 "field_values", "with_field_values",
             ):  # fmt: skip
                 db.execute(f"DELETE FROM {table} WHERE in_index = ?", (number,))
@@ -209,15 +210,19 @@ class SQLiteEngine(SQLiteUpkeep):
         outcomes = []
         with self._transaction() as db:
             for line in lines:
-                operation, identifier = _action(line)
-                if operation == "delete":
+                operation, identifier, version = _action(line)
+                document = b"" if operation == "delete" else next(lines)
+                there = _exists(db, number, identifier)
+                if version is not None and version != _version(db, there):
+                    outcomes.append(_conflict(identifier, "the document has changed"))
+                elif operation == "delete":
                     outcomes.append(_delete(db, number, identifier, meta))
-                elif operation == "create" and _exists(db, number, identifier):
-                    next(lines)
-                    reason = "version_conflict_engine_exception: document already exists"
-                    outcomes.append(Outcome(identifier, 409, None, reason))
+                elif operation == "create" and there:
+                    outcomes.append(_conflict(identifier, "document already exists"))
+                elif operation == "update":
+                    outcomes.append(_update(db, number, identifier, document, meta))
                 else:
-                    outcomes.append(_index(db, number, identifier, next(lines), meta))
+                    outcomes.append(_index(db, number, identifier, document, meta))
         return outcomes
 
     def refresh(self, index: str) -> None:
@@ -457,23 +462,51 @@ class _Row:
     marked: str = ""
 
 
-def _action(line: bytes) -> tuple[str, str]:
-    """Operation and id of an action line of a bulk body.
+def _action(line: bytes) -> tuple[str, str, int | None]:
+    """Operation, id, and version where one is named, of an action line of a bulk body.
 
     Raises:
         EngineError: it is none, as on the clusters of the whole request.
     """
     try:
         ((operation, action),) = orjson.loads(line).items()
-        if operation in ("index", "create", "delete") and isinstance(action["_id"], str):
-            return operation, action["_id"]
+        if operation in _OPERATIONS and isinstance(action["_id"], str):
+            number = action.get("if_seq_no")
+            return operation, action["_id"], None if number is None else int(number)
     except (AttributeError, KeyError, TypeError, ValueError):
         pass
     raise EngineError(
-        "Malformed action/metadata line: an object with index, create or delete and its _id is "
-        "expected.",
+        "Malformed action/metadata line: an object with index, create, update or delete and its "
+        "_id is expected.",
         status=400,
     )
+
+
+def _conflict(identifier: str, what: str) -> Outcome:
+    return Outcome(identifier, 409, None, f"version_conflict_engine_exception: {what}")
+
+
+def _version(db: sqlite3.Connection, document: tuple[int] | None) -> int | None:
+    if document is None:
+        return None
+    (source,) = db.execute("SELECT source FROM documents WHERE number = ?", document).fetchone()
+    return version_of(source)
+
+
+def _update(
+    db: sqlite3.Connection, number: int, identifier: str, line: bytes, meta: IndexMeta
+) -> Outcome:
+    """Merge some fields into a document, as the clusters do: objects field by field."""
+    row = db.execute(
+        "SELECT source FROM documents WHERE in_index = ? AND id = ?", (number, identifier)
+    ).fetchone()
+    if row is None:
+        return Outcome(identifier, 404, None, "document_missing_exception: document missing")
+    try:
+        source = merged(orjson.loads(row[0]), orjson.loads(line)["doc"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return Outcome(identifier, 400, None, f"mapper_parsing_exception: {error!r}")
+    return _index(db, number, identifier, orjson.dumps(source), meta)
 
 
 def _index(
@@ -538,7 +571,7 @@ def _delete(db: sqlite3.Connection, number: int, identifier: str, meta: IndexMet
 
 def _postings(vector: Any) -> list[tuple[str, float]]:
     """What FeatureField would store; refuses what it refuses."""
-    if vector is None:
+    if vector is None or vector == []:
         return []
     if not isinstance(vector, dict):
         raise ValueError("[rank_features] fields must be json objects")

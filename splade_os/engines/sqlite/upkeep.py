@@ -5,16 +5,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import orjson
 
-from splade_os.engines.base import Identity, IndexMeta
+from splade_os.engines.base import Identity, IndexMeta, StoredDocument
 from splade_os.engines.load_state import LoadState
 from splade_os.engines.sqlite.connections import Connections
 from splade_os.errors import EngineError
-from splade_os.statistics import TermStatistics
+from splade_os.statistics import BASE, Count, TermStatistics, base_of, summed
 from splade_os.text_fields import selected
 
 _MOST_VALUES = 500  # of one statement; SQLite's limit is 999 before 3.32
@@ -48,6 +49,16 @@ class SQLiteUpkeep:
         with self._translated():
             return {
                 identifier: _fields(blob, fields)
+                for _, identifier, blob in self._stored(number, ids)
+            }
+
+    def stored(
+        self, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, StoredDocument]:
+        number = self._number(index)
+        with self._translated():
+            return {
+                identifier: StoredDocument(_fields(blob, fields), (version_of(blob), 1))
                 for _, identifier, blob in self._stored(number, ids)
             }
 
@@ -88,15 +99,21 @@ class SQLiteUpkeep:
     def update_settings(self, index: str, settings: Mapping[str, Any]) -> None:
         self._number(index)  # a file has nothing to set
 
+    def properties(self, index: str) -> Mapping[str, str]:
+        self._number(index)
+        return {}  # a file maps nothing
+
+    def adopt(self, index: str, meta: IndexMeta) -> None:
+        raise EngineError("In an SQLite file every index is one of splade-os.")
+
     def check_writable(self, index: str, meta: IndexMeta) -> None:
         self._number(index)  # a file keeps what it is given
 
     def update_meta(self, index: str, meta: IndexMeta) -> None:
         number = self._number(index)
         with self._transaction() as db:
-            db.execute(
-                "UPDATE indices SET meta = ? WHERE number = ?", (meta.model_dump_json(), number)
-            )
+            record = orjson.dumps(meta.record()).decode()
+            db.execute("UPDATE indices SET meta = ? WHERE number = ?", (record, number))
 
     def load_state(self, index: str) -> LoadState | None:
         number = self._number(index)
@@ -154,52 +171,53 @@ class SQLiteUpkeep:
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?)", (alias, number))
 
-    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
+    def counts(self, index: str) -> list[Count]:
         number = self._number(index)
-        with self._transaction() as db:
-            _save_statistics(db, number, statistics)
-            db.execute("DELETE FROM tickets WHERE in_index = ?", (number,))
+        with self._translated():
+            rows = self._db.execute("SELECT record FROM counts WHERE in_index = ?", (number,))
+            found = [Count.unpacked(orjson.loads(record)) for (record,) in rows]
+            before = self._db.execute(
+                "SELECT documents, tokens, frequencies FROM statistics WHERE in_index = ?",
+                (number,),
+            ).fetchone()
+        if not found and before is not None:  # of a file of before
+            frequencies = np.frombuffer(before[2], "<i8").astype(np.int64)
+            found = [Count(BASE, TermStatistics(before[0], before[1], frequencies))]
+        return found
 
-    def add_statistics(self, index: str, delta: TermStatistics, ticket: str) -> bool:
+    def save_count(self, index: str, count: Count) -> None:
         number = self._number(index)
         with self._transaction() as db:
-            stored = _load_statistics(db, number)
-            if stored is None:
-                return False
-            try:
-                db.execute("INSERT INTO tickets VALUES (?, ?)", (number, ticket))
-            except sqlite3.IntegrityError:
-                return True
-            _save_statistics(db, number, stored + delta)
-        return True
+            _save_count(db, number, count)
+
+    def save_base(self, index: str, base: Count) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            _save_count(db, number, base)
+            covered = [(number, run) for run in base.covers]
+            db.executemany("DELETE FROM counts WHERE in_index = ? AND run = ?", covered)
+
+    def save_statistics(self, index: str, statistics: TermStatistics) -> None:
+        self.save_base(index, base_of(statistics, self.counts(index)))
 
     def load_statistics(
         self, index: str, identity: Identity = frozenset()
     ) -> TermStatistics | None:
         del identity  # a file is near
-        number = self._number(index)
-        with self._translated():
-            statistics = _load_statistics(self._db, number)
-        return statistics if statistics is not None and statistics.documents > 0 else None
+        return summed([self.counts(index)])
 
 
-def _save_statistics(db: sqlite3.Connection, number: int, statistics: TermStatistics) -> None:
-    frequencies = statistics.frequencies.astype("<i8").tobytes()
-    db.execute(
-        "INSERT OR REPLACE INTO statistics VALUES (?, ?, ?, ?)",
-        (number, statistics.documents, statistics.tokens, frequencies),
-    )
-
-
-def _load_statistics(db: sqlite3.Connection, number: int) -> TermStatistics | None:
-    row = db.execute(
-        "SELECT documents, tokens, frequencies FROM statistics WHERE in_index = ?", (number,)
-    ).fetchone()
-    if row is None:
-        return None
-    return TermStatistics(row[0], row[1], np.frombuffer(row[2], "<i8").astype(np.int64))
+def _save_count(db: sqlite3.Connection, number: int, count: Count) -> None:
+    record = orjson.dumps(count.packed())
+    db.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?)", (number, count.run, record))
 
 
 def _fields(blob: bytes, names: Sequence[str] | None) -> Mapping[str, Any]:
     source: dict[str, Any] = orjson.loads(blob)
     return source if names is None else selected(source, names)
+
+
+def version_of(source: bytes | str) -> int:
+    """A number that another content does not have: in place of a sequence number."""
+    data = source.encode() if isinstance(source, str) else source
+    return int.from_bytes(blake2b(data, digest_size=7).digest())

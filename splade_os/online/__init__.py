@@ -1,0 +1,1 @@
+"""One document at a time: write, change, delete and search, for an application."""

@@ -1,0 +1,336 @@
+"""`Index`: documents in, one by one or many, and searches that find them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack
+
+from splade_os.engines import Engine, IndexMeta, connect
+from splade_os.errors import IndexNotFoundError, InputError, SettingsError
+from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
+from splade_os.ingest.state.statistics import save_count, settle_counts
+from splade_os.online.apply import ChangeApplier
+from splade_os.online.changes import Change, Delete, Enrich, Update, Upsert
+from splade_os.online.results import DocumentError, DocumentResult
+from splade_os.online.target import open_target
+from splade_os.online.writer import BatchWriter
+from splade_os.search.client import SearchClient
+from splade_os.search.options import Mode, SearchKeywords
+from splade_os.search.results import Results
+from splade_os.settings import load_settings
+
+Document = Mapping[str, Any]
+OnError = Literal["raise", "return"]
+_PAGE = 256  # documents that are given to the writer together
+_STATISTICS_EVERY = 5.0  # seconds between two savings of the term statistics
+
+
+class Index:
+    """One index, document by document. Safe to use from several threads.
+
+    It is made when it is first written, if it is not there. An index that somebody else made is
+    adopted then: its mapping gets a field for vectors (`splade_os.ingest.index.adopt.adopt_index`),
+    nothing else of it changes. What was written is found by the next search of the same object.
+
+    Args:
+        url: of the cluster, or ``sqlite:///FILE``; default from the settings.
+        index: name or alias.
+        text_fields: fields to encode; default the index's own, else every field of the first
+            documents that holds text (they are said in a log line).
+        model: what encodes; default the index's own model, else the starter.
+        device: torch device of the encoder.
+        engine: an open engine instead of the URL; it is not closed with this one.
+        patience: seconds for which the cluster may not answer, or put documents off, before a
+            call fails.
+        auth: credentials, TLS and ``timeout``, as of `SearchClient`.
+
+    Raises:
+        SettingsError: nothing to write to is named.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        index: str | None = None,
+        *,
+        text_fields: Sequence[str] | None = None,
+        model: str | None = None,
+        device: str | None = None,
+        engine: Engine | None = None,
+        patience: float = 30.0,
+        **auth: Any,
+    ) -> None:
+        if isinstance(text_fields, str):
+            raise SettingsError(
+                f"text_fields is the text {text_fields!r}, not a list of names.",
+                hint=f"Write text_fields=[{text_fields!r}].",
+            )
+        settings = load_settings(url=url, index=index, model=model, **auth)
+        if settings.index is None:
+            raise SettingsError("Which index? None is given.", hint="Set index= or --index.")
+        self.name = settings.index
+        self._own = engine is None
+        self.engine = engine or connect(settings.url, **settings.connection())
+        self._model, self._device, self._patience = settings.model, device, patience
+        self._text_fields = text_fields
+        self._applier: ChangeApplier | None = None
+        self._writer = BatchWriter(self._apply)
+        self._saving = threading.Lock()
+        self._saved = time.monotonic()
+        self._pause = 0.0  # until the statistics are saved
+        self._written = self._uncounted = False  # since the last refresh; since the last saving
+        self._client: SearchClient | None = None
+
+    # writing
+
+    def upsert(
+        self, documents: Document | Iterable[Document], *, on_error: OnError = "raise"
+    ) -> list[DocumentResult]:
+        """Write whole documents; those of an id that exists are replaced.
+
+        Args:
+            documents: one, or any number: they are written in batches as they come. The id is
+                ``_id`` or ``id``, else a hash of the document.
+            on_error: ``return`` the results where some could not be written, or ``raise``.
+
+        Returns:
+            What became of each, in their order.
+
+        Raises:
+            DocumentError: some could not be written; the others were.
+            ModelMismatchError, IndexFormatError: the index is for another model, or other fields.
+            EngineError: the cluster did not take them.
+        """
+        given = [documents] if isinstance(documents, Mapping) else documents
+        results: list[DocumentResult] = []
+        page: list[Document] = []
+        for document in given:
+            page.append(document)
+            if len(page) == _PAGE:
+                results += self._upserted(page)
+                page = []
+        results += self._upserted(page)
+        return _checked(results, "written", on_error)
+
+    def update(
+        self, id: str, fields: Mapping[str, Any], *, on_error: OnError = "raise"
+    ) -> DocumentResult:
+        """Change some fields of a document. It is encoded again only if its text changes.
+
+        Args:
+            id: of the document.
+            fields: what they are from now on; objects are merged, everything else is replaced.
+
+        Raises:
+            DocumentError: there is no such document, or the cluster refused the change.
+        """
+        return self._changed([Update(str(id), fields)], "updated", on_error)[0]
+
+    def delete(
+        self, ids: str | Iterable[str], *, on_error: OnError = "return"
+    ) -> list[DocumentResult]:
+        """Delete documents by id; what is not there is ``not_found``.
+
+        Raises:
+            DocumentError: (``on_error="raise"``) some were not there, or not deleted.
+        """
+        some = [ids] if isinstance(ids, str) else [str(each) for each in ids]
+        return self._changed([Delete(each) for each in some], "deleted", on_error)
+
+    def enrich(self, ids: Iterable[str] | None = None) -> dict[str, int]:
+        """Encode what has no vector, or one of another text: documents that were there when the
+        index was adopted, or that others have written since. It can be stopped and run again.
+
+        Args:
+            ids: default all documents.
+
+        Returns:
+            How many were ``updated``, ``unchanged``, ``not_found`` (deleted meanwhile), ``failed``.
+        """
+        counts: dict[str, int] = {}
+        page: list[Change] = []
+        self.target()
+        self.engine.refresh(self.name)
+        for each in ids if ids is not None else (i for i, _ in self.engine.scan(self.name, ())):
+            page.append(Enrich(each))
+            if len(page) == _PAGE:
+                self._enriched(page, counts)
+                page = []
+        self._enriched(page, counts)
+        return counts
+
+    # reading
+
+    def get(self, id: str, fields: Sequence[str] | None = None) -> dict[str, Any] | None:
+        """The stored fields of a document, as last written; ``None`` if it is not there."""
+        try:
+            own = self.engine.index_meta(self.name).own_fields
+            found = self.engine.documents(self.name, [id], fields).get(id)
+        except IndexNotFoundError:
+            return None
+        return None if found is None else {n: v for n, v in found.items() if n not in own}
+
+    def scan(self, fields: Sequence[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Id and stored fields of every document, those of this object included."""
+        self.refresh()
+        own = self.engine.index_meta(self.name).own_fields
+        for identifier, source in self.engine.scan(self.name, fields):
+            yield identifier, {n: v for n, v in source.items() if n not in own}
+
+    def count(self) -> int:
+        """Number of documents; 0 where there is no index yet."""
+        try:
+            self.refresh()
+            return self.engine.count(self.name)
+        except IndexNotFoundError:
+            return 0
+
+    def refresh(self) -> None:
+        """Make what was written by this object searchable."""
+        if self._written:
+            self._written = False
+            self.engine.refresh(self.name)
+
+    def search(
+        self,
+        text: str | Mapping[str, float],
+        k: int = 10,
+        mode: Mode = "idf",
+        *,
+        refresh: bool = True,
+        **options: Unpack[SearchKeywords],
+    ) -> Results:
+        """`SearchClient.search`.
+
+        Args:
+            refresh: see what this object has written; it makes the cluster refresh the index.
+        """
+        if refresh:
+            self.refresh()
+        return self.client.search(text, k, mode, **options)
+
+    @property
+    def client(self) -> SearchClient:
+        """The client of this index, for everything else that a search can do."""
+        if self._client is None:
+            self._client = SearchClient(
+                index=self.name, engine=self.engine, model=self._model, device=self._device
+            )
+        return self._client
+
+    def target(self) -> IndexMeta:
+        """What the index remembers; it is made or adopted where it is not ours yet.
+
+        Raises:
+            InputError: it has to be made, and no text fields are named.
+        """
+        return self._opened(()).meta
+
+    # the end
+
+    def close(self) -> None:
+        """Write what has been asked for, save the statistics, close the engine if it is ours."""
+        self._writer.close()
+        self._save_statistics()
+        if self._own:
+            self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # how
+
+    def _upserted(self, documents: Sequence[Document]) -> list[DocumentResult]:
+        if not documents:
+            return []
+        fields = self._opened(documents).meta.text_fields
+        reader = RecordReader(text_fields=fields)
+        read = [_read(reader, document, i) for i, document in enumerate(documents, 1)]
+        changes: list[Change] = [Upsert(each) for each in read if isinstance(each, Record)]
+        written = iter(self._writer.submit(changes).result() if changes else ())
+        return [
+            next(written)
+            if isinstance(each, Record)
+            else DocumentResult(each.id or each.where, "failed", each.reason)
+            for each in read
+        ]
+
+    def _changed(
+        self, changes: Sequence[Change], what: str, on_error: OnError
+    ) -> list[DocumentResult]:
+        if not changes:
+            return []
+        try:
+            self.engine.index_meta(self.name)
+        except IndexNotFoundError:  # nothing is made for what cannot be there
+            return _checked([DocumentResult(c.id, "not_found") for c in changes], what, on_error)
+        self._opened(())
+        return _checked(self._writer.submit(changes).result(), what, on_error)
+
+    def _enriched(self, changes: Sequence[Change], counts: dict[str, int]) -> None:
+        for result in self._writer.submit(changes).result() if changes else ():
+            counts[result.result] = counts.get(result.result, 0) + 1
+
+    def _opened(self, documents: Sequence[Document]) -> ChangeApplier:
+        with self._saving:
+            if self._applier is None:
+                target = open_target(
+                    self.engine,
+                    self.name,
+                    [each for each in documents if isinstance(each, Mapping)],
+                    model=self._model,
+                    device=self._device,
+                    text_fields=self._text_fields,
+                )
+                self._applier = ChangeApplier(
+                    self.engine, self.name, target.meta, target.encoder, self._patience
+                )
+            return self._applier
+
+    def _apply(self, changes: Sequence[Change]) -> list[DocumentResult]:
+        """In the writer's thread."""
+        assert self._applier is not None
+        results = self._applier.apply(changes)
+        self._written = self._uncounted = True
+        if time.monotonic() - self._saved > self._pause:
+            self._save_statistics()
+        return results
+
+    def _save_statistics(self) -> None:
+        """Bring the term statistics of the index up to date: at most a tenth of the time."""
+        with self._saving:
+            if not self._uncounted or self._applier is None:
+                return
+            self._uncounted = False
+            applier, start = self._applier, time.monotonic()
+            lag = save_count(self.engine, self.name, applier.count())
+            if lag is None:
+                self.engine.refresh(self.name)
+                settle_counts(self.engine, self.name, applier.run, applier.encoder, applier.meta)
+                applier.new_run()
+            self._saved = time.monotonic()
+            self._pause = max(_STATISTICS_EVERY, 10 * (self._saved - start))
+
+
+def _read(reader: RecordReader, document: Any, number: int) -> Record | Rejected:
+    value = dict(document) if isinstance(document, Mapping) else document
+    return reader.check(value, Item(f"document {number}", value=value), number)
+
+
+def _checked(results: list[DocumentResult], what: str, on_error: OnError) -> list[DocumentResult]:
+    if on_error not in ("raise", "return"):
+        raise InputError(f"on_error={on_error!r}: give 'raise' or 'return'.")
+    if on_error == "raise" and not all(result.ok for result in results):
+        raise DocumentError(what, results)
+    return results
