@@ -272,32 +272,19 @@ def prepare(engine: Any, meta: Any) -> str:
 # no node: what the client itself costs
 
 
-def answer_of(method: str, path: str, body: bytes, meta: dict[str, Any]) -> tuple[int, Any]:
-    """Status and body of a cluster that takes everything at once, and has one empty index."""
+def answer_of(path: str, body: bytes, meta: dict[str, Any]) -> Any:
+    """The answer of an index that takes everything at once."""
     if path.endswith("_bulk"):
         items = [
             b'{"create":{"_id":"%b","status":201,"result":"created"}}' % name
             for name in _ACTION.findall(body)
         ]
-        return 200, b'{"errors":false,"items":[%b]}' % b",".join(items)
-    if method == "PUT" and path == "/bench/_mapping":  # what a load notes of itself
-        meta.update(json.loads(body)["_meta"])
-    mapping = {
-        "_meta": meta,
-        "properties": {"splade_os_vector": {"type": "rank_features"}},
-    }
+        return b'{"errors":false,"items":[%b]}' % b",".join(items)
+    if path == "/":
+        return {"version": {"distribution": "opensearch", "number": "3.8.0"}}
+    mappings = {"_meta": meta, "properties": {"splade_os_vector": {"type": "rank_features"}}}
     settings = {"index": {"number_of_shards": "1", "uuid": "bench"}}
-    answers = {
-        "/": {"version": {"distribution": "opensearch", "number": "3.8.0"}},
-        "/bench": {"bench": {"aliases": {}, "mappings": mapping, "settings": settings}},
-        "/bench/_mapping": {"bench": {"mappings": mapping}},
-        "/bench/_settings": {"bench": {"settings": settings}},
-        "/bench/_search": {"hits": {"total": {"value": 0, "relation": "eq"}, "hits": []}},
-        "/bench/_mget": {"docs": []},
-    }
-    if path.startswith("/bench/_settings/"):  # some of them
-        path = "/bench/_settings"
-    return 200, answers.get(path, {"found": False, "nodes": {}})
+    return {"bench": {"aliases": {}, "mappings": mappings, "settings": settings}}
 
 
 _ACTION = re.compile(rb'^\{"create":\{"_id":"([^"]*)"', re.M)
@@ -313,44 +300,14 @@ def null_client(meta: dict[str, Any]) -> Any:
             timeout: Any = None, ignore: Any = (), headers: Any = None,
         ) -> tuple[int, dict[str, str], str]:  # fmt: skip
             data = body.encode() if isinstance(body, str) else body or b""
-            status, found = answer_of(method, url.partition("?")[0], data, meta)
+            found = answer_of(url.partition("?")[0], data, meta)
             text = found.decode() if isinstance(found, bytes) else json.dumps(found)
-            return status, {"content-type": "application/json"}, text
+            return 200, {"content-type": "application/json"}, text
 
     return OpenSearch(["http://null:9200"], connection_class=NullConnection)
 
 
-def serve(meta_file: str) -> None:
-    """`answer_of` over HTTP, from a process of its own; prints its port."""
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-    meta = json.loads(Path(meta_file).read_text())
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            status, found = answer_of(self.command, self.path.partition("?")[0], body, meta)
-            data = found if isinstance(found, bytes) else json.dumps(found).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(data)
-
-        do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = answer  # noqa: N815
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    print(server.server_port, flush=True)
-    server.serve_forever()
-
-
-def files_case(encoder: Any, folder: Path, count: int) -> list[dict[str, Any]]:
+def files_case(state: Any, encoder: Any, folder: Path, count: int) -> list[dict[str, Any]]:
     """CPU of this process for a document, from the file to the socket, with everything."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -359,9 +316,8 @@ def files_case(encoder: Any, folder: Path, count: int) -> list[dict[str, Any]]:
     from splade_os.engines.rest.cluster import ClusterEngine
     from splade_os.ingest.options import IngestOptions
 
-    jsonl, meta = folder / "files.jsonl", folder / "meta.json"
+    jsonl = folder / "files.jsonl"
     write_documents(jsonl, count, encoder, (160, 257))
-    meta.write_text(json.dumps(null_meta(encoder)))
     kind = pa.map_(pa.string(), pa.float32())
     rows = [json.loads(line) for line in jsonl.read_text().splitlines()]
     columns = {
@@ -371,27 +327,22 @@ def files_case(encoder: Any, folder: Path, count: int) -> list[dict[str, Any]]:
     }
     parquet.write_table(pa.table(columns), folder / "files.parquet")
     del rows, columns
-    command = [sys.executable, __file__, "--serve", str(meta)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-            cost: dict[str, list[float]] = {"jsonl": [], "parquet": []}
-            for _ in range(ROUNDS):
-                for name, costs in cost.items():
-                    start = time.process_time()
-                    report = ingest_documents(
-                        records(folder / f"files.{name}"),
-                        engine=ClusterEngine(url),
-                        index="bench",
-                        encoder=encoder,
-                        dead_letters=folder / "dead.jsonl",
-                        options=IngestOptions(max_bytes=BODY, concurrency=THREADS),
-                    )
-                    assert report.created == count, report
-                    costs.append((time.process_time() - start) / count * 1e6)
-        finally:
-            server.kill()
+    engine = ClusterEngine(state.url)
+    cost: dict[str, list[float]] = {"jsonl": [], "parquet": []}
+    for _ in range(ROUNDS):
+        for name, costs in cost.items():
+            start = time.process_time()
+            report = ingest_documents(
+                records(folder / f"files.{name}"),
+                engine=engine,
+                index="bench",
+                encoder=encoder,
+                dead_letters=folder / "dead.jsonl",
+                options=IngestOptions(max_bytes=BODY, concurrency=THREADS),
+            )
+            costs.append((time.process_time() - start) / count * 1e6)
+            assert report.verified and report.created == count, report
+            engine.delete_index("bench")
     return [
         {
             "case": f"file to socket, {name}",
@@ -491,8 +442,8 @@ def cpu_case(encoder: Any, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def memory_worker(count: int) -> None:
-    """The whole pipeline on the null transport; prints resident bytes after warm-up and later."""
+def memory_worker(url: str, count: int) -> None:
+    """The whole pipeline; prints resident bytes after warm-up and later."""
     import random
 
     from splade_os import ingest_documents
@@ -500,7 +451,7 @@ def memory_worker(count: int) -> None:
     from splade_os.ingest.documents.records import Record
 
     encoder = load_encoder()
-    engine = ClusterEngine(client=null_client(null_meta(encoder)))
+    engine = ClusterEngine(url)
     tokens = [t for t in encoder.vocabulary.tokens if t.isalpha()]
     draw = random.Random(0)
     seen: list[int] = []
@@ -516,6 +467,7 @@ def memory_worker(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ingest_documents(stream(), engine=engine, index="bench", encoder=encoder,
                          dead_letters=Path(folder) / "dead.jsonl")  # fmt: skip
+    engine.delete_index("bench")
     print(json.dumps({"warm": max(seen[:5]), "most": max(seen)}))
 
 
@@ -523,8 +475,8 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def memory_case(count: int) -> list[dict[str, Any]]:
-    command = [sys.executable, __file__, "--worker", str(count)]
+def memory_case(state: Any, count: int) -> list[dict[str, Any]]:
+    command = [sys.executable, __file__, "--worker", state.url, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -539,7 +491,7 @@ def memory_case(count: int) -> list[dict[str, Any]]:
             "ratio": None,
             "goal": 50,
             "ok": growth <= 50,
-            "note": f"{count:,} documents through the whole pipeline, null transport; peer = "
+            "note": f"{count:,} documents through the whole pipeline; peer = "
             "resident after a tenth of them",
         }
     ]
@@ -634,15 +586,12 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--documents", type=int, default=24_000)
-    parser.add_argument("--memory-documents", type=int, default=1_000_000)
+    parser.add_argument("--memory-documents", type=int, default=300_000)
     parser.add_argument("--cases", default="node,apart,cpu,files,memory,model")
-    parser.add_argument("--worker", type=int)
-    parser.add_argument("--serve")
+    parser.add_argument("--worker", nargs=2, metavar=("URL", "COUNT"))
     arguments = parser.parse_args()
-    if arguments.serve:
-        serve(arguments.serve)
     if arguments.worker:
-        memory_worker(arguments.worker)
+        memory_worker(arguments.worker[0], int(arguments.worker[1]))
         return
     from splade_os.local import down, up
 
@@ -652,13 +601,13 @@ def main() -> None:
         folder = Path(temporary)
         if "cpu" in cases:
             rows += cpu_case(load_encoder(), folder)
-        if "files" in cases:
-            rows += files_case(load_encoder(), folder, arguments.documents // 2)
-        if "memory" in cases:
-            rows += memory_case(arguments.memory_documents)
-        if {"node", "apart", "model"} & set(cases):
+        if {"files", "memory", "node", "apart", "model"} & set(cases):
             try:
                 state = up(name=name, via="jvm", port=0, heap="1g")
+                if "files" in cases:
+                    rows += files_case(state, load_encoder(), folder, arguments.documents // 2)
+                if "memory" in cases:
+                    rows += memory_case(state, arguments.memory_documents)
                 for case in ("node", "apart"):
                     if case in cases:
                         encoder, apart = load_encoder(), case == "apart"

@@ -121,7 +121,7 @@ def _encode(
     """Those that can be encoded, their vectors, and how many tokens of each were kept and lost."""
     try:
         tokens, lost = encoder.tokenize_documents([record.text for record in records])
-        lengths = list(zip(map(len, tokens), lost, strict=True))
+        lengths = [(len(ids) - cut, cut) for ids, cut in zip(tokens, lost, strict=True)]
         return records, [encoder.encode_tokens(tokens)], lengths
     except EncoderProcessError:
         raise

@@ -19,6 +19,7 @@ from splade_os.engines import Engine, IndexMeta
 from splade_os.errors import SpladeError
 from splade_os.ingest.documents.records import DEFAULT_TEXT_FIELDS, Record, Rejected
 from splade_os.ingest.documents.stamps import Stamper
+from splade_os.ingest.index.average_length import settle
 from splade_os.ingest.index.leftovers import leave_nothing, note_new_index, remove_empty_index
 from splade_os.ingest.index.load_settings import loading
 from splade_os.ingest.index.load_state import note_whole
@@ -121,6 +122,7 @@ def ingest_documents(
                 model=encoder.identity.name,
                 resumed=checkpoint.resumed,
             )
+            records = settle(engine, index, encoder, iter(records), cancellation.halted.is_set)
             meta = ensure_index(
                 engine,
                 index,
@@ -129,7 +131,9 @@ def ingest_documents(
                 field_type,
                 options.vector_field,
                 options.content_field,
+                left_open=encoder.left_open,
             )
+            encoder.adopt(meta.model)
             note_index(engine, index, checkpoint)
             if begun is not None:
                 begun()
@@ -148,7 +152,7 @@ def ingest_documents(
             fast = wanted == "on" or (wanted == "auto" and not checkpoint.count_before)
             call = runner.context.retry_policy.call
             with loading(engine, index, checkpoint.name, call, settings=fast):
-                runner.run(iter(records))
+                runner.run(records)
                 if cancellation.error is not None:
                     raise cancellation.error
                 interrupted = cancellation.halted.is_set()

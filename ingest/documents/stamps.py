@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from splade_os.errors import InputError
-from splade_os.identity import NO_VECTORS, ModelIdentity
+from splade_os.identity import ModelIdentity
 from splade_os.ingest.documents.records import Record
 
 _BYTES = 9  # 72 bits, 12 characters: compared only with the same document's own
@@ -53,9 +53,7 @@ class Stamper:
 
     def __init__(self, model: ModelIdentity, run: str) -> None:
         self.run = run
-        unnoted = {"normalize"} if model.normalize == "none" else set()  # as before it was noted
-        identity = model.model_dump_json(exclude={*NO_VECTORS, *unnoted}).encode()
-        self._key = blake2b(identity, digest_size=16).digest()
+        self._key = blake2b(model.noted(), digest_size=16).digest()
 
     def of(self, record: Record) -> DocumentStamp:
         """The mark of a record.

@@ -39,7 +39,7 @@ def _encoded(
     records: list[Record], encoder: DocumentEncoder, skip: Skip
 ) -> Iterator[tuple[str, Ids, Weights]]:
     try:
-        rows = encoder.encode_documents([record.text for record in records])
+        rows = encoder.encode_content([record.text for record in records])
     except EncoderProcessError:
         raise
     except EncodingError as error:

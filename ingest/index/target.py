@@ -95,9 +95,15 @@ def ensure_index(
     field_type: str | None = None,
     vector_field: str | None = None,
     content_field: str | None = None,
+    *,
+    left_open: frozenset[str] = frozenset(),
 ) -> IndexMeta:
     """Create the index (arguments as those of `new_meta`), or check that it was made for the same
     model and fields. One that holds nothing takes others: it is bound to nothing yet.
+
+    Args:
+        left_open: fields of the identity that are as the index says, if it is there
+            (`DocumentEncoder.left_open`).
 
     Raises:
         ModelMismatchError: another model, or other settings of it, encoded the index.
@@ -107,7 +113,7 @@ def ensure_index(
     """
     check_name(index)
     meta = _found_or_made(
-        engine, index, model, text_fields, field_type, vector_field, content_field
+        engine, index, model, text_fields, field_type, vector_field, content_field, left_open
     )
     engine.check_writable(index, meta)
     return meta
@@ -121,6 +127,7 @@ def _found_or_made(
     field_type: str | None,
     vector_field: str | None,
     content_field: str | None,
+    left_open: frozenset[str],
 ) -> IndexMeta:
     try:
         meta = engine.index_meta(index)
@@ -132,7 +139,11 @@ def _found_or_made(
             meta = engine.index_meta(index)
         else:
             return meta
-    difference = model.difference(meta.model)
+    difference = model.difference(meta.model, left_open)
+    if not difference and model.average_length and not meta.model.average_length:
+        known = meta.model.model_copy(update={"average_length": model.average_length})
+        engine.update_meta(index, meta.model_copy(update={"model": known}))
+        meta = engine.index_meta(index)
     if difference or meta.text_fields != tuple(text_fields):
         change = {"model": model, "text_fields": tuple(text_fields), "splade_os": __version__}
         if _is_unused(engine, index):

@@ -77,7 +77,7 @@ class RenderStage:
                 draft.record, lines, tokens, draft.stamp, count, draft.first, draft.stored
             )
             if draft.vector is None and draft.ids is not None:
-                item.length, item.lost = len(draft.ids), draft.lost
+                item.length, item.lost = len(draft.ids) - draft.lost, draft.lost
             if draft.exists:
                 item.update()
             yield item

@@ -171,4 +171,4 @@ class TokenizeStage:
 
     def plain(self, ids: Ids) -> Ids:
         """What is counted of them, as all texts of this index were."""
-        return self._context.encoder.counted(ids, self._context.meta.model.leading_space)
+        return self._context.encoder.counted(ids, self._context.meta.model)

@@ -67,14 +67,13 @@ def recount(
     engine: Engine, index: str, encoder: DocumentEncoder, meta: IndexMeta
 ) -> TermStatistics:
     """Count all documents of an index anew, as its record says that they are, and store that."""
-    spaced = meta.model.leading_space
     statistics = TermStatistics.empty(encoder.identity.vocabulary_size)
     texts: list[str] = []
     empty = 0
 
     def count() -> None:
         tokens = encoder.tokenize(texts)
-        statistics.count_many([encoder.counted(ids, spaced) for ids in tokens])
+        statistics.count_many([encoder.counted(ids, meta.model) for ids in tokens])
         texts.clear()
 
     engine.refresh(index)

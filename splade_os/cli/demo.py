@@ -82,7 +82,9 @@ def _fill(engine: Engine, fresh: bool) -> None:
     with busy("Loading the starter model"):
         encoder = DocumentEncoder.load("starter", dtype="auto")
     try:
-        same = encoder.identity.difference(engine.index_meta(INDEX).model) is None
+        same = (
+            encoder.identity.difference(engine.index_meta(INDEX).model, encoder.left_open) is None
+        )
         if same and not fresh and engine.count(INDEX) == len(records):
             _step(f"{len(records):,} documents are in the index {INDEX} already (--fresh: again).")
             return

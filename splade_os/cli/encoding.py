@@ -50,14 +50,34 @@ _CHOICES = (
     click.option(
         "--max-length", type=click.IntRange(1, MOST), help="Tokens after which a text is cut."
     ),
-    click.option("--max-active-dims", type=click.IntRange(1, MOST), help="Heaviest terms kept."),
+    click.option(
+        "--max-active-dims",
+        type=click.IntRange(1, MOST),
+        help="Most terms stored for a document, its own words included.",
+    ),
     click.option("--min-weight", type=click.FloatRange(0), help="Keep weights from this on."),
     click.option("--max-ratio", type=click.FloatRange(0, 1), help="Keep w >= ratio * heaviest."),
     click.option("--alpha-mass", type=click.FloatRange(0, 1), help="Keep this part of the sum."),
     click.option("--long-texts", type=click.Choice(["truncate", "chunk"])),
     click.option("--stride", type=click.IntRange(0, MOST), help="Tokens that two chunks share."),
     click.option("--lexical-weight", type=click.FloatRange(0), help="Of the lexical prior."),
-    click.option("--average-length", type=click.FloatRange(0), help="Of the lexical prior."),
+    click.option(
+        "--average-length",
+        type=click.FloatRange(0),
+        help="Of the lexical prior, tokens.  [default: measured on the first 1,000 documents]",
+    ),
+    click.option(
+        "--whole-text/--cut-text",
+        default=None,
+        help="What the lexical prior and the document frequencies see of a text that is longer "
+        "than the model takes.  [default: the whole text]",
+    ),
+    click.option(
+        "--mask-expansion/--no-mask-expansion",
+        default=None,
+        help="Function words, punctuation, digits alone and single letters get a weight only "
+        "where they stand in the text.",
+    ),
     click.option(
         "--fold-idf",
         is_flag=True,

@@ -23,6 +23,7 @@ from splade_os.cli.terminal import echo
 from splade_os.evaluation.extra import require_extra
 
 if TYPE_CHECKING:
+    from splade_os.encoding.query import QueryTf
     from splade_os.evaluation.collection import Collection
     from splade_os.evaluation.evaluate import Settings
     from splade_os.evaluation.memory import Change
@@ -49,6 +50,14 @@ _MEASURES = "ir-measures beside the card's, e.g. 'nDCG@10,R@1000,RR@10'."
 )
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: starter, or the index's]")
 @click.option("--modes", help=_MODES)
+@click.option(
+    "--idf", multiple=True, help="(--index) Table of IDF queries, as `splade-os search` takes it."
+)
+@click.option(
+    "--query-tf",
+    type=click.Choice(["none", "log", "raw"]),
+    help="(--index) What repetition counts in every way that does not say it (idf:tf=none).",
+)
 @click.option("--pairs", is_flag=True, help="COLLECTION is pairs of texts: are two the same?")
 @click.option("--columns", default="sentence1,sentence2,label", show_default=True, help="(--pairs)")
 @click.option("--split", default="test", show_default=True, help="Judgements of a BEIR folder.")
@@ -82,6 +91,8 @@ def evaluate(
     html: Path | None,
     runs: Path | None,
     modes: str | None,
+    idf: tuple[str, ...],
+    query_tf: QueryTf | None,
     in_memory: bool,
     as_json: bool,
     **flags: Any,
@@ -102,6 +113,7 @@ def evaluate(
         return
     from splade_os.cli.evaluation_output import to_json, write_html, write_runs
     from splade_os.cli.evaluation_tables import show, show_many
+    from splade_os.cli.search import idf_table
     from splade_os.evaluation.collection import open_collection
     from splade_os.evaluation.evaluate import Settings
     from splade_os.evaluation.measures import parse_measures
@@ -129,8 +141,13 @@ def evaluate(
 
     steps = parse_sweep(sweep) if sweep else None
     if flags["index"]:
-        reports = [_through_index(opened, modes, settings, in_memory, steps, flags)]
+        table = idf_table(idf)
+        reports = [
+            _through_index(opened, modes, settings, in_memory, steps, flags, table, query_tf)
+        ]
     else:
+        if idf or query_tf:
+            raise click.UsageError("--idf and --query-tf are of searches in an index: add --index.")
         if in_memory:
             raise click.UsageError("Without --index everything is in memory.")
         if collection.split(":")[0] != "nanobeir":
@@ -157,6 +174,8 @@ def _through_index(
     in_memory: bool,
     sweep: Sweep | None,
     flags: dict[str, Any],
+    idf: Any,
+    query_tf: QueryTf | None,
 ) -> Report:
     from splade_os.encoding import DocumentEncoder
     from splade_os.evaluation.evaluate_index import evaluate_index
@@ -168,8 +187,8 @@ def _through_index(
     if options.model_dump(exclude_none=True):
         wrong = next(iter(options.model_dump(exclude_none=True))).replace("_", "-")
         raise click.UsageError(f"--{wrong}: the index is encoded already. Leave out --index.")
-    ways = parse_ways(modes or DEFAULT_WAYS)
-    with SearchClient(**with_secrets(flags), device=running["device"]) as client:
+    ways = parse_ways(modes or DEFAULT_WAYS, query_tf)
+    with SearchClient(**with_secrets(flags), device=running["device"], idf=idf) as client:
         meta = client.meta
         collection = opened(meta.text_fields)
         with busy("Loading the query encoders"):

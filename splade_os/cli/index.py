@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from splade_os.cli.options import (
 )
 from splade_os.cli.steps import busy
 from splade_os.cli.terminal import clean, confirm, echo
+
+if TYPE_CHECKING:
+    from splade_os.identity import ModelIdentity
 
 
 @click.group()
@@ -54,7 +57,7 @@ def create(
     encoder = DocumentEncoder.load(model, **running, **options.model_dump())
     engine = open_engine(settings)
     meta = new_meta(
-        engine, encoder.identity, text.split(","), field_type, vector_field, content_field
+        engine, encoder.unmeasured, text.split(","), field_type, vector_field, content_field
     )
     engine.create_index(name, meta)
     echo(f"Created {name} for the model {encoder.identity.name}.", err=True)
@@ -98,15 +101,33 @@ def show(as_json: bool, **flags: Any) -> None:
         "content hash": model.content_hash or "not noted",
         "activation": f"{model.activation}, {model.pooling} pooling",
         "maximum length": f"{model.max_length} tokens",
-        "active dimensions": str(model.max_active_dims or "all"),
+        "active dimensions": _active_dims(model),
         "pruning": f"min {model.min_weight}, ratio {model.max_ratio}, mass {model.alpha_mass or 1}",
         "long texts": model.long_texts,
-        "lexical prior": str(model.lexical_weight or "none"),
+        "lexical prior": _prior(model),
+        "terms counted": "in the whole text" if model.whole_text else "in what the model sees",
+        "expansion": "function words, marks, digits and letters only where they stand in the text"
+        if model.mask_expansion
+        else "as the model says",
         "first words": "as behind a space" if model.leading_space else "as the texts begin",
         "made by": f"splade-os {meta.splade_os}",
     }
     for label, value in rows.items():
         echo(f"{label:<18} {clean(value)}")
+
+
+def _active_dims(model: ModelIdentity) -> str:
+    if not model.max_active_dims:
+        return "all"
+    of = "the model's" if model.active_dims_of == "model" else "all that is stored"
+    return f"{model.max_active_dims}, of {of}"
+
+
+def _prior(model: ModelIdentity) -> str:
+    if not model.lexical_weight:
+        return "none"
+    length = f"{model.average_length:g}" if model.average_length else "not measured yet"
+    return f"{model.lexical_weight:g}; average length {length}"
 
 
 @index.command()

@@ -150,7 +150,15 @@ def ingest(
         found = find_source(source, replace(opening, engine=engine))
     if reader.vectors:
         running.update(backend="none", device=None, dtype=None)
-    encoder = load_encoder(engine, target, settings.model, running, chosen, vectors=reader.vectors)
+    encoder = load_encoder(
+        engine,
+        target,
+        settings.model,
+        running,
+        chosen,
+        vectors=reader.vectors,
+        anew=alias is not None,
+    )
     if dry_run:
         _dry_run(engine, found, reader, selection, encoder, field_type, options, as_json)
         return
@@ -198,11 +206,13 @@ def load_encoder(
     chosen: EncodingOptions,
     *,
     vectors: bool = False,
+    anew: bool = False,
 ) -> DocumentEncoder:
     """The encoder that the user names, else the one that the index names.
 
     Args:
         vectors: documents bring their vectors: where neither names a model, none is assumed.
+        anew: for a new index in the place of this one.
     """
     from splade_os.encoding import DocumentEncoder
     from splade_os.encoding.external import ExternalVectors
@@ -226,7 +236,7 @@ def load_encoder(
                 err=True,
             )
         model = model or resolve_recorded(of_index, index, weights=not vectors).name
-        chosen = chosen.over(of_index.options())
+        chosen = chosen.over(of_index.options(anew=anew))
     except IndexNotFoundError:
         if vectors and model is None:
             return ExternalVectors()

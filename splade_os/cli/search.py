@@ -71,7 +71,7 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
     type=click.Choice(["none", "log", "raw"]),
     default="log",
     show_default=True,
-    help="(idf) What a token that occurs tf times in TEXT counts: 1, 1 + ln tf, or tf.",
+    help="(idf, hybrid) What a token that occurs tf times in TEXT counts: 1, 1 + ln tf, or tf.",
 )
 @click.option(
     "--fusion",
@@ -102,7 +102,7 @@ def search(text: str, mode: Any, k: int, curl: bool, as_json: bool, **flags: Any
     """Search an index for TEXT, in plain words (mode raw: a JSON object, token and weight)."""
     from splade_os.search.client import SearchClient
 
-    idf = _idf(flags.pop("idf"))
+    idf = idf_table(flags.pop("idf"))
     options, connection = _options(flags)
     query: Any = _json(text, "TEXT of the mode raw") if mode == "raw" else text
     need_index(settings_of(**connection))
@@ -192,7 +192,8 @@ def _numbers(text: str, flag: str) -> tuple[float, float]:
     return first, second
 
 
-def _idf(given: tuple[str, ...]) -> Any:
+def idf_table(given: tuple[str, ...]) -> Any:
+    """What ``--idf`` says, as `SearchClient` takes it."""
     if len(given) == 1 and "=" not in given[0]:
         return given[0]
     mix = {}

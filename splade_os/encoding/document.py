@@ -9,11 +9,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from splade_os.encoding.backend import Backend, NonFiniteError
 from splade_os.encoding.batching import padded_lengths, token_budget
 from splade_os.encoding.choice import BackendName, Choice, Precision
+from splade_os.encoding.expansion import keeps_no_expansion, without_expansion
 from splade_os.encoding.first_words import FirstWords, leading_space
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_layout
@@ -21,15 +23,15 @@ from splade_os.encoding.lexical import LexicalPrior, mean_weight
 from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.encoding.resolve import content_hash, query_hash, resolve_model
-from splade_os.encoding.rows import combine, prune, row_numbers, scale
+from splade_os.encoding.rows import combine, heaviest, prune, row_numbers, scale
 from splade_os.encoding.start import exact_backend, start_backend
 from splade_os.encoding.text import has_content, normalized
 from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
 from splade_os.encoding.tokenizer.check import check_tokenizer
 from splade_os.encoding.weights import has_weights
-from splade_os.encoding.windows import split
+from splade_os.encoding.windows import cut, split
 from splade_os.errors import EncodingError, ModelError, SettingsError
-from splade_os.identity import EncodingOptions, ModelIdentity
+from splade_os.identity import FIXED_AVERAGE_LENGTH, EncodingOptions, ModelIdentity
 from splade_os.vectors import Ids, SparseBatch, Weights
 from splade_os.vocabulary import Vocabulary
 
@@ -40,6 +42,8 @@ class DocumentEncoder:
     Attributes:
         identity: what goes into an index, so that nothing else ever searches it.
         vocabulary: tokens of the output dimensions.
+        left_open: fields of the identity that nobody has chosen: an index that is there says them
+            (`adopt`), and ``average_length`` is measured for one that is made (`measured`).
         device, precision, backend: where and how it runs.
         how: the same in a line for people.
     """
@@ -52,11 +56,12 @@ class DocumentEncoder:
         choice: Choice,
         batch_tokens: int | None = None,
         folded: Weights | None = None,
+        left_open: frozenset[str] = frozenset(),
     ) -> None:
         self._backend = backend
         self._tokenizer = tokenizer
         tokenizer.limit(backend.vocabulary_size)
-        self.identity = identity
+        self.identity, self.left_open = identity, left_open
         self.vocabulary: Vocabulary = tokenizer.vocabulary(backend.vocabulary_size)
         self.device, self.precision = backend.device, backend.precision
         self.backend = choice.backend
@@ -73,12 +78,6 @@ class DocumentEncoder:
         self.window = max(2048, backend.ahead * self._budget // 16)
         """Texts to be sorted by length together: some batches for each device, with texts of any
         length. Fewer at a time are padded more."""
-        self._prior = LexicalPrior(
-            identity.lexical_weight * identity.mean_weight,
-            identity.average_length,
-            self.vocabulary.special_ids,
-            self._first_words if identity.leading_space and identity.lexical_weight else None,
-        )
         self._folded = folded
         self._prompt = np.empty(0, np.int32)  # its tokens: alone they are no content
         if identity.prompt:
@@ -126,7 +125,8 @@ class DocumentEncoder:
         found = resolve_model(model, weights=backend != "none")
         layout = read_layout(found.folder)
         try:
-            chosen = EncodingOptions(**options).over(layout.options)
+            mine = EncodingOptions(**options)
+            chosen = mine.over(layout.options)
         except ValidationError as error:
             wrong = error.errors()[0]
             name = ".".join(map(str, wrong["loc"]))
@@ -153,7 +153,7 @@ class DocumentEncoder:
         chunk = chosen.long_texts == "chunk"
         tokenizer = TextTokenizer(
             part.folder,
-            max_length=None if chunk else length,
+            max_length=length if side == "query" else None,
             lowercase=part.lowercase,
             special_tokens=True,
         )
@@ -174,6 +174,7 @@ class DocumentEncoder:
             pooling=part.pooling or "",
             max_length=length,
             max_active_dims=chosen.max_active_dims,
+            active_dims_of=_active_dims_of(mine, chosen),
             min_weight=chosen.min_weight or 0.0,
             max_ratio=chosen.max_ratio or 0.0,
             alpha_mass=chosen.alpha_mass,
@@ -181,7 +182,9 @@ class DocumentEncoder:
             stride=(length // 8 if chosen.stride is None else chosen.stride) if chunk else 0,
             lexical_weight=lexical,
             mean_weight=mean if lexical else 0.0,
-            average_length=(chosen.average_length or _AVERAGE_LENGTH) if lexical else 0.0,
+            average_length=(chosen.average_length or FIXED_AVERAGE_LENGTH) if lexical else 0.0,
+            whole_text=chosen.whole_text is not False and side == "document",
+            mask_expansion=bool(chosen.mask_expansion),
             fold_idf=table.sha256() if table else "",
             normalize=chosen.normalize or "none",
             leading_space=side == "document"
@@ -196,7 +199,46 @@ class DocumentEncoder:
             choice,
             batch_tokens,
             table.weights if table else None,
+            _left_open(mine, identity) if side == "document" else frozenset(),
         )
+
+    @property
+    def unmeasured(self) -> ModelIdentity:
+        """The identity for an index without documents: the first ingest measures the average
+        length where it is `left_open`."""
+        unknown = {"average_length": 0.0} if "average_length" in self.left_open else {}
+        return self.identity.model_copy(update=unknown)
+
+    def adopt(self, recorded: ModelIdentity) -> None:
+        """Take from the record of an index what is `left_open` here."""
+        found = {name: getattr(recorded, name) for name in self.left_open}
+        if not found.get("average_length", 1.0):  # not measured yet
+            del found["average_length"]
+        self.identity = self.identity.model_copy(update=found)
+
+    def measured(self, texts: Sequence[str]) -> None:
+        """Measure the average length of the lexical prior on documents, where it is
+        `left_open`: the mean number of tokens, to three digits, of those that hold any.
+
+        Raises:
+            EncodingError: a text is no valid Unicode string.
+        """
+        lengths = [len(self.counted(ids)) for ids in self.tokenize(texts)]
+        lengths = [length for length in lengths if length]
+        if "average_length" in self.left_open and lengths:
+            mean = float(f"{sum(lengths) / len(lengths):.3g}")
+            self.identity = self.identity.model_copy(update={"average_length": mean})
+
+    @cached_property
+    def _affixes(self) -> tuple[int, int]:
+        return self._tokenizer.special_affixes()
+
+    def _seen(self, ids: Ids) -> Ids:
+        """What the model sees of a text."""
+        if len(ids) <= self.identity.max_length or self.identity.long_texts == "chunk":
+            return ids
+        side = self._tokenizer.truncation_side
+        return cut(ids, self.identity.max_length, self._affixes, side)
 
     def close(self) -> None:
         """End the processes of several devices; with one there is nothing to end."""
@@ -204,8 +246,8 @@ class DocumentEncoder:
             self._backend.close()
 
     def tokenize(self, texts: Sequence[str]) -> list[Ids]:
-        """Token ids of each text, prompt and special tokens included, cut at the maximum
-        unless long texts are encoded in chunks.
+        """Token ids of each text, prompt and special tokens included; the whole text, also what is
+        behind the maximum length of the model.
 
         Raises:
             EncodingError: naming the position of a text that is no valid Unicode string.
@@ -225,12 +267,12 @@ class DocumentEncoder:
         of zero-width or control characters, or of nothing that the vocabulary knows.
 
         Returns:
-            Token ids of each text, and how many tokens of it were cut off.
+            Token ids of each text, and how many of them the model will not see.
         """
-        ids, lost = self._tokenizer.counted(self._prepared(texts))
+        ids = self._tokenizer(self._prepared(texts))
         for i in self._without_content(texts, ids):
-            ids[i], lost[i] = ids[i][:0], 0
-        return ids, lost
+            ids[i] = ids[i][:0]
+        return ids, [len(each) - len(self._seen(each)) for each in ids]
 
     def _without_content(self, texts: Sequence[str], ids: Sequence[Ids]) -> set[int]:
         """Positions of the texts that say nothing."""
@@ -252,17 +294,19 @@ class DocumentEncoder:
         """How many tokens of each text are behind the maximum length, and take no part."""
         return self._tokenizer.cut(self._prepared(texts))
 
-    def counted(self, ids: Ids, leading_space: bool | None = None) -> Ids:
-        """What term statistics count of the token ids of a text: no special tokens.
+    def counted(self, ids: Ids, recorded: ModelIdentity | None = None) -> Ids:
+        """What term statistics and the lexical prior count of the token ids of a text: no special
+        tokens; the first word as it is behind a space (`FirstWords`) and what is behind the maximum
+        length where the identity says so.
 
         Args:
             ids: of `tokenize`.
-            leading_space: the first word as it is behind a space (`FirstWords`); as the index
-                says that it is counted for, default as this encoder's identity.
+            recorded: of the index that they are counted for; default this encoder's identity.
         """
-        plain = ids[~self._special[ids]]
-        wanted = self.identity.leading_space if leading_space is None else leading_space
-        return self._first_words(plain) if wanted else plain
+        rules = recorded or self.identity
+        seen = ids if rules.whole_text else self._seen(ids)
+        plain = seen[~self._special[seen]]
+        return self._first_words(plain) if rules.leading_space else plain
 
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Encode texts; row ``i`` belongs to ``texts[i]``.
@@ -275,8 +319,9 @@ class DocumentEncoder:
         """
         return self._encode(texts, self.tokenize)
 
-    def encode_documents(self, texts: Sequence[str]) -> SparseBatch:
-        """`encode` for an index: a text without content has no term (`tokenize_documents`)."""
+    def encode_content(self, texts: Sequence[str]) -> SparseBatch:
+        """`encode`, for an index or a search: a text without content has no term
+        (`tokenize_documents`)."""
         return self._encode(texts, lambda some: self.tokenize_documents(some)[0])
 
     def _encode(
@@ -308,7 +353,8 @@ class DocumentEncoder:
         return whole.take(np.argsort(np.array(order, np.int64)))
 
     def encode_batches(self, tokens: Sequence[Ids]) -> Iterator[tuple[list[int], SparseBatch]]:
-        """Encode texts given as token ids, one forward pass at a time, longest texts first.
+        """Encode texts given as token ids, one forward pass at a time, longest texts first. The
+        model sees them cut at the maximum length, unless long texts are encoded in chunks.
 
         Yields:
             Positions in ``tokens``, and their rows; every position once. With chunks, all of
@@ -317,21 +363,13 @@ class DocumentEncoder:
         if self.identity.long_texts == "chunk":
             yield list(range(len(tokens))), self._finish(self._chunked(tokens), tokens)
             return
-        for positions, batch in self._passes(tokens):
+        for positions, batch in self._passes([self._seen(ids) for ids in tokens]):
             yield positions, self._finish(batch, [tokens[i] for i in positions])
 
     def _passes(self, tokens: Sequence[Ids]) -> Iterator[tuple[list[int], SparseBatch]]:
         filled = [i for i, ids in enumerate(tokens) if len(ids)]
         lengths = [len(tokens[i]) for i in filled]
-        limit = self._backend.max_length
-        if limit is not None and max(lengths, default=0) > limit:
-            i = max(range(len(lengths)), key=lengths.__getitem__)
-            raise EncodingError(
-                f"Text {filled[i]} of the batch has {lengths[i]:,} tokens; the model has positions "
-                f"for {limit:,}.",
-                hint="Use the tokens of this encoder's tokenize(), which cuts longer texts.",
-            )
-        padded = padded_lengths(lengths, self._backend.buckets, limit)
+        padded = padded_lengths(lengths, self._backend.buckets, self._backend.max_length)
         running: deque[tuple[list[int], Callable[[], SparseBatch]]] = deque()
         for batch in token_budget(padded, self._budget, self._rows):
             positions = [filled[i] for i in batch]
@@ -350,9 +388,7 @@ class DocumentEncoder:
     def _chunked(self, tokens: Sequence[Ids]) -> SparseBatch:
         """Every term's maximum over the windows of a text."""
         identity = self.identity
-        windows, owners = split(
-            tokens, identity.max_length, identity.stride, self._tokenizer.special_affixes()
-        )
+        windows, owners = split(tokens, identity.max_length, identity.stride, self._affixes)
         parts = list(self._passes(windows))
         texts = [np.array(owners)[positions][row_numbers(batch)] for positions, batch in parts]
         return combine(
@@ -366,16 +402,50 @@ class DocumentEncoder:
 
     def _finish(self, batch: SparseBatch, tokens: Sequence[Ids]) -> SparseBatch:
         identity = self.identity
+        if identity.mask_expansion:
+            batch = without_expansion(batch, tokens, self._no_expansion)
+        if identity.lexical_weight:
+            whole = identity.whole_text
+            batch = self._prior.add(batch, tokens if whole else [*map(self._seen, tokens)])
+        if identity.max_active_dims and identity.active_dims_of == "document":
+            batch = heaviest(batch, identity.max_active_dims)
         pruned = prune(
-            self._prior.add(batch, tokens),
+            batch,
             min_weight=identity.min_weight,
             max_ratio=identity.max_ratio,
             alpha_mass=identity.alpha_mass,
         )
         return pruned if self._folded is None else scale(pruned, self._folded)
 
+    @property
+    def _prior(self) -> LexicalPrior:
+        identity = self.identity
+        return LexicalPrior(
+            identity.lexical_weight * identity.mean_weight,
+            identity.average_length,
+            self.vocabulary.special_ids,
+            self._first_words if identity.leading_space else None,
+        )
 
-_AVERAGE_LENGTH = 100.0
+    @cached_property
+    def _no_expansion(self) -> npt.NDArray[np.bool_]:
+        return keeps_no_expansion(self.vocabulary)
+
+
+def _active_dims_of(mine: EncodingOptions, chosen: EncodingOptions) -> Literal["model", "document"]:
+    """What the number of active dimensions caps. Without a prior it is the same."""
+    if not chosen.max_active_dims or not (chosen.lexical_weight or chosen.long_texts == "chunk"):
+        return "model"
+    if mine.max_active_dims and mine.active_dims_of is None:
+        return "document"
+    return chosen.active_dims_of or "model"
+
+
+def _left_open(mine: EncodingOptions, identity: ModelIdentity) -> frozenset[str]:
+    """What nobody has chosen, of what an index says about itself."""
+    prior = identity.lexical_weight > 0 and not mine.average_length
+    unsaid = {name for name in ("whole_text", "active_dims_of") if getattr(mine, name) is None}
+    return frozenset(unsaid | ({"average_length"} if prior else set()))
 
 
 def _table(layout: ModelLayout) -> IdfTable:

@@ -44,6 +44,7 @@ class ExternalVectors(DocumentEncoder):
             name=EXTERNAL, content_hash="", activation="", pooling="", max_length=0,
             vocabulary_size=0,
         )  # fmt: skip
+        self.left_open = frozenset()
         self.vocabulary = OpenVocabulary()
         self.device = self.precision = "none"
         self.backend = "none"

@@ -24,6 +24,8 @@ from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.vectors import Ids, SparseBatch
 
 K1, B = 1.2, 0.75
+SAMPLE = 1_000
+"""Documents at the beginning of a corpus on which its average length is measured."""
 # Everyday sentences on which the mean weight of a model is measured.
 _SENTENCES = (
     "The museum opens at nine in the morning and is closed on public holidays.",

@@ -37,6 +37,10 @@ class QueryEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> SparseBatch:
         """Row ``i`` belongs to ``texts[i]``; a row may be empty."""
 
+    def encode_content(self, texts: Sequence[str]) -> SparseBatch:
+        """`encode`, but a text of which the vocabulary knows nothing has no term, whatever a model
+        would say about nothing."""
+
     def tokens_cut(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text are behind the maximum length, and take no part."""
 
@@ -166,6 +170,10 @@ class IdfQueryEncoder:
             tf = np.array([counts[i] for i in found], np.float32)
             weights = weights * (tf if query_tf == "raw" else 1 + np.log(tf))
         return ids, weights
+
+    def encode_content(self, texts: Sequence[str]) -> SparseBatch:
+        """`encode`: without tokens there are no terms anyway."""
+        return self.encode(texts)
 
     def tokens_cut(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text are behind the maximum length, and take no part."""

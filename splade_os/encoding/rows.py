@@ -79,16 +79,28 @@ def prune(
         kept = np.zeros(len(values), bool)
         kept[order] = inside
         keep &= kept
-    return _kept(batch, values, keep)
+    return selected(batch, values, keep)
 
 
 def scale(batch: SparseBatch, factors: Weights) -> SparseBatch:
     """Every weight times the factor of its token, ``(V,)``; what is not above 0 is dropped."""
     values = batch.values * factors[batch.indices]
-    return _kept(batch, values, values > 0)
+    return selected(batch, values, values > 0)
 
 
-def _kept(batch: SparseBatch, values: Weights, keep: npt.NDArray[np.bool_]) -> SparseBatch:
+def heaviest(batch: SparseBatch, most: int) -> SparseBatch:
+    """The ``most`` heaviest weights of every row; of equal ones those of lower ids."""
+    if not len(batch) or batch.active_dims().max() <= most:
+        return batch
+    rows = row_numbers(batch)
+    order = np.lexsort((batch.indices, -batch.values, rows))
+    keep = np.zeros(len(rows), bool)
+    keep[order] = np.arange(len(rows)) - batch.indptr[rows] < most
+    return selected(batch, batch.values, keep)
+
+
+def selected(batch: SparseBatch, values: Weights, keep: npt.NDArray[np.bool_]) -> SparseBatch:
+    """The weights that are marked, with these values, both of a batch's length ``(nnz,)``."""
     counts = np.bincount(row_numbers(batch)[keep], minlength=len(batch))
     indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     return SparseBatch(indptr, batch.indices[keep], values[keep], batch.width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import orjson
@@ -48,6 +48,7 @@ class TextTokenizer:
 
     Attributes:
         pad_id: id of padding, or ``None``.
+        truncation_side: ``left`` or ``right``, the end at which long texts are cut.
 
     Args:
         folder: holds ``tokenizer.json`` or another vocabulary, and what transformers reads beside
@@ -68,6 +69,9 @@ class TextTokenizer:
         loaded = load(folder)
         self._folder, self._class = folder, loaded.class_name
         self._max_length = max_length
+        self.truncation_side: Literal["left", "right"] = (
+            "left" if loaded.truncation_side == "left" else "right"
+        )
         options = (max_length, lowercase, special_tokens)
         self._backend: TokenizerBackend = (
             _InPython(loaded, *options)

@@ -1,13 +1,32 @@
-"""Long texts as overlapping windows."""
+"""What a model sees of a long text: its beginning (or end), or overlapping windows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from splade_os.errors import SettingsError
 from splade_os.vectors import Ids
+
+
+def cut(ids: Ids, max_length: int, affixes: tuple[int, int], side: Literal["left", "right"]) -> Ids:
+    """The text as a tokenizer cuts it.
+
+    Args:
+        ids: a text with its special tokens.
+        max_length: tokens that are left, special ones included.
+        affixes: how many special tokens stand before and after a text.
+        side: at which end it is cut.
+    """
+    if len(ids) <= max_length:
+        return ids
+    before, after = affixes
+    head, body, tail = np.split(ids, [before, len(ids) - after])
+    room = max(0, max_length - before - after)
+    kept = body[:room] if side == "right" else body[len(body) - room :]
+    return np.concatenate([head, kept, tail])
 
 
 def split(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from splade_os.encoding import DocumentEncoder
+from splade_os.encoding.lexical import SAMPLE
 from splade_os.errors import InputError, SettingsError, SpladeWarning
 from splade_os.evaluation.collection import Collection
 from splade_os.evaluation.measures import MAIN, depth_for, score
@@ -94,6 +96,8 @@ def evaluate_in_memory(
     def report(what: str) -> Callable[[int], None] | None:
         return (lambda done: progress(what, done)) if progress else None
 
+    if "average_length" in encoder.left_open:  # as an ingest measures it
+        encoder.measured([record.text for record in islice(collection.documents(), SAMPLE)])
     if "idf" in modes and statistics is None:
         statistics = corpus_statistics(collection.documents(), encoder, report("documents counted"))
     queries = collection.judged.queries

@@ -27,7 +27,6 @@ USER_K = 10
 _WARM_UP = 20  # queries
 _AT_ONCE = 50  # queries in one request
 _PAGE = 1000  # documents read at once
-_SAMPLED = 10_000  # documents whose vectors are counted
 _ASKED = 500  # ids in one request
 
 Milliseconds = npt.NDArray[np.float64]
@@ -147,12 +146,10 @@ def stored_vectors(
 def indexed_sparsity(
     engine: Engine, index: str, meta: IndexMeta, vocabulary: Vocabulary
 ) -> Sparsity:
-    """How sparse the stored vectors are; of the first 10,000 documents."""
+    """How sparse the stored vectors of all documents are."""
     sparsity = Sparsity.empty(len(vocabulary))
-    vectors = stored_vectors(engine, index, meta, vocabulary)
-    for _, batch in islice(vectors, _SAMPLED // _PAGE):
+    for _, batch in stored_vectors(engine, index, meta, vocabulary):
         sparsity.add(batch)
-    vectors.close()  # type: ignore[attr-defined]
     return sparsity
 
 

@@ -101,7 +101,7 @@ def encoded_blocks(
     """
     for block in _blocks(documents):
         try:
-            batch = encoder.encode_documents([record.text for record in block])
+            batch = encoder.encode_content([record.text for record in block])
         except EncoderProcessError:
             raise
         except EncodingError as error:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from splade_os.encoding.query import QUERY_TF, QueryMode
+from splade_os.encoding.query import QUERY_TF, QueryMode, QueryTf
 from splade_os.engines import TwoPhase
 from splade_os.errors import SettingsError
 from splade_os.search.options import (
@@ -33,6 +33,7 @@ from splade_os.search.options import (
 )
 
 WAY_MODES: tuple[Mode, ...] = ("bm25", "idf", "encoder", "engine", "hybrid")
+_WITH_TF = ("idf", "hybrid")
 _WITHOUT_OPTIONS = ("bm25", "engine")
 DEFAULT_WAYS = "bm25,idf,encoder,hybrid"
 _PRUNING = "exact, top=N, ratio=R, two-phase, two-phase=FIRST/WINDOW"
@@ -81,8 +82,12 @@ def exact_way(mode: QueryMode) -> Way:
     return Way(f"{mode}:exact", mode, {"query_pruning": EXACT})
 
 
-def parse_ways(text: str) -> list[Way]:
+def parse_ways(text: str, query_tf: QueryTf | None = None) -> list[Way]:
     """``bm25,idf,encoder:top=32`` → ways.
+
+    Args:
+        text: what they are.
+        query_tf: of those that may say it, and do not; default that of a search.
 
     Raises:
         SettingsError: naming the part that is not understood.
@@ -92,7 +97,15 @@ def parse_ways(text: str) -> list[Way]:
         raise SettingsError("No mode is named.", hint=f"One or more of {', '.join(WAY_MODES)}.")
     if len(set(labels)) != len(labels):
         raise SettingsError(f"A mode is named twice: {text}.")
-    return [_way(label) for label in labels]
+    ways = [_way(label) for label in labels]
+    if query_tf is None:
+        return ways
+    return [
+        replace(way, options=SearchKeywords(query_tf=query_tf) | way.options)
+        if way.mode in _WITH_TF
+        else way
+        for way in ways
+    ]
 
 
 def _way(label: str) -> Way:
@@ -106,7 +119,7 @@ def _way(label: str) -> Way:
 def _keywords(label: str, mode: Mode, options: list[str]) -> SearchKeywords:
     keywords = SearchKeywords()
     known = "none" if mode in _WITHOUT_OPTIONS else _PRUNING
-    if mode in ("idf", "hybrid"):
+    if mode in _WITH_TF:
         known += f", {_TF}"
     if mode == "hybrid":
         known += f", {_FUSION}"
@@ -117,7 +130,7 @@ def _keywords(label: str, mode: Mode, options: list[str]) -> SearchKeywords:
             if pruning is not None and mode not in _WITHOUT_OPTIONS:
                 keywords["query_pruning"] = pruning
                 continue
-            if name == "tf" and value in QUERY_TF and mode in ("idf", "hybrid"):
+            if name == "tf" and value in QUERY_TF and mode in _WITH_TF:
                 keywords["query_tf"] = value
                 continue
             fusion = _fused(keywords.get("fusion", Fusion()), name, value)

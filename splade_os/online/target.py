@@ -65,7 +65,9 @@ def open_target(
     else:
         fields = tuple(text_fields or _guessed(index, documents, None))
         encoder = DocumentEncoder.load(model or DEFAULT_MODEL, device=device)
-    return WriteTarget(ensure_index(engine, index, encoder.identity, fields), encoder)
+    meta = ensure_index(engine, index, encoder.identity, fields, left_open=encoder.left_open)
+    encoder.adopt(meta.model)
+    return WriteTarget(meta, encoder)
 
 
 def _guessed(

@@ -12,7 +12,7 @@ from splade_os.engines import Cursor, IndexMeta
 from splade_os.engines.driver import drive_async
 from splade_os.engines.rest.cluster import AsyncClusterEngine
 from splade_os.errors import EngineError, SettingsError
-from splade_os.search.options import Mode, SearchKeywords, SearchOptions
+from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords, SearchOptions
 from splade_os.search.results import Hit, Results
 from splade_os.search.steps import SearchSteps, Step, Steps, Text, Wait, Work
 from splade_os.settings import load_settings
@@ -98,7 +98,7 @@ class AsyncSearchClient:
         return await self._run(self._steps.meta())
 
     async def search(
-        self, text: Text, k: int = 10, mode: Mode = "idf", **options: Unpack[SearchKeywords]
+        self, text: Text, k: int = 10, mode: Mode = DEFAULT_MODE, **options: Unpack[SearchKeywords]
     ) -> Results:
         """`SearchClient.search`."""
         return await self._run(self._steps.search(text, SearchOptions(k, mode, **options)))
@@ -107,7 +107,7 @@ class AsyncSearchClient:
         self,
         texts: Sequence[Text],
         k: int = 10,
-        mode: Mode = "idf",
+        mode: Mode = DEFAULT_MODE,
         **options: Unpack[SearchKeywords],
     ) -> list[Results | EngineError]:
         """`SearchClient.search_many`."""
@@ -116,7 +116,7 @@ class AsyncSearchClient:
     async def scan(
         self,
         text: Text,
-        mode: Mode = "idf",
+        mode: Mode = DEFAULT_MODE,
         *,
         page: int = _PAGE,
         **options: Unpack[SearchKeywords],
@@ -137,7 +137,7 @@ class AsyncSearchClient:
                 await self.engine.close_cursor(after)
 
     async def build(
-        self, text: Text, k: int = 10, mode: Mode = "idf", **options: Unpack[SearchKeywords]
+        self, text: Text, k: int = 10, mode: Mode = DEFAULT_MODE, **options: Unpack[SearchKeywords]
     ) -> list[bytes]:
         """`SearchClient.build`."""
         return await self._run(self._steps.build(text, SearchOptions(k, mode, **options)))

@@ -11,7 +11,7 @@ from splade_os.encoding.query import QueryEncoder
 from splade_os.engines import Cursor, Engine, IndexMeta, connect
 from splade_os.engines.driver import drive
 from splade_os.errors import EngineError, SettingsError
-from splade_os.search.options import MAX_K, MODES, Mode, SearchKeywords, SearchOptions
+from splade_os.search.options import DEFAULT_MODE, MAX_K, MODES, Mode, SearchKeywords, SearchOptions
 from splade_os.search.results import Hit, Results
 from splade_os.search.steps import EncoderMode, SearchSteps, Step, Steps, Text, Wait, Work
 from splade_os.settings import load_settings
@@ -123,15 +123,16 @@ class SearchClient:
         return self._run(self._steps.encoder(mode))
 
     def search(
-        self, text: Text, k: int = 10, mode: Mode = "idf", **options: Unpack[SearchKeywords]
+        self, text: Text, k: int = 10, mode: Mode = DEFAULT_MODE, **options: Unpack[SearchKeywords]
     ) -> Results:
         """Find the ``k`` best documents for a text.
 
         Args:
             text: the query, in plain words; in the mode ``raw`` token → weight.
             k: number of hits, 1 to 10,000.
-            mode: ``idf`` (a table; no model runs), ``encoder`` (the full model), ``bm25``,
-                ``hybrid`` or ``raw``.
+            mode: ``hybrid`` (one query whose score is that of ``idf`` plus twice that of
+                ``bm25``; `Fusion`), ``idf`` (a table; no model runs), ``encoder`` (the full
+                model), ``bm25``, ``raw`` ...
             options: `SearchOptions`: ``filter``, ``source``, ``explain``, ``query_pruning`` ...
 
         Returns:
@@ -149,7 +150,7 @@ class SearchClient:
         self,
         texts: Sequence[Text],
         k: int = 10,
-        mode: Mode = "idf",
+        mode: Mode = DEFAULT_MODE,
         **options: Unpack[SearchKeywords],
     ) -> list[Results | EngineError]:
         """`search` of many texts: encoded as one batch, sent as one request, order kept.
@@ -162,7 +163,7 @@ class SearchClient:
     def scan(
         self,
         text: Text,
-        mode: Mode = "idf",
+        mode: Mode = DEFAULT_MODE,
         *,
         page: int = _PAGE,
         **options: Unpack[SearchKeywords],
@@ -187,7 +188,7 @@ class SearchClient:
                 self.engine.close_cursor(after)
 
     def build(
-        self, text: Text, k: int = 10, mode: Mode = "idf", **options: Unpack[SearchKeywords]
+        self, text: Text, k: int = 10, mode: Mode = DEFAULT_MODE, **options: Unpack[SearchKeywords]
     ) -> list[bytes]:
         """The exact request bodies (JSON) that `search` would send: none for a query without
         terms, two for a hybrid search that the client fuses."""

@@ -15,6 +15,8 @@ from splade_os.errors import SettingsError
 from splade_os.vectors import Ids, Weights
 
 Mode = Literal["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
+DEFAULT_MODE: Mode = "idf"
+"""Of a search that names none."""
 MODES: tuple[Mode, ...] = ("idf", "encoder", "engine", "bm25", "hybrid", "raw")
 MAX_K = 10_000
 """Hits of one page: ``index.max_result_window`` of an index that does not say otherwise."""
@@ -196,7 +198,7 @@ class SearchOptions:
     """
 
     k: int = 10
-    mode: Mode = "idf"
+    mode: Mode = DEFAULT_MODE
     source: Sequence[str] | None = None
     filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = ()
     offset: int = 0

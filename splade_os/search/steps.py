@@ -574,7 +574,7 @@ def _encode(
     """Vectors, and how many tokens of each text have no part in them."""
     if isinstance(encoder, IdfQueryEncoder):
         return encoder.encode(texts, options.query_tf), encoder.tokens_cut(texts)
-    return encoder.encode(texts), encoder.tokens_cut(texts)
+    return encoder.encode_content(texts), encoder.tokens_cut(texts)
 
 
 def _render(index: str, request: SearchRequest, engine: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 # .../org___name/configuration/version/commit/name-train.arrow; a local file has 64 digits there
 _HUB_FILE = re.compile(r"/([^/]+___[^/]+)/[^/]+/[^/]+/([0-9a-f]{40})/[^/]+$")
 _AT_ONCE = 10_000  # rows in memory
+_TEMPLATE = 4  # words: "what is the outlook"
 
 DataScores = Literal["own", "margins"]
 
@@ -302,6 +304,39 @@ class Rows:
         return total
 
 
+def _capped(table: Any, part: DataPart) -> Any:
+    """The first rows of each source, and of each template of questions."""
+    limits: list[tuple[str, int, Callable[[Any], str]]] = [
+        (column, most, str) for column, most in part.most_per.items()
+    ]
+    if part.most_per_template is not None:
+        if part.queries is not None:
+            raise SettingsError("data.most_per_template needs texts, and the queries are ids.")
+        limits.append((part.query, part.most_per_template, _template))
+    for column, most, kind in limits:
+        if column not in table.column_names:
+            raise InputError(
+                f"data.most_per: the training data has no column {column}; it has "
+                f"{', '.join(table.column_names)}."
+            )
+        counts: Counter[str] = Counter()
+        kept = []
+        for i, value in enumerate(table[column]):
+            name = kind(value)
+            counts[name] += 1
+            if counts[name] <= most:
+                kept.append(i)
+        _log.info(
+            "At most %d rows for each %s: %d of %d are used.", most, column, len(kept), len(table)
+        )
+        table = table.select(kept)
+    return table
+
+
+def _template(query: Any) -> str:
+    return " ".join(str(query).lower().split()[:_TEMPLATE])
+
+
 def load_rows(part: DataPart) -> tuple[Rows, Rows | None]:
     """Training rows, and the held-out ones (or ``None``).
 
@@ -329,6 +364,7 @@ def load_rows(part: DataPart) -> tuple[Rows, Rows | None]:
         table = table.select(kept)
     if part.shuffle_seed is not None:
         table = table.shuffle(seed=part.shuffle_seed)
+    table = _capped(table, part)
     if part.limit is not None:
         table = table.select(range(min(part.limit, len(table))))
     corpus = _texts(part, part.corpus)

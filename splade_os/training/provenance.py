@@ -89,6 +89,11 @@ def describe_differences(options: EncodingOptions) -> str:
             "table, its queries have the table's weights. Scores are the same; its vectors must "
             "not be mixed with those made here."
         )
+    if options.mask_expansion:
+        found.append(
+            "- **Expansion is not masked**: function words, punctuation, digits alone and single "
+            "letters have a weight there where the text does not hold them."
+        )
     if options.long_texts == "chunk":
         found.append(
             "- **Long texts are cut**, where splade-os takes the maximum over overlapping windows."

@@ -134,6 +134,17 @@ class DataPart(_Part):
         default_factory=dict,
         description="Column: values; rows with one of them are left out (before shuffling).",
     )
+    most_per: dict[str, int] = Field(
+        default_factory=dict,
+        description="Column: number; at most so many rows of each of its values (after shuffling), "
+        "so that no source dominates.",
+    )
+    most_per_template: int | None = Field(
+        None,
+        ge=1,
+        description="At most so many rows whose queries begin with the same four words, so that no "
+        "template of questions dominates. Not where the query column holds ids.",
+    )
     limit: int | None = Field(None, ge=1, description="Use so many rows, after shuffling.")
     shuffle_seed: int | None = Field(
         None, description="Shuffle the rows before limit and held_out. Null: file order."

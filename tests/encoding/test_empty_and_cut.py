@@ -86,7 +86,7 @@ def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("text", [*_BLANK, "日本 한국", "🙃"])
 def test_a_text_without_content_has_no_vector(encoder: DocumentEncoder, text: str) -> None:
     """Blank, or of tokens that the vocabulary does not know."""
-    batch = encoder.encode_documents([text, "the cat", text])
+    batch = encoder.encode_content([text, "the cat", text])
     assert batch.active_dims().tolist()[::2] == [0, 0]
     assert batch.active_dims()[1] > 0
     assert not len(encoder.tokenize_documents([text])[0][0])

@@ -43,7 +43,7 @@ def encoded(tiny: Path, engine: Engine, index: str, text: str) -> dict[str, floa
     """What the whole pipeline writes for a text, by the encoder and the renderer alone."""
     encoder = DocumentEncoder.load(str(tiny / "router"), device="cpu")
     meta = engine.index_meta(index)
-    batch = encoder.encode_documents([text])
+    batch = encoder.encode_content([text])
     renderer = DocumentRenderer.for_index(encoder.vocabulary, meta)
     (lines,) = renderer.render_many([("x", {})], batch)
     assert isinstance(lines, bytes)
