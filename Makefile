@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PY  := $(BIN)/python
 UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: help demo test test-lowest test-matrix test-faults test-plugins fuzz soak lint bench starter env env-dev clean
+.PHONY: help demo test test-lowest test-matrix test-faults soak test-plugins fuzz lint bench starter env env-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,14 +41,14 @@ test-matrix: env-dev  ## the tests of engines and search on six versions of the 
 test-faults: env-dev  ## kills, lost answers and dead nodes, many rounds of each
 	@SPLADE_OS_TEST_FULL=1 $(PY) -m pytest tests/faults
 
+soak: env-dev  ## random searches, loads, kills and swaps, against arithmetic and a model: 15 minutes each (SPLADE_OS_SOAK_SECONDS)
+	@SPLADE_OS_SOAK_SECONDS=$${SPLADE_OS_SOAK_SECONDS:-900} $(PY) -m pytest tests/soak tests/ingest/test_histories.py -s --timeout 0
+
 test-plugins: env-dev  ## query encoding in the engine, on OpenSearch with its plugins (570 MB)
 	@SPLADE_OS_TEST_PLUGINS=1 $(PY) -m pytest tests/export
 
 fuzz: env-dev  ## every loader on 20,000 damaged inputs (SPLADE_OS_FUZZ), 10 minutes each at most (SPLADE_OS_FUZZ_SECONDS)
 	@SPLADE_OS_FUZZ=$${SPLADE_OS_FUZZ:-20000} SPLADE_OS_FUZZ_SECONDS=$${SPLADE_OS_FUZZ_SECONDS:-600} $(PY) -m pytest tests/fuzz --timeout 0
-
-soak: env-dev  ## an hour of random operations against arithmetic (SPLADE_OS_SOAK_SECONDS for each engine, SPLADE_OS_SOAK_SEED)
-	@SPLADE_OS_SOAK_SECONDS=$${SPLADE_OS_SOAK_SECONDS:-1200} $(PY) -m pytest tests/soak -s --timeout 0
 
 lint: env-dev  ## ruff, mypy, import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

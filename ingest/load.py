@@ -113,6 +113,10 @@ def load_source(
             letters = Path(dead_letters or dead_letters_file(target)).absolute()
             checkpoint.begin(job, index, letters)
         index = checkpoint.index
+        before = checkpoint.load(encoder.identity.vocabulary_size).positions
+        # what is no file is known by its fingerprint: a revision, a number of documents
+        in_bytes = before.mark and found.unit == "bytes"
+        same = (lambda items: before.check(items, found.name)) if in_bytes else None
 
         def publish(report: IngestReport) -> IngestReport:
             assert alias is not None
@@ -121,7 +125,7 @@ def load_source(
             return replace(report, live=True, deleted_indices=tuple(deleted))
 
         report = ingest_documents(
-            read_source(found, reader, selection, done=checkpoint.done),
+            read_source(found, reader, selection, done=before.mark, check=same),
             engine=engine,
             index=index,
             encoder=encoder,
@@ -149,8 +153,8 @@ def _check_dead(report: IngestReport, options: IngestOptions) -> None:
     if report.dead <= (options.max_errors or 0):
         return
     raise IngestError(
-        f"{report.dead:,} of {report.read:,} records became dead letters: {report.first_dead}. The "
-        "alias stays as it is.",
+        f"{report.dead:,} of {report.read:,} records became dead letters, so the alias stays as it "
+        f"is. The first: {report.first_dead}",
         hint=f"They stand in {report.dead_letters}. If the index may be seen without them, the "
         f"same command with --resume --max-errors {report.dead} only swaps the alias.",
     )

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,7 @@ from typing import Any
 
 from splade_os.encoding import DocumentEncoder
 from splade_os.engines import Engine, IndexMeta
-from splade_os.errors import SpladeError
+from splade_os.errors import IngestError, SpladeError
 from splade_os.ingest.documents.records import DEFAULT_TEXT_FIELDS, Record, Rejected
 from splade_os.ingest.documents.stamps import Stamper
 from splade_os.ingest.index.average_length import settle
@@ -107,9 +107,10 @@ def ingest_documents(
     if checkpoint is None:
         checkpoint = Checkpoint()
         checkpoint.begin(None, index, Path(dead_letters))
+    letters = DeadLetters(dead_letters, target or index, checkpoint.run)
     runner: PipelineRunner | None = None
     try:
-        with _interruptible(cancellation), DeadLetters(dead_letters, target or index) as letters:
+        with _interruptible(cancellation), letters:
             engine.info()  # a wrong URL is told at once, not after all retries
             require_same_index(engine, index, checkpoint)
             note_new_index(engine, index, checkpoint)
@@ -184,9 +185,11 @@ def ingest_documents(
         reason = error.message if isinstance(error, SpladeError) else repr(error)
         log(logging.ERROR, "failed", reason, index=index)
         if runner is not None and options.count_terms:  # it is not under way any more
-            save_count(engine, index, runner.results.progress.count(checkpoint.run))
+            with suppress(IngestError):
+                require_same_index(engine, index, checkpoint)
+                save_count(engine, index, runner.results.progress.count(checkpoint.run))
         if runner is None or runner.indexed_nothing:
-            leave_nothing(engine, index, checkpoint, Path(dead_letters), error)
+            leave_nothing(engine, index, checkpoint, letters, error)
         raise error from error.__cause__
     finally:
         checkpoint.close()
@@ -208,7 +211,8 @@ def _assemble(
         retry_policy.call(lambda: engine.refresh(index))
         checkpoint.set_count_before(retry_policy.call(lambda: engine.count(index)))
     progress = checkpoint.load(encoder.identity.vocabulary_size)
-    letters.forget_after(progress.letters)
+    if checkpoint.resumed:
+        letters.forget(progress.positions)
 
     def under_way() -> None:
         save_count(engine, index, progress.count(checkpoint.run, time.time() + LEASE))

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from splade_os.ingest.pipeline import IngestOptions as IngestOptions
     from splade_os.ingest.pipeline import IngestReport as IngestReport
     from splade_os.ingest.pipeline import ingest_documents as ingest_documents
+    from splade_os.online.async_index import AsyncIndex as AsyncIndex
     from splade_os.online.index import Index as Index
+    from splade_os.online.results import DocumentError as DocumentError
+    from splade_os.online.results import DocumentResult as DocumentResult
     from splade_os.search.async_client import AsyncSearchClient as AsyncSearchClient
     from splade_os.search.client import SearchClient as SearchClient
     from splade_os.search.options import EXACT as EXACT
@@ -34,9 +37,12 @@ if TYPE_CHECKING:
     from splade_os.vectors import SparseBatch as SparseBatch
 
 _HOMES = {
+    "AsyncIndex": "splade_os.online.async_index:AsyncIndex",
     "AsyncSearchClient": "splade_os.search.async_client:AsyncSearchClient",
     "Cursor": "splade_os.engines:Cursor",
     "DocumentEncoder": "splade_os.encoding.document:DocumentEncoder",
+    "DocumentError": "splade_os.online.results:DocumentError",
+    "DocumentResult": "splade_os.online.results:DocumentResult",
     "EXACT": "splade_os.search.options:EXACT",
     "Fusion": "splade_os.search.options:Fusion",
     "Hit": "splade_os.search.results:Hit",

@@ -17,6 +17,7 @@ from splade_os.errors import (
     SpladeWarning,
 )
 from splade_os.ingest.index.load_state import note_whole
+from splade_os.ingest.index.same_index import require_same_index
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.statistics import save_count
 
@@ -176,8 +177,10 @@ def abandon(engine: Engine, checkpoint: Checkpoint) -> None:
         if ours and checkpoint.index not in engine.alias_targets(target):
             engine.delete_index(checkpoint.index)
         else:
-            progress = checkpoint.load(checkpoint.job.model.vocabulary_size)
-            save_count(engine, checkpoint.index, progress.count(checkpoint.run))
+            with suppress(IngestError):
+                require_same_index(engine, checkpoint.index, checkpoint)
+                progress = checkpoint.load(checkpoint.job.model.vocabulary_size)
+                save_count(engine, checkpoint.index, progress.count(checkpoint.run))
 
 
 def roll_back(engine: Engine, alias: str) -> tuple[str, str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 
 from splade_os.engines import Engine
 from splade_os.errors import IndexNotFoundError, IngestError, SpladeError
 from splade_os.ingest.index.same_index import require_same_index
 from splade_os.ingest.state.checkpoint import Checkpoint
-from splade_os.ingest.state.dead_letters import cut
+from splade_os.ingest.state.dead_letters import DeadLetters
 from splade_os.ingest.state.results import ErrorLimitError
 
 
@@ -24,7 +23,7 @@ def note_new_index(engine: Engine, index: str, checkpoint: Checkpoint) -> None:
 
 
 def leave_nothing(
-    engine: Engine, index: str, checkpoint: Checkpoint, letters: Path, error: BaseException
+    engine: Engine, index: str, checkpoint: Checkpoint, letters: DeadLetters, error: BaseException
 ) -> None:
     """After an ingest that ended with an error before anything was indexed: delete the index
     that it made, its dead letters and its checkpoint.
@@ -37,8 +36,8 @@ def leave_nothing(
     with suppress(SpladeError):  # what ended the ingest stays the error
         remove_empty_index(engine, index, checkpoint)
     if not isinstance(error, ErrorLimitError):
-        with suppress(OSError):
-            cut(letters, checkpoint.letters_before)
+        with suppress(IngestError):
+            letters.forget()
         checkpoint.finish()
 
 

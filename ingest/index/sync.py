@@ -32,7 +32,7 @@ def delete_absent(
 
     Raises:
         IngestError: a record without an id was rejected: its document may be one of those;
-            or the source had no document at all.
+            or the source had no document at all; or it is not known which ids it has.
     """
     progress = results.progress
     if progress.nameless:
@@ -46,6 +46,12 @@ def delete_absent(
         raise IngestError(
             "--sync deletes nothing: the source is empty, and so would be the index.",
             hint=f"If that is right: splade-os index delete --index {index}",
+        )
+    if progress.noted != progress.positions.mark or progress.positions.above:
+        raise IngestError(
+            f"--sync deletes nothing: of {progress.positions.mark:,} records that were read, the "
+            f"ids of {progress.noted:,} are noted.",
+            hint="All records are indexed. Run it again with --restart --skip-unchanged.",
         )
     deleted = 0
     for page in _pages(engine.scan(index, (), page=_PAGE)):

@@ -145,11 +145,13 @@ def read_source(
     selection: Selection | None = None,
     *,
     done: int = 0,
+    check: Callable[[Iterator[Item]], None] | None = None,
 ) -> Iterator[Record | Rejected]:
     """The records of a source; position = number among those selected, from 1.
 
     Args:
         done: selected items that need not be read again.
+        check: is given them, instead of their being left out.
 
     Raises:
         InputError: the source breaks off.
@@ -158,6 +160,8 @@ def read_source(
     if expect is not None:
         ids = (reader.id_field,) if reader.id_field is not None else ("_id", "id")
         expect(() if reader.vectors else tuple(reader.text_fields), ids)
-    items = (selection or Selection()).of_items(source, done)
+    items = (selection or Selection()).of_items(source, done if check is None else 0)
+    if check is not None:
+        check(islice(items, done))
     for position, item in enumerate(items, done + 1):
         yield reader.read(item, position)

@@ -198,7 +198,7 @@ class Checkpoint:
         self.count_before, self.uuid = 0, None
         self.resumed = False
         try:
-            size = dead_letters.stat().st_size if dead_letters.is_file() else 0
+            dead_letters.is_file()
         except OSError as error:  # e.g. a name that is too long
             raise IngestError(
                 f"{dead_letters} cannot be a file of dead letters: {error.strerror}.",
@@ -212,8 +212,6 @@ class Checkpoint:
             self._set("run", self.run)
             self._set("index", index)
             self._set("dead_letters", self.dead_letters)
-            self._set("letters", size)
-            self._set("letters_before", size)
             self._set("begun", datetime.now(UTC).isoformat(timespec="seconds"))
 
     def describe(self) -> str:
@@ -244,11 +242,6 @@ class Checkpoint:
             self._set("made_index", 1)
 
     @property
-    def letters_before(self) -> int:
-        """Length of the file of dead letters when the ingest began, bytes."""
-        return int(self._get("letters_before") or 0)
-
-    @property
     def indexed(self) -> int:
         """Records that are known to be in the index."""
         counters = orjson.loads(self._get("counters") or b"{}")
@@ -261,11 +254,13 @@ class Checkpoint:
 
     def load(self, width: int) -> Progress:
         """How far it is; ``width`` is the size of the vocabulary."""
-        nothing = TermStatistics.empty(width), TermStatistics.empty(width)
-        progress = Progress(*nothing, letters=int(self._get("letters")))
+        progress = Progress(TermStatistics.empty(width), TermStatistics.empty(width))
         if self._get("mark") is None:
             return progress
-        progress.positions = OffsetTracker.unpacked(int(self._get("mark")), self._get("above"))
+        hashes = self._get("hashes")
+        progress.positions = OffsetTracker.unpacked(
+            int(self._get("mark")), self._get("above"), hashes, self._get("digest")
+        )
         progress.counters.update(orjson.loads(self._get("counters")))
         for name in ("created", "updated"):
             record = self._get(f"counted_{name}")
@@ -273,6 +268,7 @@ class Checkpoint:
                 setattr(progress, name, Count.unpacked(orjson.loads(record)).statistics)
         progress.empty = orjson.loads(self._get("empty") or "[0,0]")
         progress.nameless = int(self._get("nameless"))
+        progress.noted = int(self._get("noted") or 0)
         progress.reasons = Reasons.unpacked(self._get("reasons"))
         return progress
 
@@ -281,12 +277,15 @@ class Checkpoint:
         counted = {"created": progress.created, "updated": progress.updated}
         with self._transaction():
             self._set("mark", progress.positions.mark)
-            self._set("above", progress.positions.packed())
+            above, hashes = progress.positions.packed()
+            self._set("above", above)
+            self._set("hashes", hashes)
+            self._set("digest", progress.positions.digest)
             self._set("counters", orjson.dumps(progress.counters))
             for name, statistics in counted.items():
                 self._set(f"counted_{name}", orjson.dumps(Count(name, statistics).packed()))
             self._set("empty", orjson.dumps(progress.empty))
-            self._set("letters", progress.letters)
+            self._set("noted", progress.noted)
             self._set("nameless", progress.nameless)
             self._set("reasons", progress.reasons.packed())
             self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((i,) for i in seen))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 
+from splade_os.errors import IngestError
+from splade_os.ingest.documents.records import Item
 from splade_os.ingest.report import COUNTERS
 from splade_os.ingest.state.reasons import Reasons
 from splade_os.statistics import BASE, Count, TermStatistics
+
+_MASK = 2**63 - 1
 
 
 class OffsetTracker:
@@ -19,30 +25,74 @@ class OffsetTracker:
 
     Args:
         mark: every position up to it is in the set.
-        above: others.
+        above: others, and the hashes of what stood there.
+        digest: sum of the hashes of what stood up to the mark; ``None`` = not known.
     """
 
-    def __init__(self, mark: int = 0, above: Iterable[int] = ()) -> None:
-        self.mark, self.above = mark, set(above)
+    def __init__(
+        self, mark: int = 0, above: Mapping[int, int] | None = None, digest: int | None = 0
+    ) -> None:
+        self.mark, self.above, self.digest = mark, dict(above or {}), digest
 
-    def add(self, positions: Iterable[int]) -> None:
-        self.above.update(positions)
-        while self.mark + 1 in self.above:
+    def add(self, positions: Iterable[int], hashes: Iterable[int] | None = None) -> None:
+        """Args:
+        hashes: `item_hash` of what stands there.
+        """
+        self.above.update(zip(positions, hashes or repeat(0), strict=False))
+        while (found := self.above.pop(self.mark + 1, None)) is not None:
             self.mark += 1
-            self.above.remove(self.mark)
+            if self.digest is not None:
+                self.digest = (self.digest + found) & _MASK
 
-    def __contains__(self, position: int) -> bool:
-        return position <= self.mark or position in self.above
+    def __contains__(self, position: object) -> bool:
+        return isinstance(position, int) and (position <= self.mark or position in self.above)
 
-    def packed(self) -> bytes:
-        """``above`` as bytes."""
-        return np.array(sorted(self.above), "<i8").tobytes()
+    def packed(self) -> tuple[bytes, bytes]:
+        """``above`` as bytes: positions, hashes."""
+        order = sorted(self.above)
+        hashes = [self.above[position] for position in order]
+        return np.array(order, "<i8").tobytes(), np.array(hashes, "<i8").tobytes()
 
     @classmethod
-    def unpacked(cls, mark: int, above: bytes) -> OffsetTracker:
-        """The inverse of `packed`."""
-        values: npt.NDArray[np.int64] = np.frombuffer(above, "<i8")
-        return cls(mark, values.tolist())
+    def unpacked(
+        cls, mark: int, above: bytes, hashes: bytes | None, digest: int | None
+    ) -> OffsetTracker:
+        """The inverse of `packed`; checkpoints of before have no hashes."""
+        positions: npt.NDArray[np.int64] = np.frombuffer(above, "<i8")
+        if hashes is None:
+            return cls(mark, dict.fromkeys(positions.tolist(), 0), None)
+        found: npt.NDArray[np.int64] = np.frombuffer(hashes, "<i8")
+        return cls(mark, dict(zip(positions.tolist(), found.tolist(), strict=True)), digest)
+
+    def check(self, items: Iterable[Item], source: str) -> None:
+        """Whether the source still begins with what was read up to the mark.
+
+        Raises:
+            IngestError: it does not.
+        """
+        digest = read = 0
+        for read, item in enumerate(items, 1):
+            digest = (digest + item_hash(read, item)) & _MASK
+        if read == self.mark and self.digest in (None, digest):
+            return
+        changed = (
+            f"{source} has {read:,} records, and {self.mark:,} were read of it before"
+            if read < self.mark
+            else f"the first {self.mark:,} records of {source} are not those of before"
+        )
+        raise IngestError(
+            f"The ingest cannot go on: {changed}.",
+            hint="Begin anew with --restart (--skip-unchanged encodes nothing twice).",
+        )
+
+
+def item_hash(position: int, item: Item | None) -> int:
+    """63 bits of what stands at a position of a source."""
+    if item is None:
+        return 0
+    content = item.raw or repr(item.value).encode("utf-8", "surrogatepass")
+    digest = blake2b(content, digest_size=8, key=position.to_bytes(8, "little")).digest()
+    return int.from_bytes(digest) & _MASK
 
 
 @dataclass
@@ -55,8 +105,8 @@ class Progress:
         created, updated: term statistics of the documents that were new, and of those that took
             the place of others.
         empty: documents of both that have no text, which are in neither.
-        letters: length of the dead letters, bytes.
         nameless: records rejected without an id.
+        noted: records whose ids are noted, for --sync.
         reasons: of the dead letters.
     """
 
@@ -65,8 +115,8 @@ class Progress:
     empty: list[int] = field(default_factory=lambda: [0, 0])
     positions: OffsetTracker = field(default_factory=OffsetTracker)
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
-    letters: int = 0
     nameless: int = 0
+    noted: int = 0
     reasons: Reasons = field(default_factory=Reasons)
 
     @property

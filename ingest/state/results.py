@@ -19,7 +19,7 @@ from splade_os.ingest.runtime.in_flight import InFlightIds
 from splade_os.ingest.stages.items import BulkItem, BulkResult, Event, Failed, Superseded, Unchanged
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.dead_letters import DeadLetters
-from splade_os.ingest.state.progress import Progress
+from splade_os.ingest.state.progress import Progress, item_hash
 from splade_os.vectors import Ids
 
 _EVERY = 0.5  # seconds between two saves of the checkpoint
@@ -95,7 +95,7 @@ class ResultRecorder:
 
     def save(self) -> None:
         """Bring everything onto the disk, dead letters first."""
-        self.progress.letters = self.dead_letters.save()
+        self.dead_letters.save()
         self.checkpoint.save(self.progress, self._seen)
         self._seen = []
         self._saved = time.monotonic()
@@ -221,10 +221,15 @@ class ResultRecorder:
         self._account(records)
 
     def _account(self, records: Sequence[Record | Rejected]) -> None:
-        self.progress.positions.add(record.position for record in records)
+        self.progress.positions.add(
+            (record.position for record in records),
+            (item_hash(record.position, record.item) for record in records),
+        )
         self.in_flight.release(record.id for record in records if isinstance(record, Record))
         if self.options.sync:
-            self._seen += [id_hash(record.id) for record in records if record.id is not None]
+            seen = [id_hash(record.id) for record in records if record.id is not None]
+            self._seen += seen
+            self.progress.noted += len(seen)
 
     def _count(self, **counts: int) -> None:
         for name, count in counts.items():

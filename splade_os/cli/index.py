@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def index() -> None:
-    """Create, show and delete indices; undo loads and swaps."""
+    """Create, adopt, show and delete indices; undo loads and swaps."""
 
 
 @index.command()
@@ -66,6 +66,58 @@ def create(
 @index.command()
 @connection_options
 @index_option
+@click.option("--model", help="Folder, hub name or 'starter'.  [default: starter]")
+@click.option("--text", required=True, help="Fields to encode: title,description.")
+@click.option(
+    "--bm25",
+    help="Fields that BM25 searches, with their weights: title^3,description.  [default: --text]",
+)
+@field_type_option
+@click.option("--vector-field", help="Name of the field of the vectors.")
+@encoding_options
+def adopt(
+    text: str,
+    bm25: str | None,
+    field_type: str | None,
+    vector_field: str | None,
+    **flags: Any,
+) -> None:
+    """Let an index that you have take vectors, in place.
+
+    Its mapping gets a field for the vectors, one for the mark of what was encoded, and a record of
+    the model. Documents, other fields, analysers and shards stay as they are. Then splade-os enrich
+    encodes what is there.
+    """
+    from splade_os.encoding import DocumentEncoder
+    from splade_os.ingest.index.adopt import adopt_index
+    from splade_os.settings import DEFAULT_MODEL
+
+    running, options, flags = split_options(flags)
+    settings = settings_of(**flags)
+    name = need_index(settings)
+    model = settings.model or DEFAULT_MODEL
+    engine = open_engine(settings)
+    engine.properties(name)  # a wrong name is told before a model is loaded
+    encoder = DocumentEncoder.load(model, **running, **options.model_dump())
+    meta = adopt_index(
+        engine,
+        name,
+        encoder.identity,
+        text.split(","),
+        bm25=bm25.split(",") if bm25 else (),
+        field_type=field_type,
+        vector_field=vector_field,
+    )
+    echo(
+        f"{name} takes vectors of {meta.model.name} in its field {meta.field}, of the text in "
+        f"{', '.join(meta.text_fields)}. Now encode what is there: splade-os enrich --index {name}",
+        err=True,
+    )
+
+
+@index.command()
+@connection_options
+@index_option
 @json_option
 def show(as_json: bool, **flags: Any) -> None:
     """Show what an index holds and what encoded it."""
@@ -89,6 +141,8 @@ def show(as_json: bool, **flags: Any) -> None:
         )
         return
     model = meta.model
+    copied = f"copied into {meta.content_field}"
+    searched = f"as {', '.join(meta.bm25)}" if meta.bm25 else copied
     rows = {
         "index": name,
         "documents": f"{stats.documents:,}",
@@ -96,7 +150,7 @@ def show(as_json: bool, **flags: Any) -> None:
         "last load": "not noted" if state is None else state.phase,
         "IDF table": f"from {counted:,} documents" if counted else "the model's",
         "field": f"{meta.field} ({meta.field_type}, features named by {meta.feature_naming})",
-        "text fields": f"{', '.join(meta.text_fields)}; for BM25 copied into {meta.content_field}",
+        "text fields": f"{', '.join(meta.text_fields)}; for BM25 {searched}",
         "model": model.name + (f" @ {model.revision}" if model.revision else ""),
         "content hash": model.content_hash or "not noted",
         "activation": f"{model.activation}, {model.pooling} pooling",

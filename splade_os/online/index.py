@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
@@ -24,8 +26,31 @@ from splade_os.settings import load_settings
 
 Document = Mapping[str, Any]
 OnError = Literal["raise", "return"]
-_PAGE = 256  # documents that are given to the writer together
+PAGE = 256  # documents that are given to the writer together
 _STATISTICS_EVERY = 5.0  # seconds between two savings of the term statistics
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Documents on their way.
+
+    Attributes:
+        read: as they were understood.
+        written: what becomes of those that are records.
+    """
+
+    read: Sequence[Record | Rejected]
+    written: Future[list[DocumentResult]]
+
+    def results(self, written: Sequence[DocumentResult]) -> list[DocumentResult]:
+        """Of all of them, in their order."""
+        left = iter(written)
+        return [
+            next(left)
+            if isinstance(each, Record)
+            else DocumentResult(each.id or each.where, "failed", each.reason)
+            for each in self.read
+        ]
 
 
 class Index:
@@ -109,11 +134,11 @@ class Index:
         page: list[Document] = []
         for document in given:
             page.append(document)
-            if len(page) == _PAGE:
+            if len(page) == PAGE:
                 results += self._upserted(page)
                 page = []
         results += self._upserted(page)
-        return _checked(results, "written", on_error)
+        return checked(results, "written", on_error)
 
     def update(
         self, id: str, fields: Mapping[str, Any], *, on_error: OnError = "raise"
@@ -156,7 +181,7 @@ class Index:
         self.engine.refresh(self.name)
         for each in ids if ids is not None else (i for i, _ in self.engine.scan(self.name, ())):
             page.append(Enrich(each))
-            if len(page) == _PAGE:
+            if len(page) == PAGE:
                 self._enriched(page, counts)
                 page = []
         self._enriched(page, counts)
@@ -252,19 +277,17 @@ class Index:
     # how
 
     def _upserted(self, documents: Sequence[Document]) -> list[DocumentResult]:
+        begun = self.begin_upsert(documents)
+        return begun.results(begun.written.result())
+
+    def begin_upsert(self, documents: Sequence[Document]) -> Begun:
+        """Give documents to the writer, which makes or adopts the index first if need be."""
         if not documents:
-            return []
-        fields = self._opened(documents).meta.text_fields
-        reader = RecordReader(text_fields=fields)
+            return Begun((), _nothing())
+        reader = RecordReader(text_fields=self._opened(documents).meta.text_fields)
         read = [_read(reader, document, i) for i, document in enumerate(documents, 1)]
-        changes: list[Change] = [Upsert(each) for each in read if isinstance(each, Record)]
-        written = iter(self._writer.submit(changes).result() if changes else ())
-        return [
-            next(written)
-            if isinstance(each, Record)
-            else DocumentResult(each.id or each.where, "failed", each.reason)
-            for each in read
-        ]
+        changes = [Upsert(each) for each in read if isinstance(each, Record)]
+        return Begun(read, self._writer.submit(changes) if changes else _nothing())
 
     def _changed(
         self, changes: Sequence[Change], what: str, on_error: OnError
@@ -274,9 +297,9 @@ class Index:
         try:
             self.engine.index_meta(self.name)
         except IndexNotFoundError:  # nothing is made for what cannot be there
-            return _checked([DocumentResult(c.id, "not_found") for c in changes], what, on_error)
+            return checked([DocumentResult(c.id, "not_found") for c in changes], what, on_error)
         self._opened(())
-        return _checked(self._writer.submit(changes).result(), what, on_error)
+        return checked(self._writer.submit(changes).result(), what, on_error)
 
     def _enriched(self, changes: Sequence[Change], counts: dict[str, int]) -> None:
         for result in self._writer.submit(changes).result() if changes else ():
@@ -323,12 +346,18 @@ class Index:
             self._pause = max(_STATISTICS_EVERY, 10 * (self._saved - start))
 
 
+def _nothing() -> Future[list[DocumentResult]]:
+    done: Future[list[DocumentResult]] = Future()
+    done.set_result([])
+    return done
+
+
 def _read(reader: RecordReader, document: Any, number: int) -> Record | Rejected:
     value = dict(document) if isinstance(document, Mapping) else document
     return reader.check(value, Item(f"document {number}", value=value), number)
 
 
-def _checked(results: list[DocumentResult], what: str, on_error: OnError) -> list[DocumentResult]:
+def checked(results: list[DocumentResult], what: str, on_error: OnError) -> list[DocumentResult]:
     if on_error not in ("raise", "return"):
         raise InputError(f"on_error={on_error!r}: give 'raise' or 'return'.")
     if on_error == "raise" and not all(result.ok for result in results):
