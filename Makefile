@@ -41,8 +41,8 @@ test-matrix: env-dev  ## the tests of engines and search on six versions of the 
 test-faults: env-dev  ## kills, lost answers and dead nodes, many rounds of each
 	@SPLADE_OS_TEST_FULL=1 $(PY) -m pytest tests/faults
 
-soak: env-dev  ## random histories of loads, kills and swaps against a model, an hour (SPLADE_OS_SOAK_SECONDS)
-	@SPLADE_OS_SOAK_SECONDS=$${SPLADE_OS_SOAK_SECONDS:-3600} $(PY) -m pytest tests/ingest/test_histories.py
+soak: env-dev  ## random searches, loads, kills and swaps, against arithmetic and a model: 15 minutes each (SPLADE_OS_SOAK_SECONDS)
+	@SPLADE_OS_SOAK_SECONDS=$${SPLADE_OS_SOAK_SECONDS:-900} $(PY) -m pytest tests/soak tests/ingest/test_histories.py -s --timeout 0
 
 test-plugins: env-dev  ## query encoding in the engine, on OpenSearch with its plugins (570 MB)
 	@SPLADE_OS_TEST_PLUGINS=1 $(PY) -m pytest tests/export

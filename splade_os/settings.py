@@ -41,7 +41,7 @@ _PREFIX = "SPLADE_OS_"
 # Variables with the prefix that are no settings: folders, the compose file's, those of tests and
 # benchmarks, and what Kubernetes sets for a service whose name begins with splade-os.
 _NOT_SETTINGS = re.compile(
-    r"(CACHE|STATE|VERSION|HEAP|PORT)$|(TEST|FUZZ|BENCH)(_|$)"
+    r"(CACHE|STATE|VERSION|HEAP|PORT)$|(TEST|FUZZ|SOAK|BENCH)(_|$)"
     r"|(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)$"
 )
 DEFAULT_URL = "http://localhost:9200"

@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import MATRIX, url_of
 
+pytest.register_assert_rewrite("tests.engines.contract")
+
 
 @pytest.fixture(params=["sqlite", *MATRIX])
 def engine_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:

@@ -12,7 +12,7 @@ from splade_os.cli import cli
 from splade_os.engines import DocumentRenderer, Engine
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.ingest.index.target import new_meta
-from tests.engines.test_engines import IDENTITY, VOCABULARY
+from tests.engines.contract import IDENTITY, VOCABULARY
 
 
 def test_nested_objects_are_not_counted(engine: Engine, index: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.engines.rest.statistics import STATISTICS_INDEX
 from splade_os.errors import EngineError, IndexNotFoundError
 from splade_os.statistics import BASE, Count, TermStatistics, total
-from tests.engines.test_engines import meta_for
+from tests.engines.contract import meta_for
 
 
 def write(engine: Engine, index: str, operation: str, ids: list[str]) -> list[int]:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import orjson
@@ -89,6 +90,7 @@ class ClusterSteps(ServerSteps):
             yield Call("PUT", f"/{index}", orjson.dumps(body), index=index)
         except EngineError as error:
             if "[english]" not in error.message:
+                yield from self._name_templates(index, error)
                 raise
             for name, definition in body["mappings"]["properties"].items():
                 if definition.get("analyzer") == "english":
@@ -99,6 +101,26 @@ class ClusterSteps(ServerSteps):
                 f"there): BM25 on {index} compares whole words.",
                 SpladeWarning,
                 stacklevel=4,
+            )
+
+    def _name_templates(self, index: str, error: EngineError) -> Steps[None]:
+        """Say which templates have a part in an index that cannot be made."""
+        if error.status != 400:
+            return
+        found = []
+        answers = yield (Call("GET", "/_index_template"), Call("GET", "/_template"))
+        for answer in answers:
+            told = answer if isinstance(answer, Mapping) else {}
+            new = {t["name"]: t["index_template"] for t in told.get("index_templates", ())}
+            for name, body in (new or told).items():
+                patterns = body.get("index_patterns", ()) if isinstance(body, Mapping) else ()
+                if any(fnmatchcase(index, pattern) for pattern in patterns):
+                    found.append(name)
+        if found:
+            error.hint = (
+                f"Templates that apply to the name: {', '.join(sorted(found))}. Look at what "
+                f"they make of it: POST _index_template/_simulate_index/{index}. Or take a name "
+                "that they do not match."
             )
 
     def delete_index(self, index: str) -> Steps[None]:

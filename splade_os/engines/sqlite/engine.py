@@ -57,8 +57,8 @@ from splade_os.vocabulary import FEATURE_NAMING
 _OPERATIONS = frozenset({"index", "create", "update", "delete"})
 _MARK = "\u241f"
 _WINDOW = 2000  # of the best, which a filter looks at before all others
-_MOST_CANDIDATES = 20_000  # where more can pass, enough of the best do
 _FEW = 2000  # documents that are looked up one by one
+_SHARE = 25  # where more than one document in that many can pass, enough of the best do
 _STEPS = 10_000  # of SQLite's machine between two looks at the clock
 _MAX_WEIGHT = float(np.finfo(np.float32).max)
 
@@ -323,7 +323,8 @@ class SQLiteEngine(SQLiteUpkeep):
             conditions.append("(score < :score OR (score = :score AND document > :document))")
             values["score"], values["document"] = request.after.after
         if among is not None:
-            conditions.append("document IN (SELECT value FROM json_each(:some))")
+            # the + keeps SQLite from asking FTS5 once for each of them
+            conditions.append("+document IN (SELECT value FROM json_each(:some))")
             values["some"] = orjson.dumps(among).decode()
         limited = keep is None
         every = "count(*) OVER ()" if request.total and limited else "0"
@@ -378,8 +379,10 @@ class SQLiteEngine(SQLiteUpkeep):
         known = "SELECT 1 FROM with_field_values WHERE in_index = ?"
         if found is not None and self._db.execute(known, (number,)).fetchone():
             sql, values = found
-            rows = self._db.execute(f"{sql} LIMIT ?", (*values, _MOST_CANDIDATES + 1)).fetchall()
-            if len(rows) <= _MOST_CANDIDATES:
+            (last,) = self._db.execute("SELECT max(number) FROM documents").fetchone()
+            most = max(_FEW, (last or 0) // _SHARE)
+            rows = self._db.execute(f"{sql} LIMIT ?", (*values, most + 1)).fetchall()
+            if len(rows) <= most:
                 documents = {document for (document,) in rows}
                 few = documents if few is None else few & documents
         return None if few is None else sorted(few)
