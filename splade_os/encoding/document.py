@@ -233,8 +233,9 @@ class DocumentEncoder:
     def _affixes(self) -> tuple[int, int]:
         return self._tokenizer.special_affixes()
 
-    def _seen(self, ids: Ids) -> Ids:
-        """What the model sees of a text."""
+    def seen(self, ids: Ids) -> Ids:
+        """What the model sees of the tokens of a text: all of them where long ones go through it in
+        windows, else as many as its maximum length."""
         if len(ids) <= self.identity.max_length or self.identity.long_texts == "chunk":
             return ids
         side = self._tokenizer.truncation_side
@@ -272,7 +273,7 @@ class DocumentEncoder:
         ids = self._tokenizer(self._prepared(texts))
         for i in self._without_content(texts, ids):
             ids[i] = ids[i][:0]
-        return ids, [len(each) - len(self._seen(each)) for each in ids]
+        return ids, [len(each) - len(self.seen(each)) for each in ids]
 
     def _without_content(self, texts: Sequence[str], ids: Sequence[Ids]) -> set[int]:
         """Positions of the texts that say nothing."""
@@ -304,7 +305,7 @@ class DocumentEncoder:
             recorded: of the index that they are counted for; default this encoder's identity.
         """
         rules = recorded or self.identity
-        seen = ids if rules.whole_text else self._seen(ids)
+        seen = ids if rules.whole_text else self.seen(ids)
         plain = seen[~self._special[seen]]
         return self._first_words(plain) if rules.leading_space else plain
 
@@ -363,7 +364,7 @@ class DocumentEncoder:
         if self.identity.long_texts == "chunk":
             yield list(range(len(tokens))), self._finish(self._chunked(tokens), tokens)
             return
-        for positions, batch in self._passes([self._seen(ids) for ids in tokens]):
+        for positions, batch in self._passes([self.seen(ids) for ids in tokens]):
             yield positions, self._finish(batch, [tokens[i] for i in positions])
 
     def _passes(self, tokens: Sequence[Ids]) -> Iterator[tuple[list[int], SparseBatch]]:
@@ -406,7 +407,7 @@ class DocumentEncoder:
             batch = without_expansion(batch, tokens, self._no_expansion)
         if identity.lexical_weight:
             whole = identity.whole_text
-            batch = self._prior.add(batch, tokens if whole else [*map(self._seen, tokens)])
+            batch = self._prior.add(batch, tokens if whole else [*map(self.seen, tokens)])
         if identity.max_active_dims and identity.active_dims_of == "document":
             batch = heaviest(batch, identity.max_active_dims)
         pruned = prune(

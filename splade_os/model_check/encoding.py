@@ -81,7 +81,7 @@ def _head(
     model = load_masked_lm(part)
     rows = []
     with torch.no_grad():
-        for ids in encoder.tokenize(texts):
+        for ids in map(encoder.seen, encoder.tokenize(texts)):
             given = torch.from_numpy(ids.astype(np.int64))[None]
             logits = model(input_ids=given, attention_mask=torch.ones_like(given)).logits[0]
             weights = torch.log1p(torch.relu(logits))  # (L, V)

@@ -120,7 +120,10 @@ def test_a_full_disk(tmp_path: Path) -> None:
     docs = tmp_path / "docs.jsonl"
     docs.write_text(json.dumps({"_id": "1", "text": "red sun"}) + "\n")
     done = splade_os("encode", docs, "-o", "/dev/full")
-    assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, "Error: No space left on device.")
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (
+        1,
+        "Error: /dev/full: No space left on device.",
+    )
     with Path("/dev/full").open("wb") as full:
         done = splade_os("train", "--list", stdout=full.fileno())
     assert (done.exit_code, done.stderr) == (1, "Error: No space left on device.\n")
