@@ -37,6 +37,10 @@ def test_public_names() -> None:
     for name in splade_os.__all__:
         assert getattr(splade_os, name) is not None
     assert set(splade_os.__all__) == {
+        "AsyncIndex",
+        "DocumentError",
+        "DocumentResult",
+        "Index",
         "AsyncSearchClient",
         "Cursor",
         "DocumentEncoder",
