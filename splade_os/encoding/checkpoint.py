@@ -15,6 +15,7 @@ import orjson
 
 from splade_os.encoding.adapters import base_folder
 from splade_os.encoding.gte import as_native_gte
+from splade_os.encoding.refused_families import causal_model
 from splade_os.encoding.weights import plain_weights_folder, weights_folder
 from splade_os.errors import ModelError
 
@@ -87,6 +88,7 @@ def read_config(folder: Path, kind: Any) -> Any:
     Raises:
         ModelError: it is damaged, or transformers has no such model.
     """
+    from transformers import AutoModelForCausalLM
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     file = folder / "config.json"
@@ -109,6 +111,8 @@ def read_config(folder: Path, kind: Any) -> Any:
             hint="Download or save the model again.",
         ) from error
     if type(config) not in kind._model_mapping:
+        if type(config) in AutoModelForCausalLM._model_mapping:
+            raise causal_model(folder, family)
         raise ModelError(
             f"{folder}: transformers has no {kind.__name__.removeprefix('AutoModelFor')} model of "
             f"the family {family}, which is what is needed here.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 import orjson
 from safetensors import SafetensorError, deserialize
 
-from splade_os.errors import ModelError
+from splade_os.errors import ModelError, SpladeWarning
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import Weights
 from splade_os.vocabulary import Vocabulary
 
+_MOST_MISSING = 0.01
+"""Part of a vocabulary that may have been added behind a table; more is another vocabulary."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -91,11 +94,22 @@ class IdfTable:
         if file.suffix == ".txt":
             return cls.from_tokens(_parse_lines(data, file), vocabulary, origin)
         weights = _parse_safetensors(data, file)
-        if len(weights) < len(vocabulary):
+        missing = vocabulary.tokens[len(weights) :]
+        if len(missing) > _MOST_MISSING * len(vocabulary):
             raise ModelError(
                 f"{file} has {len(weights):,} weights for {len(vocabulary):,} tokens: "
-                "table and tokenizer do not belong together."
+                "table and tokenizer do not belong together.",
+                hint="A table of token and weight (idf.json) may name as few tokens as it likes.",
             )
+        if missing:
+            warnings.warn(
+                f"{file} has no weight for the last {len(missing):,} of {len(vocabulary):,} tokens "
+                f"({', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}): they take no "
+                "part in queries.",
+                SpladeWarning,
+                stacklevel=2,
+            )
+            weights = np.pad(weights, (0, len(missing)))
         return cls(_checked(weights, str(file)), origin)
 
     def presence(self) -> IdfTable:

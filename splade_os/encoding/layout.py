@@ -36,6 +36,7 @@ from splade_os.encoding.module_config import (
     refuse_unknown,
     warn_unknown,
 )
+from splade_os.encoding.refused_families import autoencoder, causal_model
 from splade_os.encoding.weights import PICKLED, SAFETENSORS, is_adapter, weights_folder
 from splade_os.errors import ModelError, SettingsError, SpladeWarning
 from splade_os.identity import EncodingOptions
@@ -238,6 +239,8 @@ def _read_checkpoint(root: Path) -> ModelLayout:
     )
     names = architectures if isinstance(architectures, list) and architectures else ["none"]
     if not any(str(name).endswith("ForMaskedLM") for name in names):
+        if str(names[0]).endswith("ForCausalLM"):
+            raise causal_model(root, str(names[0]))
         raise ModelError(
             f"{root} has no modules.json, and its config.json names no *ForMaskedLM "
             f"architecture but {names[0]}: no SPLADE model that can be told from its files.",
@@ -307,6 +310,8 @@ def _route(task: str, mappings: Any, file: Path) -> str:
 
 def _read_splade(chain: Sequence[tuple[str, Path]], where: Path) -> tuple[SpladePart, SpladePart]:
     kinds = [kind for kind, _ in chain]
+    if "SparseAutoEncoder" in kinds:
+        raise autoencoder(where)
     if [_ALIASES.get(kind, kind) for kind in kinds] != ["Transformer", "SpladePooling"]:
         raise ModelError(
             f"{where} describes {' + '.join(kinds) or 'nothing'}; splade-os runs "

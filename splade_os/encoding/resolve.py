@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from splade_os.encoding.checkpoint import native_config
 from splade_os.encoding.file_hash import file_hash
 from splade_os.encoding.hub import download, is_hub_name
 from splade_os.encoding.layout import SpladePart, StaticPart, read_layout
+from splade_os.encoding.positions import scaled_positions
 from splade_os.encoding.tokenizer.files import TokenizerFiles
 from splade_os.encoding.tokenizer.load import changes_of
 from splade_os.encoding.weights import has_weights, hashed_files
@@ -107,14 +109,16 @@ def content_hash(folder: Path) -> str:
 
     Configuration files are left out: saving a model again changes their version stamps, and
     what they say that matters stands in `ModelIdentity`. What they say of token ids, and the
-    vocabulary does not, is part of the hash.
+    vocabulary does not, is part of the hash; so are scaled positions (`scaled_positions`).
 
     Raises:
         ModelError: no weights, or damaged ones; no tokenizer that can be read.
         MissingExtraError: what they are made from is pickled or an adapter, and torch or peft is
             not installed.
     """
-    return _hash([*hashed_files(folder), *_tokenizer(folder)])
+    plain = _hash([*hashed_files(folder), *_tokenizer(folder)])
+    scaled = scaled_positions(native_config(folder))
+    return hashlib.sha256(f"{plain} positions ".encode() + scaled).hexdigest() if scaled else plain
 
 
 def query_hash(part: SpladePart | StaticPart) -> str:

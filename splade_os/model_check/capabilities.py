@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -52,12 +53,21 @@ def check_capabilities(
 
 
 def _tried(attempt: Callable[[Path], CheckRow], out: Path) -> CheckRow:
+    """What torch's tracer, transformers or ONNX Runtime raise of a model that they cannot take
+    refuses it; what our own lines raise is our fault, and stays what it is."""
     try:
         return attempt(out)
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
-        # what torch's tracers and exporters say of a model that they cannot take
+        if _raised_here(error):
+            raise
         first = str(error).strip().splitlines()
         raise ModelError(f"{type(error).__name__}: {first[0] if first else ''}") from error
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether the line that raised is one of this package."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1])
 
 
 def _onnx(folder: str, layout: ModelLayout, out: Path, stated: dict[str, Any]) -> CheckRow:

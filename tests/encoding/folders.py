@@ -12,8 +12,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SparseEncoder
-from sentence_transformers.base.modules import Normalize, Router
-from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
+from sentence_transformers.base.modules import Normalize, Router, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder, SparseStaticEmbedding
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from tests import tiny_models
@@ -216,6 +217,21 @@ def causal(tiny: Path, folder: Path) -> Path:
     for name in ("config.json", "model.safetensors"):
         (folder / name).unlink()
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def causal_checkpoint(tiny: Path, folder: Path) -> Path:
+    """The same without a layout, as transformers saves it."""
+    causal(tiny, folder)
+    (folder / "modules.json").unlink()
+    return folder
+
+
+def autoencoder(tiny: Path, folder: Path) -> Path:
+    """CSR: a dense vector in a wider sparse space."""
+    body = Transformer(str(tiny / "bert"), transformer_task="feature-extraction")
+    modules = [body, Pooling(32), SparseAutoEncoder(32, hidden_dim=64, k=8)]
+    SparseEncoder(modules=modules, device="cpu").save_pretrained(str(folder))
     return folder
 
 

@@ -6,12 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from splade_os.encoding import DocumentEncoder, load_query_encoder, read_layout
-from splade_os.errors import EncodingError, ModelError
+from splade_os.errors import EncodingError, ModelError, SpladeWarning
 from tests import tiny_models
 from tests.tiny_models import change
 
@@ -192,6 +193,16 @@ def test_query_table_of_another_model(tiny: Path, tmp_path: Path) -> None:
     save_file({"weight": torch.rand(10)}, file)
     with pytest.raises(ModelError, match="do not belong together"):
         load_query_encoder(str(folder))
+
+
+def test_a_token_added_behind_a_table(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny / "router", tmp_path / "router"))
+    file = folder / "query_0_SparseStaticEmbedding" / "model.safetensors"
+    weights = load_file(file)["weight"]
+    save_file({"weight": weights[:-1].contiguous()}, file)
+    with pytest.warns(SpladeWarning, match=r"no weight for the last 1 of [\d,]+ tokens \("):
+        table = load_query_encoder(str(folder)).table  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(table.weights, [*weights[:-1].tolist(), 0])
 
 
 def test_symmetric_model_has_no_table(tiny: Path) -> None:

@@ -141,7 +141,9 @@ def test_what_has_no_effect_is_said(tiny: Path, tmp_path: Path, layout: str) -> 
 REFUSED: dict[str, tuple[Maker, str]] = {
     "normalised": (folders.normalised, r"SpladePooling \+ Normalize"),
     "lexical queries": (folders.lexical, r"SpladePooling \+ SparseStaticEmbedding"),
-    "causal": (folders.causal, "no MaskedLM model of the family qwen3"),
+    "causal": (folders.causal, r"causal language model \(qwen3\)"),
+    "causal, no layout": (folders.causal_checkpoint, r"causal language model \(Qwen3ForCausalLM"),
+    "CSR": (folders.autoencoder, "CSR model"),
     "hidden states": (folders.hidden_states, "transformer_task is 'feature-extraction'"),
     "another task": (bert(SBERT, transformer_task="text-generation"), "transformer_task"),
     "another output": (bert(SBERT, module_output_name="scores"), "module_output_name is 'scores'"),
