@@ -266,7 +266,7 @@ def test_incomplete_answers_are_errors(proxy: Proxy, filled: str) -> None:
         client.search(TEXT)
     late = b'{"took":1,"timed_out":true,"_shards":{"total":1,"failed":0},"hits":{"hits":[]}}'
     proxy.faults = [lambda handler: reply(handler, 200, late)]
-    with pytest.raises(EngineTimeoutError, match="--timeout"):
+    with pytest.raises(EngineTimeoutError, match="--search-timeout"):
         client.search(TEXT, timeout=1)
 
 
