@@ -27,6 +27,7 @@ from splade_os.engines.base import (
     SearchResponse,
 )
 from splade_os.engines.fields.strategies import FieldStrategy, strategy_for
+from splade_os.engines.names import check_name
 from splade_os.engines.opensearch_ml.query_pipeline import query_pipeline
 from splade_os.engines.rest.answers import (
     complete,
@@ -124,6 +125,7 @@ class ClusterSteps(ServerSteps):
             )
 
     def delete_index(self, index: str) -> Steps[None]:
+        check_name(index)  # a pattern is not asked for, either
         names = dict((yield from self.identity(index)))
         yield Call("DELETE", f"/{index}", index=index)
         self._views.pop(index, None)
