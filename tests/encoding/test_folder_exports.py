@@ -16,7 +16,7 @@ from splade_os.export.onnx import export_onnx
 from splade_os.training.loading import load_model
 from splade_os.training.recipe import ModelPart
 from tests.encoding import folders
-from tests.encoding.test_slow_tokenizers import japanese_model
+from tests.encoding.test_slow_tokenizers import MECAB, japanese_model
 from tests.tiny_models import TEXTS
 
 
@@ -31,7 +31,7 @@ def pickled(tiny: Path, folder: Path) -> Path:
 FOLDERS: dict[str, Callable[[Path, Path], Path]] = {
     "adapter": folders.adapter,
     "pickled": pickled,
-    "japanese": lambda tiny, folder: japanese_model(folder),
+    "japanese": lambda tiny, folder: japanese_model(folder, **MECAB["basic"]),
 }
 
 
