@@ -32,8 +32,9 @@ def idf(source: str, model: str, out: Path, text: str, unseen: str) -> None:
     (--set model.query.table=FOLDER/idf.json), or another system, may.
     """
     from splade_os.export.idf import count_table, write_table
+    from splade_os.urls import shown
 
-    with busy(f"Counting {source}"):
+    with busy(f"Counting {shown(source)}"):
         counted = count_table(source, model, tuple(text.split(",")), unseen)
     out.mkdir(parents=True, exist_ok=True)
     files = write_table(counted.table.weights, counted.vocabulary, out)

@@ -134,6 +134,7 @@ def ingest(
     from splade_os.ingest.load import AliasOptions, load_source
     from splade_os.ingest.sources import find_source
     from splade_os.search.canaries import read_canaries
+    from splade_os.urls import shown
 
     if resume + resume_auto + restart > 1:
         raise click.UsageError("Either --resume, --resume=auto or --restart.")
@@ -146,7 +147,7 @@ def ingest(
     target = alias or need_index(settings)
     check_name(target)
     engine = open_engine(settings)
-    with busy(f"Looking for {source}"):
+    with busy(f"Looking for {shown(source)}"):
         found = find_source(source, replace(opening, engine=engine))
     if reader.vectors:
         running.update(backend="none", device=None, dtype=None)
