@@ -41,6 +41,7 @@ def script(monkeypatch: pytest.MonkeyPatch, defaults: None) -> ModuleType:
     return module
 
 
+@pytest.mark.timeout(600)  # all of it takes a minute and a half, on a machine that is busy more
 def test_every_part_of_it(script: ModuleType, gpu: torch.device) -> None:
     rows, wrong = script.run(gpu, 12, minutes=9)
     assert wrong is None
