@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -37,6 +39,7 @@ from splade_os.ingest.options import IngestOptions
 
 SOAK = float(os.environ.get("SPLADE_OS_SOAK_SECONDS", "0"))
 KILLED, REFUSED, UNVERIFIED = 9, 1, 5
+_MOST_SECONDS = 30.0  # of a load of some documents
 WORDS = ("cat", "dog", "sun", "moon")
 INDEX, ALIAS = "x", "a"
 Rows = dict[str, str | None]
@@ -59,11 +62,20 @@ def kill_at(line: int) -> None:
 
 
 def in_a_process(work: Callable[[], None]) -> int:
-    """Exit code of a fork that does it."""
+    """Exit code of a fork that does it. One that waits for a lock which another thread held as it
+    was forked never ends: it is killed, as others are."""
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        end = time.monotonic() + _MOST_SECONDS
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > end:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return KILLED
+            time.sleep(0.002)
+        return os.waitstatus_to_exitcode(ended[1])
     code = 70  # any other error, a fault of ours
+    warnings.simplefilter("ignore")  # of builds that are left behind, as they should be
     try:
         work()
         code = 0

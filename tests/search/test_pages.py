@@ -86,3 +86,9 @@ def test_a_page_larger_than_what_is_fused(client: SearchClient) -> None:
     assert "Fusion(depth=300)" in str(caught.value.hint)
     with pytest.raises(SettingsError):
         Fusion(depth=10_001)
+
+
+def test_a_page_behind_the_last_one_has_the_total(client: SearchClient) -> None:
+    whole = client.search(TEXT, 1, total=True)
+    behind = client.search(TEXT, 5, total=True, offset=(whole.total or 0) + 3)
+    assert whole.total and behind.total == whole.total and len(behind) == 0

@@ -358,6 +358,8 @@ class SQLiteEngine(SQLiteUpkeep):
             cursor.close()
             if len(rows) == request.k or seen < window:
                 break
+        if request.total and limited and request.offset and not rows:  # behind the last one
+            return [], self._ranked(number, replace(request, offset=0, k=1), meta)[1]
         if request.with_vector:
             rows = [replace(row, source=self._source(row.document)) for row in rows]
         if request.highlight and "words" in values:
