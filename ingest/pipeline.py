@@ -39,7 +39,7 @@ from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.dead_letters import DeadLetters
 from splade_os.ingest.state.results import ResultRecorder
-from splade_os.ingest.state.statistics import LEASE, save_count, settle_counts
+from splade_os.ingest.state.statistics import LEASE, end_count, save_count
 
 __all__ = ["IngestOptions", "IngestReport", "ingest_documents"]
 
@@ -250,14 +250,10 @@ def _finish(
         results.progress.counters["deleted"] += deleted
         call(lambda: engine.refresh(index))
     results.save()
-    context, progress = runner.context, results.progress
-    if not context.options.count_terms or not progress.indexed:
+    if not runner.context.options.count_terms:
         return None
-    counters = progress.counters
-    if not counters["unchanged"] and progress.wrote == call(lambda: engine.count(index)):
-        return save_count(engine, index, progress.everything(checkpoint.run))
-    lag = save_count(engine, index, progress.count(checkpoint.run))
-    return lag or settle_counts(engine, index, checkpoint.run, context.encoder, context.meta)
+    encoder, meta = runner.context.encoder, runner.context.meta
+    return end_count(engine, index, checkpoint.run, results.progress, encoder, meta)
 
 
 def _verified(

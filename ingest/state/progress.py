@@ -14,7 +14,7 @@ from splade_os.errors import IngestError
 from splade_os.ingest.documents.records import Item
 from splade_os.ingest.report import COUNTERS
 from splade_os.ingest.state.reasons import Reasons
-from splade_os.statistics import BASE, Count, TermStatistics
+from splade_os.statistics import Count, TermStatistics
 
 _MASK = 2**63 - 1
 
@@ -133,7 +133,3 @@ class Progress:
         """What is counted, as the record of a run."""
         changed = self.counters["updated"] + self.counters["deleted"]
         return Count(run, self.created, self.empty[0], changed, lease=lease)
-
-    def everything(self, run: str) -> Count:
-        """The same of a run that has written all documents that there are."""
-        return Count(BASE, self.created + self.updated, sum(self.empty), covers=(run,))

@@ -9,6 +9,7 @@ from splade_os.engines import Engine, IndexMeta
 from splade_os.errors import EngineError
 from splade_os.ingest.documents.records import stored_text
 from splade_os.ingest.log import log
+from splade_os.ingest.state.progress import Progress
 from splade_os.statistics import Count, TermStatistics, base_of, total
 
 _PAGE = 500
@@ -28,14 +29,40 @@ def save_count(engine: Engine, index: str, count: Count) -> str | None:
     return None
 
 
+def end_count(
+    engine: Engine,
+    index: str,
+    run: str,
+    progress: Progress,
+    encoder: DocumentEncoder,
+    meta: IndexMeta,
+) -> str | None:
+    """At the end of a run: store what it has counted, and `settle_counts`; says what is not right
+    with the statistics."""
+    lag = save_count(engine, index, progress.count(run))
+    if lag is not None or not progress.indexed:
+        return lag
+    seen = None if progress.counters["unchanged"] else progress
+    return settle_counts(engine, index, run, encoder, meta, seen)
+
+
 def settle_counts(
-    engine: Engine, index: str, run: str, encoder: DocumentEncoder, meta: IndexMeta
+    engine: Engine,
+    index: str,
+    run: str,
+    encoder: DocumentEncoder,
+    meta: IndexMeta,
+    progress: Progress | None = None,
 ) -> str | None:
     """Bring the statistics up to date, when what a run has counted is stored.
 
     Where the records do not say what the index holds (documents were overwritten or deleted, by
     this run or by others; the state of a killed run is lost), all documents are counted anew:
     always in a small index; in a large one when it is more than 2 % of them.
+
+    Args:
+        progress: of the run, where it has encoded all that it read: if these are all documents of
+            the index, nothing has to be read again.
 
     Returns:
         What is not right with them.
@@ -47,6 +74,10 @@ def settle_counts(
         if others:  # the last one to end settles it
             return f"{others} other runs write to {index}, or were killed a moment ago"
         documents, whole = engine.count(index), total(counts)
+        if progress is not None and progress.wrote == documents:
+            everything = progress.created + progress.updated
+            engine.save_base(index, base_of(everything, counts, empty=sum(progress.empty)))
+            return None
         if whole is not None and whole.statistics.valid:
             counted = whole.statistics.documents + whole.empty
             changed = whole.changed + abs(documents - counted)
