@@ -186,6 +186,8 @@ def summarise(report: IngestReport) -> None:
             fg="yellow",
             err=True,
         )
+    if report.statistics_lag:
+        echo(f"IDF queries: {report.statistics_lag}.", err=True)
     if report.removed:
         secho(
             f"Nothing was indexed: the index {report.index}, which this ingest had made, is "

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from splade_os.cli.progress import progress_bar, progress_parts
+from splade_os.cli.progress import progress_bar, progress_parts, summarise
 from splade_os.ingest.report import IngestReport
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -48,3 +48,10 @@ def test_everything_can_be_read(width: int, known: bool) -> None:
     assert "━" in shown
     # the most important stands first
     assert words.rindex("dead letters") < words.rindex("tokens/s") < words.rindex("queues")
+
+
+def test_statistics_that_are_not_up_to_date_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    told = "the term statistics of products could not be written: forbidden"
+    summarise(IngestReport(index="products", read=1, created=1, count_after=1, statistics_lag=told))
+    shown = capsys.readouterr().err
+    assert f"IDF queries: {told}." in shown and "Verified" in shown
