@@ -266,8 +266,9 @@ class Checkpoint:
         for name in ("created", "updated"):
             counted = self._get(f"counted_{name}")
             if counted is not None:  # a ledger of before is counted anew at the end
+                documents, tokens = orjson.loads(counted)
                 frequencies = np.frombuffer(self._get(f"frequencies_{name}"), "<i8")
-                statistics = TermStatistics(*orjson.loads(counted), frequencies.astype(np.int64))
+                statistics = TermStatistics(documents, tokens, frequencies.astype(np.int64))
                 setattr(progress, name, statistics)
         progress.empty = orjson.loads(self._get("empty") or "[0,0]")
         progress.nameless = int(self._get("nameless"))

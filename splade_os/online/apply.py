@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import orjson
@@ -40,11 +40,6 @@ from splade_os.text_fields import merged
 _ROUNDS = 12  # in each somebody else has been faster
 _CONFLICT, _MISSING = 409, 404
 _EVENTS = 100_000  # one for each document at most
-_OUTCOMES: Mapping[str, WriteOutcome] = {
-    "created": "created",
-    "updated": "updated",
-    "deleted": "deleted",
-}
 
 
 @dataclass(slots=True)
@@ -231,20 +226,15 @@ class ChangeApplier:
         """Encode and render; a stamp is that of a partial update."""
         if not todo:
             return
-        by_position = {}
-        records = []
-        for i, (record, _) in todo.items():
-            numbered = replace(record, position=self._next())
-            by_position[numbered.position] = i
-            records.append(numbered)
+        records = [replace(record, position=i) for i, (record, _) in todo.items()]
         drafts = self._tokenize.drafts(records, self._events)
         for draft in drafts:
-            stamp = todo[by_position[draft.record.position]][1]
+            stamp = todo[draft.record.position][1]
             if stamp is not None:
                 draft.stamp = replace(stamp, update=True)
         for encoded in self._encode.encode(drafts, self._events):
             for item in self._render.items(encoded, self._renderer, self._events):
-                i = by_position[item.record.position]
+                i = item.record.position
                 if todo[i][1] is not None:
                     item.lines = b'{"update":{"_id":%s}}\n{"doc":%s}\n' % (
                         orjson.dumps(item.record.id),
@@ -253,8 +243,8 @@ class ChangeApplier:
                 open_[i].item, open_[i].text = item, item.record.text
         while (event := self._events.waiting()) is not None:
             if isinstance(event, Failed):
-                i = by_position[event.record.position]
-                results[i] = DocumentResult(str(event.record.id), "failed", event.reason)
+                identifier = str(event.record.id)
+                results[event.record.position] = DocumentResult(identifier, "failed", event.reason)
 
     def _action(self, o: _Open, found: StoredDocument | None) -> BulkItem:
         """What is sent; of a partial update on condition that the document is as it was found."""
@@ -284,7 +274,7 @@ class ChangeApplier:
         elif o.clearing:
             o.clearing = False  # and now the new one
         else:
-            results[i] = DocumentResult(o.change.id, _OUTCOMES[str(outcome.result)])
+            results[i] = DocumentResult(o.change.id, cast(WriteOutcome, outcome.result))
             self._count(o, new=outcome.result == "created" or (partial and not o.known))
 
     def _count(self, o: _Open, *, new: bool) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, Unpack
 
 from splade_os.engines import Engine, IndexMeta
 from splade_os.online.index import PAGE, Document, Index, OnError, checked
 from splade_os.online.results import DocumentResult
 from splade_os.search.options import Mode, SearchKeywords
 from splade_os.search.results import Results
-
-T = TypeVar("T")
 
 
 class AsyncIndex:
@@ -139,17 +137,21 @@ async def _pages(
     documents: Document | Iterable[Document] | AsyncIterable[Document],
 ) -> AsyncIterator[list[Document]]:
     page: list[Document] = []
-    if isinstance(documents, AsyncIterable):
-        async for document in documents:
-            page.append(document)
-            if len(page) == PAGE:
-                yield page
-                page = []
-    else:
-        for document in [documents] if isinstance(documents, Mapping) else documents:
-            page.append(document)
-            if len(page) == PAGE:
-                yield page
-                page = []
+    async for document in _each(documents):
+        page.append(document)
+        if len(page) == PAGE:
+            yield page
+            page = []
     if page:
         yield page
+
+
+async def _each(
+    documents: Document | Iterable[Document] | AsyncIterable[Document],
+) -> AsyncIterator[Document]:
+    if isinstance(documents, AsyncIterable):
+        async for document in documents:
+            yield document
+    else:
+        for document in [documents] if isinstance(documents, Mapping) else documents:
+            yield document

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from splade_os.engines import Engine, IndexMeta, connect
 from splade_os.errors import IndexNotFoundError, InputError, SettingsError
@@ -26,6 +28,7 @@ from splade_os.settings import load_settings
 
 Document = Mapping[str, Any]
 OnError = Literal["raise", "return"]
+T = TypeVar("T")
 PAGE = 256  # documents that are given to the writer together
 _STATISTICS_EVERY = 5.0  # seconds between two savings of the term statistics
 
@@ -131,13 +134,9 @@ class Index:
         """
         given = [documents] if isinstance(documents, Mapping) else documents
         results: list[DocumentResult] = []
-        page: list[Document] = []
-        for document in given:
-            page.append(document)
-            if len(page) == PAGE:
-                results += self._upserted(page)
-                page = []
-        results += self._upserted(page)
+        for page in _pages(given):
+            begun = self.begin_upsert(page)
+            results += begun.results(begun.written.result())
         return checked(results, "written", on_error)
 
     def update(
@@ -175,35 +174,32 @@ class Index:
         Returns:
             How many were ``updated``, ``unchanged``, ``not_found`` (deleted meanwhile), ``failed``.
         """
-        counts: dict[str, int] = {}
-        page: list[Change] = []
+        counts: Counter[str] = Counter()
         self.target()
         self.engine.refresh(self.name)
-        for each in ids if ids is not None else (i for i, _ in self.engine.scan(self.name, ())):
-            page.append(Enrich(each))
-            if len(page) == PAGE:
-                self._enriched(page, counts)
-                page = []
-        self._enriched(page, counts)
-        return counts
+        everything = (identifier for identifier, _ in self.engine.scan(self.name, ()))
+        for page in _pages(everything if ids is None else ids):
+            written = self._writer.submit([Enrich(each) for each in page]).result()
+            counts.update(result.result for result in written)
+        return dict(counts)
 
     # reading
 
     def get(self, id: str, fields: Sequence[str] | None = None) -> dict[str, Any] | None:
         """The stored fields of a document, as last written; ``None`` if it is not there."""
         try:
-            own = self.engine.index_meta(self.name).own_fields
+            plain = self._plain()
             found = self.engine.documents(self.name, [id], fields).get(id)
         except IndexNotFoundError:
             return None
-        return None if found is None else {n: v for n, v in found.items() if n not in own}
+        return None if found is None else plain(found)
 
     def scan(self, fields: Sequence[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """Id and stored fields of every document, those of this object included."""
         self.refresh()
-        own = self.engine.index_meta(self.name).own_fields
+        plain = self._plain()
         for identifier, source in self.engine.scan(self.name, fields):
-            yield identifier, {n: v for n, v in source.items() if n not in own}
+            yield identifier, plain(source)
 
     def count(self) -> int:
         """Number of documents; 0 where there is no index yet."""
@@ -276,14 +272,13 @@ class Index:
 
     # how
 
-    def _upserted(self, documents: Sequence[Document]) -> list[DocumentResult]:
-        begun = self.begin_upsert(documents)
-        return begun.results(begun.written.result())
+    def _plain(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """What takes the fields of splade-os out of a stored document."""
+        own = self.engine.index_meta(self.name).own_fields
+        return lambda source: {n: v for n, v in source.items() if n not in own}
 
     def begin_upsert(self, documents: Sequence[Document]) -> Begun:
         """Give documents to the writer, which makes or adopts the index first if need be."""
-        if not documents:
-            return Begun((), _nothing())
         reader = RecordReader(text_fields=self._opened(documents).meta.text_fields)
         read = [_read(reader, document, i) for i, document in enumerate(documents, 1)]
         changes = [Upsert(each) for each in read if isinstance(each, Record)]
@@ -300,10 +295,6 @@ class Index:
             return checked([DocumentResult(c.id, "not_found") for c in changes], what, on_error)
         self._opened(())
         return checked(self._writer.submit(changes).result(), what, on_error)
-
-    def _enriched(self, changes: Sequence[Change], counts: dict[str, int]) -> None:
-        for result in self._writer.submit(changes).result() if changes else ():
-            counts[result.result] = counts.get(result.result, 0) + 1
 
     def _opened(self, documents: Sequence[Document]) -> ChangeApplier:
         with self._saving:
@@ -344,6 +335,12 @@ class Index:
                 applier.new_run()
             self._saved = time.monotonic()
             self._pause = max(_STATISTICS_EVERY, 10 * (self._saved - start))
+
+
+def _pages(items: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(items)
+    while page := list(islice(left, PAGE)):
+        yield page
 
 
 def _nothing() -> Future[list[DocumentResult]]:
