@@ -181,6 +181,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
         (found,) = self._run(self._steps.counts(index)).values()
         return found
 
+    def _drop_counts(self, ids: Sequence[str]) -> None:
+        self._run(self._steps.drop_counts(ids))
+
     def load_statistics(
         self, index: str, identity: Identity = frozenset()
     ) -> TermStatistics | None:

@@ -6,13 +6,14 @@ that was deleted and made anew, restored or cloned begins with none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from splade_os import mappings
+from splade_os.engines.base import Identity
 from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.errors import IndexExistsError, IndexNotFoundError
 from splade_os.statistics import BASE, Count, TermStatistics, base_of
@@ -42,12 +43,17 @@ class RestStatistics:
     def counts(self, index: str) -> list[Count]:
         raise NotImplementedError
 
-    def identity(self, index: str) -> frozenset[tuple[str, str]]:
+    def identity(self, index: str) -> Identity:
+        raise NotImplementedError
+
+    def _drop_counts(self, ids: Sequence[str]) -> None:
         raise NotImplementedError
 
     def save_count(self, index: str, count: Count) -> None:
+        self._save_count(*min(self.identity(index)), count)
+
+    def _save_count(self, name: str, uuid: str, count: Count) -> None:
         self._ensure_companion()
-        name, uuid = min(self.identity(index))
         document = {"index": name, "uuid": uuid, **count.packed()}
         # found by the next search for it; and past the pipelines that every index may have
         params = {"refresh": "true", "pipeline": "_none"}
@@ -55,11 +61,9 @@ class RestStatistics:
         self._call("PUT", path, document, index=self.statistics_index, params=params)
 
     def save_base(self, index: str, base: Count) -> None:
-        self.save_count(index, base)
-        _, uuid = min(self.identity(index))
-        for run in base.covers:  # it counts no more
-            path = f"/{self.statistics_index}/_doc/{uuid}.{run}"
-            self._call("DELETE", path, params={"ignore": 404, "refresh": "true"})
+        name, uuid = min(self.identity(index))
+        self._save_count(name, uuid, base)
+        self._drop_counts([f"{uuid}.{run}" for run in base.covers])  # they count no more
 
     def save_statistics(self, index: str, statistics: TermStatistics) -> None:
         self.save_base(index, base_of(statistics, self.counts(index)))

@@ -19,6 +19,7 @@ import orjson
 from splade_os.engines.base import (
     Cursor,
     EngineInfo,
+    Identity,
     IndexMeta,
     IndexStats,
     Outcome,
@@ -129,24 +130,26 @@ class ClusterSteps(ServerSteps):
         names = dict((yield from self.identity(index)))
         yield Call("DELETE", f"/{index}", index=index)
         self._views.pop(index, None)
-        with suppress(AuthorizationError):
-            yield from self._forget(names)
+        with suppress(AuthorizationError):  # nothing finds them any more: they only take up room
+            answer = yield from self._counts_call(names, {"_source": False})
+            hits = (answer or {}).get("hits", {}).get("hits", ())
+            yield from self.drop_counts([hit["_id"] for hit in hits])
 
-    def _forget(self, names: Mapping[str, str]) -> Steps[None]:
-        """Records that nothing finds any more: they only take up room."""
+    def drop_counts(self, ids: Sequence[str]) -> Steps[None]:
+        """Delete records of statistics, by the ids of their documents."""
+        if not ids:
+            return
         companion = self.statistics_index
-        own = yield from self.own_parameters()
-        body = orjson.dumps({**query_of_counts(names), "_source": False})
+        body = b"".join(orjson.dumps({"delete": {"_id": each}}) + b"\n" for each in ids)
+        params = {"refresh": "true"}
+        yield Call("POST", f"/{companion}/_bulk", body, params, index=companion, ndjson=True)
+
+    def _counts_call(self, names: Mapping[str, str], more: Mapping[str, Any]) -> Steps[Any]:
+        """The search for the records of indices, by name and UUID; ``None`` = there are none."""
+        companion, own = self.statistics_index, (yield from self.own_parameters())
+        body = orjson.dumps({**query_of_counts(names), **more})
         call = Call("POST", f"/{companion}/_search", body, own, index=companion)
-        answer = yield from self._found(call)
-        lines = [
-            orjson.dumps({"delete": {"_id": hit["_id"]}}) + b"\n"
-            for hit in (answer or {}).get("hits", {}).get("hits", ())
-        ]
-        if lines:
-            params = {"refresh": "true"}
-            path = f"/{companion}/_bulk"
-            yield Call("POST", path, b"".join(lines), params, index=companion, ndjson=True)
+        return (yield from self._found(call))
 
     def _found(self, call: Call) -> Steps[Any]:
         """The answer, or ``None`` for what is not there."""
@@ -156,17 +159,14 @@ class ClusterSteps(ServerSteps):
     def index_meta(self, index: str) -> Steps[IndexMeta]:
         return (yield from self.describe(index))[0]
 
-    def describe(self, index: str) -> Steps[tuple[IndexMeta, frozenset[tuple[str, str]]]]:
-        calls = (Call("GET", f"/{index}", index=index),)
-        if self._server is None:  # does not depend on it
-            answer, *server = yield (*calls, ROOT, NODES)
-        else:
-            (answer, *server) = yield calls
+    def describe(self, index: str) -> Steps[tuple[IndexMeta, Identity]]:
+        about = (ROOT, NODES) if self._server is None else ()  # does not depend on it
+        answer, *server = yield (Call("GET", f"/{index}", index=index), *about)
         if isinstance(answer, AuthorizationError):  # the right to see mappings alone does, too
             answer = yield Call("GET", f"/{index}/_mapping", index=index)
         if isinstance(answer, EngineError):
             raise answer
-        if server and self._server is None:
+        if server:
             self._server = self._read(*server)
         view = self._views[index] = read_view(answer, index, self._url)
         return view.meta, view.identity
@@ -435,22 +435,17 @@ class ClusterSteps(ServerSteps):
         answer = yield from self._found(Call("GET", f"/_alias/{alias}", index=alias))
         return sorted(answer or ())
 
-    def identity(self, index: str) -> Steps[frozenset[tuple[str, str]]]:
+    def identity(self, index: str) -> Steps[Identity]:
         answer = yield Call("GET", f"/{index}/_settings/index.uuid", index=index)
         return frozenset(
             (name, str(expect(body, self._url, "settings", "index", "uuid")))
             for name, body in objects(answer, self._url).items()
         )
 
-    def counts(
-        self, index: str, identity: frozenset[tuple[str, str]] = frozenset()
-    ) -> Steps[dict[str, list[Count]]]:
+    def counts(self, index: str, identity: Identity = frozenset()) -> Steps[dict[str, list[Count]]]:
         """The records of statistics of every index that a name stands for."""
         names = dict(identity or (yield from self.identity(index)))
-        own = yield from self.own_parameters()
-        companion, body = self.statistics_index, orjson.dumps(query_of_counts(names))
-        call = Call("POST", f"/{companion}/_search", body, own, index=companion)
-        answer = yield from self._found(call)
+        answer = yield from self._counts_call(names, {})
         if answer is None:
             return {name: [] for name in names}
         hits = expect(answer, self._url, "hits", "hits", kind=list)
@@ -459,7 +454,7 @@ class ClusterSteps(ServerSteps):
         return counts_of(hits, names)
 
     def load_statistics(
-        self, index: str, identity: frozenset[tuple[str, str]] = frozenset()
+        self, index: str, identity: Identity = frozenset()
     ) -> Steps[TermStatistics | None]:
         try:
             counts = yield from self.counts(index, identity)

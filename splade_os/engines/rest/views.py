@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from splade_os.engines.base import IndexMeta
+from splade_os.engines.base import Identity, IndexMeta
 from splade_os.engines.rest.answers import expect, objects
 from splade_os.errors import IndexFormatError
 
@@ -29,7 +29,7 @@ class View:
     """
 
     meta: IndexMeta
-    identity: frozenset[tuple[str, str]] = frozenset()
+    identity: Identity = frozenset()
     filters: tuple[Mapping[str, Any], ...] = ()
     result_window: int = DEFAULT_WINDOW
     rescore_window: int = DEFAULT_WINDOW
