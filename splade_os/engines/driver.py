@@ -25,8 +25,10 @@ def drive(
 
     Args:
         do: carries out one step.
-        holds: whether a step takes something that must be released. Ctrl-C waits for it to end.
+        holds: whether a step takes something that must be released, or releases it. Ctrl-C waits
+            for it to end.
     """
+    interrupted: KeyboardInterrupt | None = None
     try:
         step = next(steps)
         while True:
@@ -39,10 +41,13 @@ def drive(
             except BaseException as error:
                 step = steps.throw(error)
                 continue
+            interrupted = interrupted or interrupt
             step = steps.send(answer)
             if interrupt is not None:
                 step = steps.throw(interrupt)
     except StopIteration as end:
+        if interrupted is not None:
+            raise interrupted from None
         result: Result = end.value
         return result
 

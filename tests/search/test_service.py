@@ -9,7 +9,8 @@ import pickle
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 from splade_os import AsyncSearchClient, Results, SearchClient
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.engines import Engine, TwoPhase, connect
+from splade_os.engines.driver import drive
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import EngineError
 from splade_os.search import steps
@@ -193,6 +195,24 @@ def test_interrupted_scan_releases_its_point_in_time(
     # one may be lost where Ctrl-C comes between two lines of ours, and runs out by itself
     assert open_cursors(engine) <= before + 1
     assert len(list(client.scan(TEXT, page=5))) == whole
+
+
+def test_ctrl_c_in_the_last_step_is_not_lost() -> None:
+    """What must not be cut off ends, and then Ctrl-C is what it always is."""
+    done: list[str] = []
+
+    def steps() -> Generator[str, None, str]:
+        yield "release"
+        return "released"
+
+    def slowly(step: str) -> None:
+        time.sleep(0.3)
+        done.append(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        drive(steps(), slowly, lambda step: True)
+    assert done == ["release"]
 
 
 def test_alias_that_finds_nothing(

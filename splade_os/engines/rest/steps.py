@@ -369,12 +369,12 @@ class ClusterSteps(ServerSteps):
     def close_cursor(self, cursor: Cursor) -> Steps[None]:
         """Release the point in time; one that ran out is gone already."""
         server = yield from self.capabilities()
+        body: dict[str, Any]
         if server.distribution == "elasticsearch":
-            call = Call("DELETE", "/_pit", orjson.dumps({"id": cursor.pit}))
+            path, body = "/_pit", {"id": cursor.pit}
         else:
-            path = "/_search/point_in_time"
-            call = Call("DELETE", path, orjson.dumps({"pit_id": [cursor.pit]}))
-        yield from self._found(call)
+            path, body = "/_search/point_in_time", {"pit_id": [cursor.pit]}
+        yield from self._found(Call("DELETE", path, orjson.dumps(body), holds=True))
 
     def search_many(
         self, index: str, requests: Sequence[SearchRequest]

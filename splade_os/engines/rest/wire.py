@@ -47,7 +47,8 @@ class Call:
         attempts: how often it is sent when it is put off or lost.
         repeat_timeouts: safe and useful to send again after a time-out.
         encoding: headers of a compressed body or answer.
-        holds: the answer names something in the server that is to be released.
+        holds: it takes something in the server that is to be released, or releases it: whoever
+            gives up waits for it.
         absent: 404 is an answer like any other, which nothing and nobody is warned of.
     """
 
