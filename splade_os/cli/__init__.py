@@ -12,6 +12,7 @@ from splade_os.cli.failures import run
 
 # command → (file, one line for the list)
 _COMMANDS = {
+    "apply": ("apply", "Apply a stream of changes to an index: writes, updates, deletions."),
     "cluster": ("cluster", "Start, show and stop a local development cluster."),
     "compare": ("compare", "Compare two runs: measures, significance, single queries."),
     "deploy": ("deploy", "Let an OpenSearch cluster encode queries itself."),
