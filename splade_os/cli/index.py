@@ -122,7 +122,7 @@ def adopt(
 def list_(as_json: bool, **flags: Any) -> None:
     """List the indices that can be searched here: made or adopted by splade-os."""
     engine = open_engine(settings_of(**flags))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in engine.overview():
         counts = engine.counts(each.name)
         saved = max((count.saved for count in counts), default=0.0)
@@ -156,7 +156,7 @@ def list_(as_json: bool, **flags: Any) -> None:
     ]
     widths = [max(map(len, column)) for column in zip(heads, *table, strict=True)]
     for line in (heads, *table):
-        cells = (clean(cell).ljust(width) for cell, width in zip(line, widths, strict=True))
+        cells = (clean(str(cell)).ljust(width) for cell, width in zip(line, widths, strict=True))
         echo("  ".join(cells).rstrip())
 
 

@@ -187,7 +187,9 @@ def test_dead_letters_are_applied_again_not_ingested(
 def test_a_stream_that_begins_otherwise_is_not_gone_on_with(
     apply: Callable[..., ApplyReport],
 ) -> None:
-    changes = [{"op": "upsert", "id": str(n), "doc": {"text": "cat"}} for n in range(300)]
+    changes: list[Change] = [
+        {"op": "upsert", "id": str(n), "doc": {"text": "cat"}} for n in range(300)
+    ]
 
     def stop(report: ApplyReport) -> None:
         raise KeyboardInterrupt
