@@ -89,6 +89,15 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
+class IndexListing:
+    """An index of ours: its name, its aliases, what it remembers (``None``: that is damaged)."""
+
+    name: str
+    aliases: tuple[str, ...]
+    meta: IndexMeta | None
+
+
+@dataclass(frozen=True)
 class IndexStats:
     """Size of an index: searchable documents and bytes on disk."""
 
@@ -498,6 +507,9 @@ class Engine(Protocol):
 
     def indices(self, pattern: str) -> list[str]:
         """Names of the indices that match ``products-*``, sorted."""
+
+    def overview(self) -> list[IndexListing]:
+        """All indices that can be searched here: made or adopted; those of others are left out."""
 
     def alias_targets(self, alias: str) -> list[str]:
         """The indices that an alias stands for; none if there is no such alias."""
