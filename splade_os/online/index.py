@@ -281,8 +281,11 @@ class Index:
         """Give documents to the writer, which makes or adopts the index first if need be."""
         reader = RecordReader(text_fields=self._opened(documents).meta.text_fields)
         read = [_read(reader, document, i) for i, document in enumerate(documents, 1)]
-        changes = [Upsert(each) for each in read if isinstance(each, Record)]
-        return Begun(read, self._writer.submit(changes) if changes else _nothing())
+        return Begun(read, self.begin([Upsert(each) for each in read if isinstance(each, Record)]))
+
+    def begin(self, changes: Sequence[Change]) -> Future[list[DocumentResult]]:
+        """Give changes to the writer, of an index that is open (`target`)."""
+        return self._writer.submit(changes) if changes else _nothing()
 
     def _changed(
         self, changes: Sequence[Change], what: str, on_error: OnError

@@ -63,6 +63,7 @@ class AsyncSearchClient:
             device=device,
             idf=idf,
             check_model=check_model,
+            own_body=self.engine.own_body,
         )
 
     async def close(self) -> None:

@@ -74,6 +74,7 @@ class SearchClient:
             device=device,
             idf=idf,
             check_model=check_model,
+            own_body=self.engine.own_body,
         )
 
     def close(self) -> None:

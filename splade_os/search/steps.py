@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlencode
 
 import numpy as np
 
@@ -57,6 +58,7 @@ from splade_os.search.plan import (
 )
 from splade_os.search.results import Results
 from splade_os.statistics import TermStatistics
+from splade_os.text_fields import stored_text
 from splade_os.vectors import SparseBatch
 from splade_os.vocabulary import FEATURE_NAMING, TOKEN_IDS, feature_name, token_of
 
@@ -98,6 +100,7 @@ class SearchSteps:
         device: (``encoder``) torch device.
         idf: (``idf``) which table weights the terms.
         check_model: compare the model with the index.
+        own_body: the engine takes sections of a body (`Engine.own_body`).
     """
 
     def __init__(
@@ -109,9 +112,11 @@ class SearchSteps:
         device: str | None = None,
         idf: IdfSource | None = None,
         check_model: bool = True,
+        own_body: bool = True,
     ) -> None:
         self._index = index
         self._url = url
+        self._own_body = own_body
         self._model, self._device, self._idf, self._check = model, device, idf, check_model
         self._meta: IndexMeta | None = None
         self._encoders: dict[str, QueryEncoder] = {}
@@ -318,8 +323,20 @@ class SearchSteps:
         mode = options.mode
         meta = self._meta or (yield from self.meta())
         _check_texts(texts, mode)
+        if not self._own_body and (options.engine_body or options.parameters):
+            names = ", ".join((*options.engine_body, *options.parameters))
+            raise SettingsError(
+                f"SQLite ({self._url}) has none of these sections of a search: {names}.",
+                hint="OpenSearch and Elasticsearch have them. SQLite has filter, offset, after, "
+                "min_score, total, and highlight with a list of fields.",
+            )
         if mode == "bm25":
-            return [plan_bm25(t, options) if has_content(t) else _nothing(options) for t in texts]  # type: ignore[arg-type]
+            return [
+                plan_bm25(t, meta, options)  # type: ignore[arg-type]
+                if has_content(t)  # type: ignore[arg-type]
+                else _nothing(options)
+                for t in texts
+            ]
         if mode == "raw":
             raw = yield from self._raw(texts, meta, options)
             return [
@@ -329,7 +346,7 @@ class SearchSteps:
         if mode == "engine":
             pipeline, form = (yield from self.pipeline()), meta.model.normalize
             return [
-                plan_text(normalized(t, form), pipeline, options)  # type: ignore[arg-type]
+                plan_text(normalized(t, form), pipeline, meta, options)  # type: ignore[arg-type]
                 if has_content(t)  # type: ignore[arg-type]
                 else _nothing(options)
                 for t in texts
@@ -357,6 +374,13 @@ class SearchSteps:
                 plan = plan_sparse(sparse, meta, options, origin)
             plans.append(replace(plan, tokens_cut=tokens_cut) if tokens_cut else plan)
         return plans
+
+    def _meant(self, options: SearchOptions) -> Steps[SearchOptions]:
+        """The options with what only the index knows."""
+        if options.highlight is not True:
+            return options
+        meta = yield from self.meta()
+        return replace(options, highlight=meta.text_fields)
 
     def _raw(
         self, texts: Sequence[Text], meta: IndexMeta, options: SearchOptions
@@ -407,7 +431,10 @@ class SearchSteps:
         meta = yield from self.meta()
         # a point in time knows its index
         endpoint = f"{self._url}/_search" if options.after else self.endpoint
-        if not options.explain or not any(plan.sparse for plan in plans):
+        if options.parameters and not options.after:
+            endpoint += f"?{urlencode(options.parameters)}"
+        wanted = options.explain or options.marks is not None
+        if not wanted or not any(plan.sparse for plan in plans):
             return ResultBuilder(endpoint, str, lambda source: set())
         if meta.model.external:  # nobody knows which tokens a text has
             return ResultBuilder(endpoint, token_of, lambda source: set())
@@ -415,13 +442,20 @@ class SearchSteps:
         tokens = plain.vocabulary.tokens
 
         def own_tokens(source: Mapping[str, Any]) -> set[str]:
-            text = " ".join(str(source[f]) for f in meta.text_fields if source.get(f))
+            text = stored_text(source, meta.text_fields)
             texts = [text, with_leading_space(text)] if meta.model.leading_space else [text]
             return {tokens[i] for ids in plain.tokenizer(texts) for i in ids.tolist()}
 
+        def tokens_of(words: Sequence[str]) -> list[set[str]]:
+            forms = list(words)
+            if meta.model.leading_space:
+                forms = [with_leading_space(word) for word in words]
+            rows = plain.tokenizer([normalized(word, meta.model.normalize) for word in forms])
+            return [{tokens[i] for i in ids.tolist()} for ids in rows]
+
         by_id = meta.feature_naming == TOKEN_IDS
         name = (lambda feature: tokens[int(feature)]) if by_id else token_of
-        return ResultBuilder(endpoint, name, own_tokens)
+        return ResultBuilder(endpoint, name, own_tokens, tokens_of)
 
     def search(self, text: Text, options: SearchOptions) -> Steps[Results]:
         """One search."""
@@ -439,6 +473,7 @@ class SearchSteps:
     def _search(
         self, text: Text, options: SearchOptions, last: bool = False
     ) -> Steps[Results | None]:
+        options = yield from self._meant(options)
         (plan,) = yield from self.plans([text], options)
         builder = yield from self._builder([plan], options)
         responses: list[SearchResponse] = []
@@ -527,6 +562,7 @@ class SearchSteps:
     def _search_many(
         self, texts: Sequence[Text], options: SearchOptions, last: bool = False
     ) -> Steps[list[Results | EngineError] | None]:
+        options = yield from self._meant(options)
         plans = yield from self.plans(texts, options)
         builder = yield from self._builder(plans, options)
         requests = [request for plan in plans for request in plan.requests]
@@ -559,6 +595,7 @@ class SearchSteps:
 
     def build(self, text: Text, options: SearchOptions) -> Steps[list[bytes]]:
         """The bodies that `search` would send."""
+        options = yield from self._meant(options)
         (plan,) = yield from self.plans([text], options)
         bodies = []
         for request in plan.requests:

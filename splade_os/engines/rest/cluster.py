@@ -59,6 +59,8 @@ class ClusterEngine(RestUpkeep, RestStatistics):
             and answers.
     """
 
+    own_body = True
+
     def __init__(
         self,
         url: str | None = None,
@@ -195,6 +197,8 @@ class ClusterEngine(RestUpkeep, RestStatistics):
 
 class AsyncClusterEngine:
     """The searching half of `ClusterEngine`, for asyncio; arguments as there."""
+
+    own_body = True
 
     def __init__(
         self,

@@ -278,11 +278,11 @@ class ClusterSteps(ServerSteps):
 
     def search(self, index: str, request: SearchRequest) -> Steps[SearchResponse]:
         view = self._views.get(index) or (yield from self.view(index))
-        if request.offset + request.k > view.result_window:
+        if _is_deep(request, view):
             return (yield from self._deep(index, request, view.result_window))
         opened = None
         if request.after is not None and not request.after.pit:
-            opened = yield from self.open_pit(index)
+            opened = yield from self.open_pit(index, request.parameters)
             request = replace(request, after=opened)
         try:
             response = yield from self._search(index, request)
@@ -320,6 +320,9 @@ class ClusterSteps(ServerSteps):
             while left and cursor is not None:
                 total = request.total if not responses else False
                 part = replace(request, k=min(left, window), offset=0, after=cursor, total=total)
+                if responses:  # once is enough
+                    body = {name: own for name, own in request.body.items() if name != "aggs"}
+                    part = replace(part, body=body)
                 responses.append((yield from self.search(index, part)))
                 cursor = responses[-1].following
                 left -= len(responses[-1].hits)
@@ -344,7 +347,10 @@ class ClusterSteps(ServerSteps):
 
     def _search_call(self, index: str, request: SearchRequest, body: bytes) -> Steps[Call]:
         parameters = search_parameters(request)
-        path = "/_search" if request.after is not None else f"/{index}/_search"
+        path = f"/{index}/_search"
+        if request.after is not None:  # the point in time knows them
+            path = "/_search"
+            parameters = {n: v for n, v in parameters.items() if n not in request.parameters}
         if request.internal:
             index = yield from self.concrete(index)
             parameters = {**parameters, **(yield from self.own_parameters())}
@@ -352,8 +358,9 @@ class ClusterSteps(ServerSteps):
         timeout = None if request.timeout is None else request.timeout + _NETWORK_GRACE
         return Call("POST", path, body, parameters, index=index, timeout=timeout)
 
-    def open_pit(self, index: str) -> Steps[Cursor]:
-        """A view of an index that stays the same."""
+    def open_pit(self, index: str, parameters: Mapping[str, str]) -> Steps[Cursor]:
+        """A view of an index that stays the same, of the shards that ``routing`` and
+        ``preference`` choose."""
         server = yield from self.capabilities()
         path = "_pit" if server.distribution == "elasticsearch" else "_search/point_in_time"
         if not server.points_in_time:
@@ -362,7 +369,7 @@ class ClusterSteps(ServerSteps):
                 "from 2.4 on).",
                 hint="Page with offset= instead.",
             )
-        parameters = {"keep_alive": PIT_KEEP_ALIVE}
+        parameters = {"keep_alive": PIT_KEEP_ALIVE, **parameters}
         answer = yield Call("POST", f"/{index}/{path}", params=parameters, index=index, holds=True)
         return Cursor(answer.get("id") or answer["pit_id"])
 
@@ -382,7 +389,7 @@ class ClusterSteps(ServerSteps):
         if not requests:
             return []
         view = yield from self.view(index)
-        if any(r.offset + r.k > view.result_window or r.internal for r in requests):
+        if any(_is_deep(r, view) or r.internal for r in requests):
             return (yield from self._one_by_one(index, requests))
         prepared = []
         for request in requests:
@@ -466,6 +473,11 @@ class ClusterSteps(ServerSteps):
             )
             return None
         return summed(counts.values())
+
+
+def _is_deep(request: SearchRequest, view: View) -> bool:
+    """Whether a page has to come in parts; groups cannot, and the engine says so."""
+    return request.offset + request.k > view.result_window and "collapse" not in request.body
 
 
 def _outcome(item: Mapping[str, Any]) -> Outcome:

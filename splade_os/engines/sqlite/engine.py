@@ -76,6 +76,8 @@ class SQLiteEngine(SQLiteUpkeep):
         EngineUnavailableError: it cannot be opened, or is no database.
     """
 
+    own_body = False
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
         self.url = f"sqlite:///{self.path}"

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from splade_os.engines.base import Identity, IndexMeta, StoredDocument
+from splade_os.engines.base import Identity, IndexListing, IndexMeta, StoredDocument
 from splade_os.engines.load_state import LoadState
 from splade_os.engines.sqlite.connections import Connections
-from splade_os.errors import EngineError
+from splade_os.errors import EngineError, IndexFormatError
 from splade_os.statistics import BASE, Count, TermStatistics, base_of, summed
 from splade_os.text_fields import selected
 
@@ -34,6 +34,9 @@ class SQLiteUpkeep:
         raise NotImplementedError
 
     def _number(self, index: str) -> int:
+        raise NotImplementedError
+
+    def index_meta(self, index: str) -> IndexMeta:
         raise NotImplementedError
 
     def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
@@ -141,6 +144,21 @@ class SQLiteUpkeep:
                 "SELECT name FROM indices WHERE name GLOB ? ORDER BY name", (pattern,)
             ).fetchall()
         return [name for (name,) in rows]
+
+    def overview(self) -> list[IndexListing]:
+        found = []
+        with self._translated():
+            rows = self._db.execute(
+                "SELECT a.name, i.name FROM aliases a JOIN indices i ON i.number = a.in_index"
+            ).fetchall()
+        for name in self.indices("*"):
+            try:
+                meta: IndexMeta | None = self.index_meta(name)
+            except IndexFormatError:
+                meta = None
+            aliases = tuple(sorted(alias for alias, index in rows if index == name))
+            found.append(IndexListing(name, aliases, meta))
+        return found
 
     def alias_targets(self, alias: str) -> list[str]:
         with self._translated():
