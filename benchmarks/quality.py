@@ -71,6 +71,8 @@ def main() -> None:
             f"{r['note']}",
             file=sys.stderr,
         )
+    if found:
+        print("\n".join(table(found, modes)), file=sys.stderr)
     print(json.dumps({"benchmark": "quality", "machine": processor_name(), "rows": rows}))
 
 
@@ -157,6 +159,23 @@ def paired(ours: dict[str, float], peer: dict[str, float]) -> str:
     gains = np.array([ours[q] - peer[q] for q in peer])
     low, high = confidence_interval(gains)
     return f"{gains.mean():+.4f} ({low:+.4f} to {high:+.4f}, p {randomisation_test(gains):.4f})"
+
+
+def table(found: dict[str, Any], modes: list[str]) -> list[str]:
+    """What docs/starter.md shows: a line for each collection, kinds apart."""
+    lines = [f"| nDCG@10 | {' | '.join(modes)} | terms |", f"|---|{'---|' * (len(modes) + 1)}"]
+    for what, inside in (("out of its domain", False), ("in its domain", True)):
+        some = {name: m for name, m in found.items() if (name in IN_DOMAIN) == inside}
+        if some:
+            some[f"**mean {what}**"] = {
+                "means": {mode: mean(m["means"][mode] for m in some.values()) for mode in modes},
+                "postings": mean(m["postings"] for m in some.values()),
+            }
+        for name, m in some.items():
+            best = max(m["means"].values())
+            cells = [f"**{v:.3f}**" if v == best else f"{v:.3f}" for v in m["means"].values()]
+            lines.append(f"| {name} | {' | '.join(cells)} | {m['postings']:.0f} |")
+    return lines
 
 
 def together(found: dict[str, Any], where: str) -> list[dict[str, Any]]:

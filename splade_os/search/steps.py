@@ -324,9 +324,9 @@ class SearchSteps:
         meta = self._meta or (yield from self.meta())
         _check_texts(texts, mode)
         if not self._own_body and (options.engine_body or options.parameters):
-            names = ", ".join((*options.engine_body, *options.parameters))
+            sections = ", ".join((*options.engine_body, *options.parameters))
             raise SettingsError(
-                f"SQLite ({self._url}) has none of these sections of a search: {names}.",
+                f"SQLite ({self._url}) has none of these sections of a search: {sections}.",
                 hint="OpenSearch and Elasticsearch have them. SQLite has filter, offset, after, "
                 "min_score, total, and highlight with a list of fields.",
             )
