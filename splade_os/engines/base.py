@@ -30,6 +30,10 @@ Identity = frozenset[tuple[str, str]]
 """Name and UUID of every index that a name stands for."""
 
 
+StatisticsVersion = frozenset[tuple[str, int, int]]
+"""Id, sequence number and primary term of every record of statistics."""
+
+
 class IndexMeta(BaseModel):
     """What an index remembers about itself, in its mapping's ``_meta.splade_os``.
 
@@ -562,6 +566,13 @@ class Engine(Protocol):
 
         Args:
             identity: of the index, where it is known already: one question less.
+        """
+
+    def statistics_version(self, index: str, identity: Identity = frozenset()) -> StatisticsVersion:
+        """What changes with every change of the statistics of an index, and is cheap to ask for.
+
+        Args:
+            identity: as of `load_statistics`.
         """
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -13,7 +14,17 @@ from splade_os.engines.driver import drive
 from splade_os.errors import EngineError, SettingsError
 from splade_os.search.options import DEFAULT_MODE, MAX_K, MODES, Mode, SearchKeywords, SearchOptions
 from splade_os.search.results import Hit, Results
-from splade_os.search.steps import EncoderMode, SearchSteps, Step, Steps, Text, Wait, Work
+from splade_os.search.steps import (
+    IDF_MAX_AGE,
+    Aside,
+    EncoderMode,
+    SearchSteps,
+    Step,
+    Steps,
+    Text,
+    Wait,
+    Work,
+)
 from splade_os.settings import load_settings
 
 __all__ = ["MAX_K", "MODES", "Mode", "SearchClient"]
@@ -36,6 +47,8 @@ class SearchClient:
         idf: (``idf`` mode) which table weights the terms: ``index`` (counted at ingest),
             ``model`` (the table that the model was saved with), a file, or a mix
             ``{"index": 0.5, "model": 0.5}``; default the index's, or else the model's.
+        idf_max_age: (``idf`` mode) seconds after which a search has the statistics of the index
+            looked at again, in the background; ``None`` = never (`refresh`).
         check_model: ``False`` skips the comparison of the model with the index.
         auth: ``cloud_id`` instead of ``url``, credentials, TLS and ``timeout``
             (`splade_os.engines.connection.options.client_options`); default from the settings.
@@ -54,6 +67,7 @@ class SearchClient:
         model: str | None = None,
         device: str | None = None,
         idf: IdfSource | None = None,
+        idf_max_age: float | None = IDF_MAX_AGE,
         check_model: bool = True,
         **auth: Any,
     ) -> None:
@@ -75,6 +89,7 @@ class SearchClient:
             idf=idf,
             check_model=check_model,
             own_body=self.engine.own_body,
+            idf_max_age=idf_max_age,
         )
 
     def close(self) -> None:
@@ -102,6 +117,9 @@ class SearchClient:
                 return step.do()
             case Wait():
                 return step.future.result()
+            case Aside():
+                Thread(target=self._run, args=(step.steps,), daemon=True).start()
+                return None
             case _:
                 return step(self.engine)
 
@@ -122,6 +140,11 @@ class SearchClient:
             ModelError: it has no such encoder.
         """
         return self._run(self._steps.encoder(mode))
+
+    def refresh(self) -> None:
+        """Learn at once what has changed in the index since it was first searched: record, model
+        and statistics. Searches notice it by themselves, some time later."""
+        self._run(self._steps.refresh())
 
     def search(
         self, text: Text, k: int = 10, mode: Mode = DEFAULT_MODE, **options: Unpack[SearchKeywords]

@@ -351,6 +351,9 @@ class SearchOptions:
         given = whole.get("highlight")
         if given is not None and (not isinstance(given, Mapping) or self._by_client(given)):
             del whole["highlight"]
+        elif given is not None and "highlight_query" not in given:
+            # BM25 may search a copy of the text
+            whole["highlight"] = {"require_field_match": False, **given}
         return whole
 
     @cached_property

@@ -18,6 +18,7 @@ from splade_os.engines.base import (
     QueryPipeline,
     SearchRequest,
     SearchResponse,
+    StatisticsVersion,
 )
 from splade_os.engines.driver import drive, drive_async
 from splade_os.engines.fields.capabilities import Capabilities
@@ -191,6 +192,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     ) -> TermStatistics | None:
         return self._run(self._steps.load_statistics(index, identity))
 
+    def statistics_version(self, index: str, identity: Identity = frozenset()) -> StatisticsVersion:
+        return self._run(self._steps.statistics_version(index, identity))
+
     def close(self) -> None:
         self._wire.close()
 
@@ -272,6 +276,11 @@ class AsyncClusterEngine:
         self, index: str, identity: Identity = frozenset()
     ) -> TermStatistics | None:
         return await self._run(self._steps.load_statistics(index, identity))
+
+    async def statistics_version(
+        self, index: str, identity: Identity = frozenset()
+    ) -> StatisticsVersion:
+        return await self._run(self._steps.statistics_version(index, identity))
 
     async def close(self) -> None:
         await self._wire.close()
