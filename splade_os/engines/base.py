@@ -416,6 +416,13 @@ class Engine(Protocol):
     def info(self) -> EngineInfo:
         """Distribution and version."""
 
+    def ping(self) -> bool:
+        """Whether it answers now: asked anew, once, for a few seconds.
+
+        Raises:
+            AuthenticationError: it answers, and takes no credentials of ours.
+        """
+
     def create_index(
         self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None
     ) -> None:

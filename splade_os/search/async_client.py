@@ -24,6 +24,7 @@ from splade_os.search.steps import (
     Wait,
     Work,
 )
+from splade_os.search.target import need_index
 from splade_os.settings import load_settings
 
 Result = TypeVar("Result")
@@ -52,9 +53,7 @@ class AsyncSearchClient:
         **auth: Any,
     ) -> None:
         settings = load_settings(url=url, index=index, model=model, **auth)
-        if settings.index is None:
-            raise SettingsError("Which index? None is given.", hint="Set index= or --index.")
-        self.index = settings.index
+        self.index = need_index(settings, url)
         self._own = engine is None
         if engine is None and client is not None:
             engine = AsyncClusterEngine(client=client)
@@ -116,6 +115,14 @@ class AsyncSearchClient:
     async def meta(self) -> IndexMeta:
         """What the index remembers; read once."""
         return await self._run(self._steps.meta())
+
+    async def ping(self) -> bool:
+        """Whether the engine answers now: one request of its own, five seconds at most.
+
+        Raises:
+            AuthenticationError: it answers, and takes no credentials of these.
+        """
+        return await self.engine.ping()
 
     async def refresh(self) -> None:
         """Learn at once what has changed in the index since it was first searched: record, model

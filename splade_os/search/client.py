@@ -11,7 +11,7 @@ from splade_os.encoding.idf_source import IdfSource
 from splade_os.encoding.query import QueryEncoder
 from splade_os.engines import Cursor, Engine, IndexMeta, connect
 from splade_os.engines.driver import drive
-from splade_os.errors import EngineError, SettingsError
+from splade_os.errors import EngineError
 from splade_os.search.options import DEFAULT_MODE, MAX_K, MODES, Mode, SearchKeywords, SearchOptions
 from splade_os.search.results import Hit, Results
 from splade_os.search.steps import (
@@ -25,6 +25,7 @@ from splade_os.search.steps import (
     Wait,
     Work,
 )
+from splade_os.search.target import need_index
 from splade_os.settings import load_settings
 
 __all__ = ["MAX_K", "MODES", "Mode", "SearchClient"]
@@ -72,9 +73,7 @@ class SearchClient:
         **auth: Any,
     ) -> None:
         settings = load_settings(url=url, index=index, model=model, **auth)
-        if settings.index is None:
-            raise SettingsError("Which index? None is given.", hint="Set index= or --index.")
-        self.index = settings.index
+        self.index = need_index(settings, url)
         self._own = engine is None
         if engine is None and client is not None:
             from splade_os.engines.rest.cluster import ClusterEngine
@@ -140,6 +139,14 @@ class SearchClient:
             ModelError: it has no such encoder.
         """
         return self._run(self._steps.encoder(mode))
+
+    def ping(self) -> bool:
+        """Whether the engine answers now: one request of its own, five seconds at most.
+
+        Raises:
+            AuthenticationError: it answers, and takes no credentials of these.
+        """
+        return self.engine.ping()
 
     def refresh(self) -> None:
         """Learn at once what has changed in the index since it was first searched: record, model

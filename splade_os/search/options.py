@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypedDict
+from urllib.parse import urlencode
 
 import numpy as np
 
@@ -305,6 +306,16 @@ class SearchOptions:
         if asked:
             self._check_own(asked, fused)
 
+    @property
+    def in_url(self) -> str:
+        """What the URL of the search says beside the body, as `curl` needs it: ``?dfs...``."""
+        parameters = self.parameters
+        if self.allow_partial:
+            parameters["allow_partial_search_results"] = "true"
+        if self.dfs:
+            parameters["search_type"] = "dfs_query_then_fetch"
+        return f"?{urlencode(parameters)}" if parameters else ""
+
     def _check_filter(self) -> None:
         if self.filter:
             if not all(isinstance(clause, Mapping) for clause in self.filters):
@@ -378,7 +389,7 @@ class SearchOptions:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """Of the URL."""
+        """Of the URL, of the engine's own."""
         given = {"routing": self.routing, "preference": self.preference}
         return {name: value for name, value in given.items() if value is not None}
 

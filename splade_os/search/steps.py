@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlencode
 
 import numpy as np
 
@@ -506,9 +505,7 @@ class SearchSteps:
     def _builder(self, plans: Sequence[Plan], options: SearchOptions) -> Steps[ResultBuilder]:
         meta = yield from self.meta()
         # a point in time knows its index
-        endpoint = f"{self._url}/_search" if options.after else self.endpoint
-        if options.parameters and not options.after:
-            endpoint += f"?{urlencode(options.parameters)}"
+        endpoint = f"{self._url}/_search" if options.after else self.endpoint + options.in_url
         wanted = options.explain or options.marks is not None
         if not wanted or not any(plan.sparse for plan in plans):
             return ResultBuilder(endpoint, str, lambda source: set())

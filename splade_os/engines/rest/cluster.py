@@ -125,6 +125,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     def info(self) -> EngineInfo:
         return self._run(self._steps.info())
 
+    def ping(self) -> bool:
+        return self._run(self._steps.ping())
+
     def field_types(self) -> Sequence[str]:
         return self._run(self._steps.field_types())
 
@@ -242,6 +245,9 @@ class AsyncClusterEngine:
 
     async def info(self) -> EngineInfo:
         return await self._run(self._steps.info())
+
+    async def ping(self) -> bool:
+        return await self._run(self._steps.ping())
 
     async def index_meta(self, index: str) -> IndexMeta:
         return await self._run(self._steps.index_meta(index))
