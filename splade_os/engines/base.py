@@ -30,6 +30,10 @@ Identity = frozenset[tuple[str, str]]
 """Name and UUID of every index that a name stands for."""
 
 
+StatisticsVersion = frozenset[tuple[str, int, int]]
+"""Id, sequence number and primary term of every record of statistics."""
+
+
 class IndexMeta(BaseModel):
     """What an index remembers about itself, in its mapping's ``_meta.splade_os``.
 
@@ -412,6 +416,13 @@ class Engine(Protocol):
     def info(self) -> EngineInfo:
         """Distribution and version."""
 
+    def ping(self) -> bool:
+        """Whether it answers now: asked anew, once, for a few seconds.
+
+        Raises:
+            AuthenticationError: it answers, and takes no credentials of ours.
+        """
+
     def create_index(
         self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None
     ) -> None:
@@ -562,6 +573,13 @@ class Engine(Protocol):
 
         Args:
             identity: of the index, where it is known already: one question less.
+        """
+
+    def statistics_version(self, index: str, identity: Identity = frozenset()) -> StatisticsVersion:
+        """What changes with every change of the statistics of an index, and is cheap to ask for.
+
+        Args:
+            identity: as of `load_statistics`.
         """
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from splade_os.online.writer import BatchWriter
 from splade_os.search.client import SearchClient
 from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords
 from splade_os.search.results import Results
+from splade_os.search.target import need_index
 from splade_os.settings import load_settings
 
 Document = Mapping[str, Any]
@@ -97,9 +98,7 @@ class Index:
                 hint=f"Write text_fields=[{text_fields!r}].",
             )
         settings = load_settings(url=url, index=index, model=model, **auth)
-        if settings.index is None:
-            raise SettingsError("Which index? None is given.", hint="Set index= or --index.")
-        self.name = settings.index
+        self.name = need_index(settings, url)
         self._own = engine is None
         self.engine = engine or connect(settings.url, **settings.connection())
         self._model, self._device, self._patience = settings.model, device, patience

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypedDict
+from urllib.parse import urlencode
 
 import numpy as np
 
@@ -299,6 +300,16 @@ class SearchOptions:
         if asked:
             self._check_own(asked, fused)
 
+    @property
+    def in_url(self) -> str:
+        """What the URL of the search says beside the body, as `curl` needs it: ``?dfs...``."""
+        parameters = self.parameters
+        if self.allow_partial:
+            parameters["allow_partial_search_results"] = "true"
+        if self.dfs:
+            parameters["search_type"] = "dfs_query_then_fetch"
+        return f"?{urlencode(parameters)}" if parameters else ""
+
     def _check_filter(self) -> None:
         if self.filter:
             if not all(isinstance(clause, Mapping) for clause in self.filters):
@@ -345,6 +356,9 @@ class SearchOptions:
         given = whole.get("highlight")
         if given is not None and (not isinstance(given, Mapping) or self._by_client(given)):
             del whole["highlight"]
+        elif given is not None and "highlight_query" not in given:
+            # BM25 may search a copy of the text
+            whole["highlight"] = {"require_field_match": False, **given}
         return whole
 
     @cached_property
@@ -369,7 +383,7 @@ class SearchOptions:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """Of the URL."""
+        """Of the URL, of the engine's own."""
         given = {"routing": self.routing, "preference": self.preference}
         return {name: value for name, value in given.items() if value is not None}
 

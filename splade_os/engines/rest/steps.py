@@ -26,6 +26,7 @@ from splade_os.engines.base import (
     QueryPipeline,
     SearchRequest,
     SearchResponse,
+    StatisticsVersion,
 )
 from splade_os.engines.fields.strategies import FieldStrategy, strategy_for
 from splade_os.engines.names import check_name
@@ -459,6 +460,15 @@ class ClusterSteps(ServerSteps):
         if not complete(answer):
             raise incomplete(answer, f"The statistics of {index}")
         return counts_of(hits, names)
+
+    def statistics_version(
+        self, index: str, identity: Identity = frozenset()
+    ) -> Steps[StatisticsVersion]:
+        names = dict(identity or (yield from self.identity(index)))
+        more = {"_source": False, "seq_no_primary_term": True}
+        answer = yield from self._counts_call(names, more)
+        hits = () if answer is None else expect(answer, self._url, "hits", "hits", kind=list)
+        return frozenset((hit["_id"], hit["_seq_no"], hit["_primary_term"]) for hit in hits)
 
     def load_statistics(
         self, index: str, identity: Identity = frozenset()

@@ -46,6 +46,7 @@ from splade_os.errors import (
     DeploymentError,
     EngineError,
     EngineTimeoutError,
+    EngineUnavailableError,
     IndexExistsError,
     IndexFormatError,
     IndexNotFoundError,
@@ -150,6 +151,13 @@ class SQLiteEngine(SQLiteUpkeep):
 
     def info(self) -> EngineInfo:
         return EngineInfo("sqlite", sqlite3.sqlite_version)
+
+    def ping(self) -> bool:
+        try:
+            self._db.execute("SELECT 1 FROM indices")
+        except (sqlite3.Error, EngineUnavailableError):
+            return False
+        return True
 
     def create_index(
         self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None
