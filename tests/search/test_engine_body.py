@@ -262,14 +262,14 @@ def test_a_highlight_section(engine: Engine, filled: str) -> None:
             assert marked > 5
         words = {"fields": {"text": {"highlight_query": {"match": {"text": "moon"}}}}}
         with pytest.raises(SettingsError, match=r"text\.highlight_query"):
-            client.search("red cat", 5, highlight=words)
+            client.search("red cat", 5, "idf", highlight=words)
         whole = {"fields": {"text": {}}, "highlight_query": {"match": {"text": "moon"}}}
         hits = client.search("red moon", 60, highlight=whole)
         assert any(
             "<em>moon</em>" in text for hit in hits for text in hit.highlight.get("text", ())
         )
     with pytest.raises(SettingsError, match="type"):
-        SearchOptions(highlight={**section, "type": "plain"})
+        SearchOptions(mode="idf", highlight={**section, "type": "plain"})
     with pytest.raises(SettingsError, match="both need"):
         SearchOptions(mode="bm25", explain=True, highlight=section)
 
