@@ -107,7 +107,7 @@ def load_source(
         sync=options.sync,
     )
     with job.checkpoint() as checkpoint:
-        if not _goes_on(checkpoint, job, begin, found, engine):
+        if not goes_on(checkpoint, job, begin, found, engine):
             abandon(engine, checkpoint)
             index = target if alias is None else new_index_name(target)
             letters = Path(dead_letters or dead_letters_file(target)).absolute()
@@ -160,10 +160,8 @@ def _check_dead(report: IngestReport, options: IngestOptions) -> None:
     )
 
 
-def _goes_on(
-    checkpoint: Checkpoint, job: Job, begin: Begin, source: Source, engine: Engine
-) -> bool:
-    """Whether the load goes on where it was interrupted.
+def goes_on(checkpoint: Checkpoint, job: Job, begin: Begin, source: Source, engine: Engine) -> bool:
+    """Whether a job goes on where it was interrupted.
 
     Raises:
         IngestError: it cannot, or nobody has said that it shall.

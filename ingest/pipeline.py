@@ -4,15 +4,11 @@ thread of its own; bounded queues between them carry back-pressure up to the rea
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from splade_os.encoding import DocumentEncoder
 from splade_os.engines import Engine, IndexMeta
@@ -31,7 +27,7 @@ from splade_os.ingest.log import log, log_report
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.report import IngestReport
 from splade_os.ingest.runner import PipelineRunner
-from splade_os.ingest.runtime.cancellation import AbortedError, Cancellation
+from splade_os.ingest.runtime.cancellation import AbortedError, Cancellation, interruptible
 from splade_os.ingest.runtime.in_flight import InFlightIds
 from splade_os.ingest.runtime.limiter import AdaptiveLimiter
 from splade_os.ingest.runtime.retry_policy import RetryPolicy
@@ -110,7 +106,7 @@ def ingest_documents(
     letters = DeadLetters(dead_letters, target or index, checkpoint.run)
     runner: PipelineRunner | None = None
     try:
-        with _interruptible(cancellation), letters:
+        with interruptible(cancellation), letters:
             engine.info()  # a wrong URL is told at once, not after all retries
             require_same_index(engine, index, checkpoint)
             note_new_index(engine, index, checkpoint)
@@ -280,24 +276,3 @@ def _verified(
         read=report.settled if interrupted else report.read,
         seconds=time.monotonic() - runner.start,
     )
-
-
-@contextmanager
-def _interruptible(cancellation: Cancellation) -> Iterator[None]:
-    """Ctrl-C and SIGTERM: once = finish what is under way; twice = stop at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if cancellation.halted.is_set():
-            cancellation.abort(KeyboardInterrupt())
-        cancellation.halted.set()
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before: list[Any] = [signal.signal(number, stop) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

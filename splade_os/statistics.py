@@ -13,7 +13,7 @@ import base64
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,7 @@ class Count:
         changed: documents that it overwrote or deleted, which are counted as they were before.
         covers: (`BASE`) runs whose documents are in it, should their records still be there.
         lease: (a run under way) time, in seconds of the epoch, until which it says so; 0 = ended.
+        saved: when it was stored, in seconds of the epoch; 0 = not yet, or not known.
     """
 
     run: str
@@ -92,6 +93,7 @@ class Count:
     changed: int = 0
     covers: tuple[str, ...] = ()
     lease: float = 0.0
+    saved: float = field(default=0.0, compare=False)
 
     @property
     def under_way(self) -> bool:
@@ -110,6 +112,7 @@ class Count:
             "changed": self.changed,
             "covers": list(self.covers),
             "lease": self.lease,
+            "saved": self.saved or time.time(),
             "frequencies": base64.b64encode(zlib.compress(planes.tobytes(), 6)).decode(),
         }
 
@@ -127,6 +130,7 @@ class Count:
             int(record["changed"]),
             tuple(record["covers"]),
             float(record["lease"]),
+            float(record.get("saved", 0)),
         )
 
 

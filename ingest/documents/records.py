@@ -161,7 +161,7 @@ class RecordReader:
         identifier: str | None = None
         try:
             value, export = opened(value, item.raw)
-            identifier = self._id_of(value)
+            identifier = self.id_of(value)
             texts, present = self._texts_of(value)
             vector = value.get(VECTOR_KEY) if self.vectors else None
             if self.vectors and not isinstance(vector, dict):
@@ -183,8 +183,12 @@ class RecordReader:
             export=export,
         )
 
-    def _id_of(self, value: dict[str, Any]) -> str | None:
-        """The id that the record has."""
+    def id_of(self, value: dict[str, Any]) -> str | None:
+        """The id that the record has.
+
+        Raises:
+            ValueError: it cannot be one.
+        """
         found: Any = None
         if self.id_field is not None:
             found = value.get(self.id_field)

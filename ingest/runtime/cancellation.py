@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 
 class AbortedError(Exception):
@@ -46,3 +50,24 @@ class Cancellation:
 
         # a daemon: a second Ctrl-C must not wait for a request that hangs
         threading.Thread(target=run, name=f"splade-os-{name}", daemon=True).start()
+
+
+@contextmanager
+def interruptible(cancellation: Cancellation) -> Iterator[None]:
+    """Ctrl-C and SIGTERM: once = finish what is under way; twice = stop at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if cancellation.halted.is_set():
+            cancellation.abort(KeyboardInterrupt())
+        cancellation.halted.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before: list[Any] = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -15,10 +15,10 @@ _log = logging.getLogger("splade_os.ingest")
 
 _LOOKED_AT = 100  # damaged items before the first one that can be read
 _LONGEST = 10_000  # bytes of an action
-_DAMAGED = object()
-_ALONE = "delete"
-_WRITE = ("index", "create")
-_OPERATIONS = (*_WRITE, "update", _ALONE)
+DAMAGED = object()
+ALONE = "delete"
+WRITE = ("index", "create")
+_OPERATIONS = (*WRITE, "update", ALONE)
 _OPTIONS = frozenset(
     ("_index", "_id", "_type", "routing", "_routing", "version", "_version", "version_type",
      "_version_type", "if_seq_no", "if_primary_term", "pipeline", "op_type", "retry_on_conflict",
@@ -37,10 +37,10 @@ def documents_of_actions(items: Iterator[Item], name: str) -> Iterator[Item]:
     seen = []
     for item in items:
         seen.append(item)
-        if _value(item) is not _DAMAGED or len(seen) == _LOOKED_AT:
+        if value_of(item) is not DAMAGED or len(seen) == _LOOKED_AT:
             break
     items = chain(seen, items)
-    if not seen or _action(seen[-1]) is None:
+    if not seen or action_of(seen[-1]) is None:
         return items
     _log.warning(
         "%s is read as a file for the bulk API: each document has the id of the action before it.",
@@ -52,24 +52,24 @@ def documents_of_actions(items: Iterator[Item], name: str) -> Iterator[Item]:
 def _documents(items: Iterator[Item]) -> Iterator[Item]:
     item = next(items, None)
     while item is not None:
-        action = _action(item)
+        action = action_of(item)
         if action is None:
             told = "no action of the bulk API stands before it"
-            yield item if _value(item) is _DAMAGED else damaged(item.where, told, item.raw)
+            yield item if value_of(item) is DAMAGED else damaged(item.where, told, item.raw)
             item = next(items, None)
             continue
         operation, options = action
-        if operation == _ALONE:
+        if operation == ALONE:
             told = "a deletion: an ingest only writes (with --sync it deletes what is absent)"
             yield damaged(item.where, told, item.raw)
             item = next(items, None)
             continue
         document = next(items, None)
-        if document is None or _action(document) is not None:
+        if document is None or action_of(document) is not None:
             yield damaged(item.where, f"the action {operation!r} has no document", item.raw)
             item = document
             continue
-        if operation in _WRITE:
+        if operation in WRITE:
             decode = partial(_named, options.get("_id"), document)
             yield Item(document.where, document.raw, decode=decode)
         else:
@@ -86,16 +86,17 @@ def _named(identifier: Any, document: Item, raw: bytes) -> Any:
     return {"_id": identifier, **{k: x for k, x in value.items() if k != "_id"}}
 
 
-def _value(item: Item) -> Any:
+def value_of(item: Item) -> Any:
+    """The value of an item, or `DAMAGED`."""
     try:
         return item.decode(item.raw) if item.decode else item.value
     except (ValueError, RecursionError):
-        return _DAMAGED
+        return DAMAGED
 
 
-def _action(item: Item) -> tuple[str, dict[str, Any]] | None:
+def action_of(item: Item) -> tuple[str, dict[str, Any]] | None:
     """Operation and options, if it is an action."""
-    value = _value(item) if len(item.raw) < _LONGEST else None
+    value = value_of(item) if len(item.raw) < _LONGEST else None
     if not isinstance(value, dict) or len(value) != 1:
         return None
     ((operation, options),) = value.items()

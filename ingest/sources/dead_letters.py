@@ -64,6 +64,10 @@ class DeadLetterReader(RecordReader):
         """
         if not isinstance(letter, dict) or "record" not in letter:
             raise ValueError("not a dead letter: it has no field 'record'")
+        if letter.get("kind") == "change":
+            raise ValueError(
+                "a change, no document; apply it again: jq -c .record FILE | splade-os apply -"
+            )
         identifier, options = letter.get("id"), letter.get("reader")
         if identifier is not None and not isinstance(identifier, str):
             raise ValueError("not a dead letter: its 'id' is neither text nor null")

@@ -11,18 +11,22 @@ import orjson
 from splade_os.errors import InputError
 from splade_os.ingest.documents.records import Item
 from splade_os.ingest.sources.bulk_files import documents_of_actions
+from splade_os.ingest.sources.change_files import read_changes
 from splade_os.ingest.sources.compression import COMPRESSIONS
 from splade_os.ingest.sources.json_files import read_json, read_lines
 from splade_os.ingest.sources.parquet import read_parquet
 from splade_os.ingest.sources.tables import TableOptions, read_csv, read_pairs, read_tsv
 from splade_os.ingest.sources.trec import read_trec
 
+CHANGES = "changes"
+"""Of `splade-os apply`."""
 _TABLES: dict[str, Callable[[io.BufferedReader, str, TableOptions], Iterator[Item]]] = {
     "csv": read_csv,
     "tsv": read_tsv,
     "pairs": read_pairs,
 }
 _OTHERS: dict[str, Callable[[io.BufferedReader, str], Iterator[Item]]] = {
+    CHANGES: read_changes,
     "jsonl": read_lines,
     "ndjson": read_lines,
     "json": read_json,
@@ -30,14 +34,15 @@ _OTHERS: dict[str, Callable[[io.BufferedReader, str], Iterator[Item]]] = {
     "trec": read_trec,
 }
 _JSON = ("jsonl", "ndjson", "json")
-FORMATS = tuple(sorted({**_TABLES, **_OTHERS}))
+FORMATS = tuple(sorted({**_TABLES, **_OTHERS}.keys() - {CHANGES}))
+"""Of documents."""
 _DOC = re.compile(rb"<DOC\s*>", re.I)
 
 
 def read_format(
     format_: str, stream: io.BufferedReader, name: str, tables: TableOptions
 ) -> Iterator[Item]:
-    """The items of a stream in one of `FORMATS`; UTF-8 without a byte order mark."""
+    """The items of a stream in one of `FORMATS` or `CHANGES`; UTF-8 without a byte order mark."""
     if format_ in _TABLES:
         return _TABLES[format_](stream, name, tables)
     items = _OTHERS[format_](stream, name)
@@ -50,7 +55,7 @@ def check_format(format_: str | None) -> str | None:
     Raises:
         InputError: there is not.
     """
-    if format_ is not None and format_ not in FORMATS:
+    if format_ not in (None, CHANGES, *FORMATS):
         raise InputError(f"There is no format {format_!r}.", hint=f"One of {', '.join(FORMATS)}.")
     return format_
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 
 from splade_os.errors import SpladeError
 from splade_os.ingest.documents.records import Record, Rejected
 from splade_os.ingest.runtime.queues import BoundedQueue
+from splade_os.ingest.runtime.windows import WindowReader
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.items import Event, Failed
 from splade_os.ingest.state.progress import OffsetTracker
 
-_TICK = 0.2  # seconds between two looks at whether all is over
-_LATEST = 1.0  # seconds after which a window goes on, full or not
-
 
 class ReadStage:
-    """Reads records, some at a time.
-
-    The source is read by a thread of its own: while it waits (a pipe that pauses), what came
-    before goes on, and the ingest can be interrupted. Where the source breaks off, everything
-    before that place goes on as well.
+    """Reads records, some at a time. Where the source breaks off, everything before that place goes
+    on.
 
     Args:
         done: positions whose outcome is known from the run that this one goes on with.
@@ -40,10 +33,9 @@ class ReadStage:
         self.read = self.hashed = 0
         self.exports: Counter[str] = Counter()
         self._present: Counter[int | None] = Counter()
-        self._changed = threading.Condition()
-        self._window: list[Record | Rejected] = []
-        self._ended = False
-        self._error: BaseException | None = None
+        self._reader: WindowReader[Record | Rejected] = WindowReader(
+            context.cancellation, context.options.window
+        )
 
     def run(
         self,
@@ -51,14 +43,13 @@ class ReadStage:
         out: BoundedQueue[list[Record]],
         events: BoundedQueue[Event],
     ) -> None:
-        cancellation = self._context.cancellation
-        cancellation.start("source", lambda: self._pull(records))
-        while (window := self._next()) and not cancellation.halted.is_set():
+        for window in self._reader.windows(records):
             self._put(window, out, events)
-        if isinstance(self._error, SpladeError):
-            cancellation.source_error = self._error
-        elif self._error is not None:
-            raise self._error
+        error = self._reader.error
+        if isinstance(error, SpladeError):
+            self._context.cancellation.source_error = error
+        elif error is not None:
+            raise error
         out.close()
 
     def fields(self) -> dict[str, int]:
@@ -71,41 +62,6 @@ class ReadStage:
             name: sum(n for mask, n in masks.items() if mask >> i & 1)
             for i, name in enumerate(names)
         }
-
-    def _pull(self, records: Iterator[Record | Rejected]) -> None:
-        cancellation, size = self._context.cancellation, self._context.options.window
-        error: BaseException | None = None
-        try:
-            for record in records:
-                with self._changed:
-                    while len(self._window) >= size and not cancellation.halted.is_set():
-                        self._changed.wait(_TICK)
-                    if cancellation.halted.is_set():
-                        break  # it is read again when the ingest is resumed
-                    self._window.append(record)
-                    if len(self._window) in (1, size):
-                        self._changed.notify_all()
-        except BaseException as caught:
-            error = caught
-        with self._changed:
-            self._ended, self._error = True, error
-            self._changed.notify_all()
-
-    def _next(self) -> list[Record | Rejected]:
-        """A window, full if the source is quick enough; empty at the end."""
-        cancellation, size = self._context.cancellation, self._context.options.window
-        with self._changed:
-            while not (self._window or self._ended or cancellation.halted.is_set()):
-                self._changed.wait(_TICK)
-            latest = time.monotonic() + _LATEST
-            while len(self._window) < size and not self._ended:
-                left = latest - time.monotonic()
-                if left <= 0 or cancellation.halted.is_set():
-                    break
-                self._changed.wait(min(left, _TICK))
-            window, self._window = self._window, []
-            self._changed.notify_all()
-        return window
 
     def _put(
         self,

@@ -33,11 +33,16 @@ class DeadLetters:
         file: where to.
         index: that the documents were meant for.
         run: name of the run.
+        kind: ``change``, if what stood in the source are no documents but changes of some
+            (`splade-os apply`), which `splade-os retry` cannot replay.
     """
 
-    def __init__(self, file: str | Path, index: str = "", run: str = "") -> None:
+    def __init__(
+        self, file: str | Path, index: str = "", run: str = "", kind: str | None = None
+    ) -> None:
         self.file = Path(file)
         self._index, self._run = index, run
+        self._kind = {} if kind is None else {"kind": kind}
         self._lines: list[bytes] = []
         self._waiting = 0
 
@@ -154,6 +159,7 @@ class DeadLetters:
             "status": status,
             "reason": reason,
             "reader": asdict(item.reader) if item.reader is not None else None,
+            **self._kind,
         }
         line = to_json(letter)[:-1] + b',"record":' + embedded(record) + b"}\n"
         self._lines.append(line)

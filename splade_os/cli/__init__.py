@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from importlib import import_module
 
@@ -12,6 +13,7 @@ from splade_os.cli.failures import run
 
 # command → (file, one line for the list)
 _COMMANDS = {
+    "apply": ("apply", "Apply a stream of changes to an index: writes, updates, deletions."),
     "cluster": ("cluster", "Start, show and stop a local development cluster."),
     "compare": ("compare", "Compare two runs: measures, significance, single queries."),
     "deploy": ("deploy", "Let an OpenSearch cluster encode queries itself."),
@@ -22,7 +24,7 @@ _COMMANDS = {
     "explain": ("explain", "Show the vector of a text as bars."),
     "export": ("export", "Write a model in another form, e.g. for ONNX Runtime."),
     "idf": ("idf", "Build a query table from documents."),
-    "index": ("index", "Create, adopt, show and delete indices; undo loads and swaps."),
+    "index": ("index", "Create, adopt, list, show and delete indices; undo loads and swaps."),
     "ingest": ("ingest", "Encode documents and write them into an index."),
     "list": ("deploy", "Show the query encoders deployed in a cluster."),
     "mine": ("mine", "Find hard negatives for training in an index."),
@@ -47,6 +49,16 @@ class _LazyGroup(click.Group):
         name = cmd_name if hasattr(module, cmd_name) else f"{cmd_name}_"  # list is taken
         command: click.Command = getattr(module, name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in _COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(name, _COMMANDS, n=1)
+        meant = f"Did you mean {near[0]!r}?" if near else "splade-os --help lists them."
+        raise click.UsageError(f"No such command {name!r}. {meant}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from splade_os.cli.terminal import clean, echo, secho
-from splade_os.errors import SpladeError, SpladeWarning
+from splade_os.errors import IndexNotFoundError, SpladeError, SpladeWarning
 
 _REPORT = (
     "This is a fault of splade-os, not of your input. Please report it with the lines above and "
@@ -34,27 +35,26 @@ def run(command: click.Command) -> int:
         return code
     except click.ClickException as error:
         error.show()
+        _print_json(error.format_message(), None, error, error.exit_code)
         return error.exit_code
     except click.Abort as error:
         if isinstance(error.__cause__, EOFError):  # click takes every end of file for Ctrl-D
-            return _bug()
-        echo("Interrupted.", err=True)
-        return 130
-    except KeyboardInterrupt:
-        echo("Interrupted.", err=True)
-        return 130
+            return _bug(error)
+        return _interrupted(error)
+    except KeyboardInterrupt as error:
+        return _interrupted(error)
     except SpladeError as error:
-        _say(error.message, error.hint)
+        _say(error, error.message, _with_indices(error))
         return 1
     except OSError as error:
         if error.errno is None:  # raised by a library for reasons of its own
-            return _bug()
-        _say(_of_the_system(error))
+            return _bug(error)
+        _say(error, _of_the_system(error))
         return 1
-    except RecursionError:
-        return _bug(limit=-20)  # the frames repeat: a thousand would say no more
-    except Exception:
-        return _bug()
+    except RecursionError as error:
+        return _bug(error, limit=-20)  # the frames repeat: a thousand would say no more
+    except Exception as error:
+        return _bug(error)
 
 
 def _code_of(command: click.Command) -> int:
@@ -72,15 +72,51 @@ def _of_the_system(error: OSError) -> str:
     return f"{' -> '.join(files)}: {reason}." if files else f"{reason}."
 
 
-def _say(message: str, hint: str | None = None) -> None:
+def _say(error: BaseException, message: str, hint: str | None = None) -> None:
     secho(f"Error: {clean(message, lines=True)}", fg="red", err=True)
     if hint:
         echo(clean(hint, lines=True), err=True)
+    _print_json(message, hint, error, 1)
 
 
-def _bug(limit: int | None = None) -> int:
+def _with_indices(error: SpladeError) -> str | None:
+    """The hint, and where an index is missing those that there are."""
+    from splade_os.cli.options import indices_there
+
+    if not isinstance(error, IndexNotFoundError):
+        return error.hint
+    named = re.search(r"index (\S+)", error.message)
+    lines = (error.hint, indices_there(named[1] if named else ""))
+    return "\n".join(line for line in lines if line) or None
+
+
+def _print_json(message: str, hint: str | None, error: BaseException, code: int) -> None:
+    """``--json``: whoever parses standard output finds an object there, whatever happens."""
+    arguments = sys.argv[1:]
+    if "--" in arguments:
+        arguments = arguments[: arguments.index("--")]
+    if "--json" not in arguments or sys.stdout is None:
+        return
+    from splade_os.cli.options import print_json
+
+    kind = type(error).__name__
+    try:
+        print_json({"error": {"type": kind, "message": message, "hint": hint}, "exit_code": code})
+        _flush()
+    except OSError:  # nobody reads it
+        _forget_output()
+
+
+def _interrupted(error: BaseException) -> int:
+    echo("Interrupted.", err=True)
+    _print_json("Interrupted.", None, error, 130)
+    return 130
+
+
+def _bug(error: BaseException, limit: int | None = None) -> int:
     traceback.print_exc(limit=limit)
     echo(_REPORT, err=True)
+    _print_json(f"{type(error).__name__}: {error}", _REPORT, error, 1)
     return 1
 
 

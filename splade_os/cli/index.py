@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def index() -> None:
-    """Create, adopt, show and delete indices; undo loads and swaps."""
+    """Create, adopt, list, show and delete indices; undo loads and swaps."""
 
 
 @index.command()
@@ -115,6 +116,60 @@ def adopt(
     )
 
 
+@index.command("list")
+@connection_options
+@json_option
+def list_(as_json: bool, **flags: Any) -> None:
+    """List the indices that can be searched here: made or adopted by splade-os."""
+    engine = open_engine(settings_of(**flags))
+    rows: list[dict[str, Any]] = []
+    for each in engine.overview():
+        counts = engine.counts(each.name)
+        saved = max((count.saved for count in counts), default=0.0)
+        rows.append(
+            {
+                "index": each.name,
+                "documents": engine.count(each.name),
+                "model": each.meta.model.name if each.meta else None,
+                "field_type": each.meta.field_type if each.meta else None,
+                "aliases": list(each.aliases),
+                "statistics_age": round(time.time() - saved) if saved else None,
+            }
+        )
+    if as_json:
+        print_json({"url": engine.url, "indices": rows})
+        return
+    if not rows:
+        echo(f"There are no indices of splade-os at {engine.url} yet.", err=True)
+        return
+    heads = ("index", "documents", "model", "field type", "aliases", "statistics")
+    table = [
+        (
+            row["index"],
+            f"{row['documents']:,}",
+            row["model"] or "(damaged record)",
+            row["field_type"] or "-",
+            ",".join(row["aliases"]) or "-",
+            _age(row["statistics_age"]),
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *table, strict=True)]
+    for line in (heads, *table):
+        cells = (clean(str(cell)).ljust(width) for cell, width in zip(line, widths, strict=True))
+        echo("  ".join(cells).rstrip())
+
+
+def _age(seconds: int | None) -> str:
+    """Of statistics, roughly, for people."""
+    if seconds is None:
+        return "none"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} old"
+    return f"{max(0, seconds)} s old"
+
+
 @index.command()
 @connection_options
 @index_option
@@ -128,6 +183,8 @@ def show(as_json: bool, **flags: Any) -> None:
     state = engine.load_state(name)
     statistics = engine.load_statistics(name)
     counted = statistics.documents if statistics else 0
+    saved = max((count.saved for count in engine.counts(name)), default=0.0)
+    age = round(time.time() - saved) if saved else None
     if as_json:
         print_json(
             {
@@ -135,6 +192,7 @@ def show(as_json: bool, **flags: Any) -> None:
                 "documents": stats.documents,
                 "bytes": stats.bytes,
                 "documents_in_idf": counted,
+                "statistics_age": age,
                 "load": None if state is None else state.model_dump(),
                 **meta.model_dump(),
             }
@@ -148,7 +206,7 @@ def show(as_json: bool, **flags: Any) -> None:
         "documents": f"{stats.documents:,}",
         "size": f"{stats.bytes / 1e6:,.1f} MB",
         "last load": "not noted" if state is None else state.phase,
-        "IDF table": f"from {counted:,} documents" if counted else "the model's",
+        "IDF table": f"from {counted:,} documents, {_age(age)}" if counted else "the model's",
         "field": f"{meta.field} ({meta.field_type}, features named by {meta.feature_naming})",
         "text fields": f"{', '.join(meta.text_fields)}; for BM25 {searched}",
         "model": model.name + (f" @ {model.revision}" if model.revision else ""),

@@ -48,7 +48,7 @@ DEAD_LETTERS_EXIT = 3
 INTERRUPTED_EXIT = 130
 
 
-class _Ingest(click.Command):
+class ResumableCommand(click.Command):
     """``--resume`` takes an optional value, and no source that follows it for one."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -62,7 +62,7 @@ class _Ingest(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command(cls=_Ingest)
+@click.command(cls=ResumableCommand)
 @click.argument("source")
 @connection_options
 @index_option
@@ -88,7 +88,7 @@ class _Ingest(click.Command):
     help="Among so many hits.",
 )  # fmt: skip
 @click.option(
-    "--canary-mode", type=click.Choice(["idf", "encoder", "bm25", "hybrid"]), default="idf",
+    "--canary-mode", type=click.Choice(["hybrid", "idf", "encoder", "bm25"]), default="hybrid",
     show_default=True, help="How canaries search.",
 )  # fmt: skip
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: the index's, or starter]")

@@ -20,6 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 MOST = 2**31 - 1
 """Of any whole number of the command line: what C code behind it can take."""
+_SHOWN = 10  # names of indices in a message
 _SECRET = "TEXT|@FILE"
 _FILE = click.Path(exists=True, dir_okay=False)
 _CONNECTION = (
@@ -88,11 +89,16 @@ field_type_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 
 
+_given: list[Settings] = []  # those of this command, for what is said when it fails
+
+
 def settings_of(**flags: Any) -> Settings:
     """Settings with the given flags on top."""
     from splade_os.settings import load_settings
 
-    return load_settings(**flags)
+    settings = load_settings(**flags)
+    _given[:] = [settings]
+    return settings
 
 
 def open_engine(settings: Settings) -> Engine:
@@ -140,8 +146,37 @@ def _asked(settings: Settings) -> dict[str, Any]:
 def need_index(settings: Settings) -> str:
     """The index of the settings."""
     if settings.index is None:
-        raise click.UsageError("Which index? Give --index NAME, or set SPLADE_OS_INDEX.")
+        raise click.UsageError(
+            f"Which index? Give --index NAME, or set SPLADE_OS_INDEX. {indices_there()}".strip()
+        )
     return settings.index
+
+
+def indices_there(wanted: str = "") -> str:
+    """The indices and aliases that there are where this command looks, for a message; those whose
+    name is like the wanted one first. Empty where that cannot be found out at once."""
+    import difflib
+
+    from splade_os.engines import connect
+    from splade_os.errors import SpladeError
+
+    if not _given:
+        return ""
+    (settings,) = _given
+    quick = {**settings.connection(), "timeout": min(settings.timeout, 5.0)}
+    try:
+        engine = connect(settings.url, **quick)
+        listed = engine.overview()
+        engine.close()
+    except SpladeError:
+        return ""
+    names = sorted({name for each in listed for name in (each.name, *each.aliases)})
+    if not names:
+        return f"There are no indices of splade-os at {engine.url} yet."
+    near = difflib.get_close_matches(wanted, names, n=3)
+    names = [*near, *(name for name in names if name not in near)]
+    more = f" and {len(names) - _SHOWN:,} more (splade-os index list)" * (len(names) > _SHOWN)
+    return f"There are: {', '.join(names[:_SHOWN])}{more}."
 
 
 def check_output(file: Path) -> None:

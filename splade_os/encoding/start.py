@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 
 from splade_os.encoding.backend import Backend
 from splade_os.encoding.choice import BackendName, Choice, Precision, choose, torch_device
 from splade_os.encoding.layout import SpladePart
-from splade_os.encoding.onnx_backend import OnnxBackend
+from splade_os.encoding.onnx_backend import OnnxBackend, graph_file
 from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.unloaded import Unloaded
 from splade_os.errors import MissingExtraError, SettingsError
@@ -22,6 +23,9 @@ def start_backend(
     """Load a model; arguments as those of `DocumentEncoder.load`."""
     devices = _devices(device)
     choice = choose(part.folder, devices[0], precision, backend)
+    on_cpu = choice.backend == "torch" and choice.device == "cpu" and backend == "auto"
+    if on_cpu and find_spec("torch") is None and graph_file(part.folder, choice.precision):
+        raise MissingExtraError("Encoding", "onnx")  # a fortieth of torch, and enough
     start = partial(_start, part, choice)
     if len(devices) == 1:
         return start(choice.device), choice

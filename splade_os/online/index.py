@@ -23,8 +23,9 @@ from splade_os.online.results import DocumentError, DocumentResult
 from splade_os.online.target import identity_of, open_target
 from splade_os.online.writer import BatchWriter
 from splade_os.search.client import SearchClient
-from splade_os.search.options import Mode, SearchKeywords
+from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords
 from splade_os.search.results import Results
+from splade_os.search.target import need_index
 from splade_os.settings import load_settings
 
 Document = Mapping[str, Any]
@@ -98,9 +99,7 @@ class Index:
                 hint=f"Write text_fields=[{text_fields!r}].",
             )
         settings = load_settings(url=url, index=index, model=model, **auth)
-        if settings.index is None:
-            raise SettingsError("Which index? None is given.", hint="Set index= or --index.")
-        self.name = settings.index
+        self.name = need_index(settings, url)
         self._own = engine is None
         self.engine = engine or connect(settings.url, **settings.connection())
         self._model, self._device, self._patience = settings.model, device, patience
@@ -221,7 +220,7 @@ class Index:
         self,
         text: str | Mapping[str, float],
         k: int = 10,
-        mode: Mode = "idf",
+        mode: Mode = DEFAULT_MODE,
         *,
         refresh: bool = True,
         **options: Unpack[SearchKeywords],
@@ -283,8 +282,11 @@ class Index:
         """Give documents to the writer, which makes or adopts the index first if need be."""
         reader = RecordReader(text_fields=self._opened(documents).meta.text_fields)
         read = [_read(reader, document, i) for i, document in enumerate(documents, 1)]
-        changes = [Upsert(each) for each in read if isinstance(each, Record)]
-        return Begun(read, self._writer.submit(changes) if changes else _nothing())
+        return Begun(read, self.begin([Upsert(each) for each in read if isinstance(each, Record)]))
+
+    def begin(self, changes: Sequence[Change]) -> Future[list[DocumentResult]]:
+        """Give changes to the writer, of an index that is open (`target`)."""
+        return self._writer.submit(changes) if changes else _nothing()
 
     def _changed(
         self, changes: Sequence[Change], what: str, on_error: OnError

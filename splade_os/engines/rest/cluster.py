@@ -18,6 +18,7 @@ from splade_os.engines.base import (
     QueryPipeline,
     SearchRequest,
     SearchResponse,
+    StatisticsVersion,
 )
 from splade_os.engines.driver import drive, drive_async
 from splade_os.engines.fields.capabilities import Capabilities
@@ -58,6 +59,8 @@ class ClusterEngine(RestUpkeep, RestStatistics):
             (`splade_os.engines.connection.options.client_options`); ``compress``: gzip of requests
             and answers.
     """
+
+    own_body = True
 
     def __init__(
         self,
@@ -121,6 +124,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
 
     def info(self) -> EngineInfo:
         return self._run(self._steps.info())
+
+    def ping(self) -> bool:
+        return self._run(self._steps.ping())
 
     def field_types(self) -> Sequence[str]:
         return self._run(self._steps.field_types())
@@ -191,12 +197,17 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     ) -> TermStatistics | None:
         return self._run(self._steps.load_statistics(index, identity))
 
+    def statistics_version(self, index: str, identity: Identity = frozenset()) -> StatisticsVersion:
+        return self._run(self._steps.statistics_version(index, identity))
+
     def close(self) -> None:
         self._wire.close()
 
 
 class AsyncClusterEngine:
     """The searching half of `ClusterEngine`, for asyncio; arguments as there."""
+
+    own_body = True
 
     def __init__(
         self,
@@ -237,6 +248,9 @@ class AsyncClusterEngine:
     async def info(self) -> EngineInfo:
         return await self._run(self._steps.info())
 
+    async def ping(self) -> bool:
+        return await self._run(self._steps.ping())
+
     async def index_meta(self, index: str) -> IndexMeta:
         return await self._run(self._steps.index_meta(index))
 
@@ -270,6 +284,11 @@ class AsyncClusterEngine:
         self, index: str, identity: Identity = frozenset()
     ) -> TermStatistics | None:
         return await self._run(self._steps.load_statistics(index, identity))
+
+    async def statistics_version(
+        self, index: str, identity: Identity = frozenset()
+    ) -> StatisticsVersion:
+        return await self._run(self._steps.statistics_version(index, identity))
 
     async def close(self) -> None:
         await self._wire.close()

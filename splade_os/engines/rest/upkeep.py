@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
-from splade_os.engines.base import Cursor, IndexMeta, StoredDocument
+from splade_os.engines.base import Cursor, IndexListing, IndexMeta, StoredDocument
 from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.engines.fields.strategies import strategy_for
 from splade_os.engines.load_state import LOAD_STATE, LoadState
@@ -112,8 +112,8 @@ class RestUpkeep:
 
     def _pages(self, names: str, body: dict[str, Any], own: Mapping[str, str]) -> Iterator[Found]:
         """By a point in time: a page whose answer is lost is asked for again."""
-        cursor = self._run(self._steps.open_pit(names))
-        body["sort"] = [{self.capabilities().tie_breaker: "asc"}]
+        cursor = self._run(self._steps.open_pit(names, {}))
+        body["sort"] = self.capabilities().tie_breakers
         read, total = 0, None
         try:
             while True:
@@ -245,6 +245,21 @@ class RestUpkeep:
                 raise
             return None
         return alias
+
+    def overview(self) -> list[IndexListing]:
+        wanted = "*.aliases,*.mappings._meta.splade_os"
+        answer = objects(self._call("GET", "/*", params={"filter_path": wanted}), self.url)
+        found = []
+        for name, body in sorted(answer.items()):
+            record = body.get("mappings", {}).get("_meta", {}).get("splade_os")
+            if record is None:
+                continue
+            try:
+                meta: IndexMeta | None = IndexMeta.read(record)
+            except ValidationError:
+                meta = None
+            found.append(IndexListing(name, tuple(sorted(body.get("aliases", {}))), meta))
+        return found
 
     def remove_alias(self, alias: str, index: str) -> None:
         action = {"remove": {"index": index, "alias": alias, "must_exist": False}}

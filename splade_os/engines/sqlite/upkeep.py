@@ -11,10 +11,16 @@ from typing import Any
 import numpy as np
 import orjson
 
-from splade_os.engines.base import Identity, IndexMeta, StoredDocument
+from splade_os.engines.base import (
+    Identity,
+    IndexListing,
+    IndexMeta,
+    StatisticsVersion,
+    StoredDocument,
+)
 from splade_os.engines.load_state import LoadState
 from splade_os.engines.sqlite.connections import Connections
-from splade_os.errors import EngineError
+from splade_os.errors import EngineError, IndexFormatError
 from splade_os.statistics import BASE, Count, TermStatistics, base_of, summed
 from splade_os.text_fields import selected
 
@@ -34,6 +40,9 @@ class SQLiteUpkeep:
         raise NotImplementedError
 
     def _number(self, index: str) -> int:
+        raise NotImplementedError
+
+    def index_meta(self, index: str) -> IndexMeta:
         raise NotImplementedError
 
     def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
@@ -142,6 +151,21 @@ class SQLiteUpkeep:
             ).fetchall()
         return [name for (name,) in rows]
 
+    def overview(self) -> list[IndexListing]:
+        found = []
+        with self._translated():
+            rows = self._db.execute(
+                "SELECT a.name, i.name FROM aliases a JOIN indices i ON i.number = a.in_index"
+            ).fetchall()
+        for name in self.indices("*"):
+            try:
+                meta: IndexMeta | None = self.index_meta(name)
+            except IndexFormatError:
+                meta = None
+            aliases = tuple(sorted(alias for alias, index in rows if index == name))
+            found.append(IndexListing(name, aliases, meta))
+        return found
+
     def alias_targets(self, alias: str) -> list[str]:
         with self._translated():
             rows = self._db.execute(
@@ -209,6 +233,13 @@ class SQLiteUpkeep:
     ) -> TermStatistics | None:
         del identity  # a file is near
         return summed([self.counts(index)])
+
+    def statistics_version(self, index: str, identity: Identity = frozenset()) -> StatisticsVersion:
+        del identity
+        number = self._number(index)
+        with self._translated():
+            rows = self._db.execute("SELECT run, record FROM counts WHERE in_index = ?", (number,))
+            return frozenset((run, version_of(record), 0) for run, record in rows)
 
 
 def _save_count(db: sqlite3.Connection, number: int, count: Count) -> None:
