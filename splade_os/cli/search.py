@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _ID, _LEAST = 24, 8  # characters of an id that are lined up; of a document that say anything
 OWN_STYLE, EXPANSION_STYLE = "green", "magenta"
-_MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
+_MODES = ["hybrid", "idf", "encoder", "engine", "bm25", "raw"]
 
 
 @click.command()
@@ -38,7 +38,7 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @connection_options
 @index_option
 @click.option("--model", help="Where the index's model lies.  [default: as the index names it]")
-@click.option("--mode", type=click.Choice(_MODES), default="idf", show_default=True)
+@click.option("--mode", type=click.Choice(_MODES), default="hybrid", show_default=True)
 @click.option("-k", "--size", "k", type=click.IntRange(1, 10_000), default=10, show_default=True)
 @click.option("--filter", "filters", multiple=True, help="Clause of the query language, as JSON.")
 @click.option("--fields", help="Fields to return, with commas.  [default: all but the vector]")
@@ -59,7 +59,7 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @click.option(
     "--idf",
     multiple=True,
-    help="Table of mode idf: index, model, a file, or a mix: --idf index=1 --idf model=2.",
+    help="Table of IDF weights: index, model, a file, or a mix: --idf index=1 --idf model=2.",
 )
 @click.option(
     "--top-terms", type=click.IntRange(1, MOST), help="Only the heaviest terms of the query."
@@ -84,7 +84,7 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
     help="Of mode hybrid.  [default: sum; rrf with --fuse-in-engine]",
 )
 @click.option(
-    "--fusion-weights", help="SPARSE,BM25 of mode hybrid.  [default: 1,2 of sum, else 1,1]"
+    "--fusion-weights", default="1,1", show_default=True, help="SPARSE,BM25 of mode hybrid."
 )
 @click.option(
     "--fusion-depth",
@@ -172,7 +172,7 @@ def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "query_pruning": pruning,
         "fusion": Fusion(
             flags.pop("fusion") or ("rrf" if in_engine else "sum"),
-            _numbers(weights, "--fusion-weights") if weights else None,
+            _numbers(weights, "--fusion-weights"),
             depth=flags.pop("fusion_depth"),
             sparse=flags.pop("sparse"),
             engine=in_engine,

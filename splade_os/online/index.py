@@ -23,7 +23,7 @@ from splade_os.online.results import DocumentError, DocumentResult
 from splade_os.online.target import open_target
 from splade_os.online.writer import BatchWriter
 from splade_os.search.client import SearchClient
-from splade_os.search.options import Mode, SearchKeywords
+from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords
 from splade_os.search.results import Results
 from splade_os.search.target import need_index
 from splade_os.settings import load_settings
@@ -219,7 +219,7 @@ class Index:
         self,
         text: str | Mapping[str, float],
         k: int = 10,
-        mode: Mode = "idf",
+        mode: Mode = DEFAULT_MODE,
         *,
         refresh: bool = True,
         **options: Unpack[SearchKeywords],

@@ -25,7 +25,7 @@ from splade_os.search.marks import Marks
 from splade_os.vectors import Ids, Weights
 
 Mode = Literal["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
-DEFAULT_MODE: Mode = "idf"
+DEFAULT_MODE: Mode = "hybrid"
 """Of a search that names none."""
 MODES: tuple[Mode, ...] = ("idf", "encoder", "engine", "bm25", "hybrid", "raw")
 MAX_K = 10_000
@@ -98,8 +98,7 @@ class Fusion:
             rank fusion of two rankings (Cormack et al., SIGIR 2009), score = Σ weight /
             (rank_constant + rank); ``min_max``: scores scaled to 0..1 within each ranking, then
             their weighted mean.
-        weights: of the sparse and of the BM25 part; default 1 and 2 for ``sum``,
-            1 and 1 for the others.
+        weights: of the sparse and of the BM25 part; default 1 and 1.
         rank_constant: of RRF.
         depth: hits of each list that are fused, 1 to 10,000; on the first page at least ``k``. All
             pages fuse the same lists, so that together they are one ranking: of at most twice
@@ -113,7 +112,7 @@ class Fusion:
     """
 
     method: FusionMethod = "sum"
-    weights: tuple[float, float] | None = None
+    weights: tuple[float, float] = (1.0, 1.0)
     rank_constant: int = 60
     depth: int = 100
     sparse: Literal["idf", "encoder"] = "idf"
@@ -124,8 +123,8 @@ class Fusion:
             raise SettingsError(
                 f"There is no fusion {self.method!r}.", hint=f"One of {', '.join(FUSION_METHODS)}."
             )
-        finite = all(map(math.isfinite, self.shares))
-        if not finite or len(self.shares) != 2 or min(self.shares) < 0 or sum(self.shares) <= 0:
+        finite = all(map(math.isfinite, self.weights))
+        if not finite or len(self.weights) != 2 or min(self.weights) < 0 or sum(self.weights) <= 0:
             raise SettingsError(
                 f"The weights of a fusion are {self.weights}.",
                 hint="Two numbers, none negative, not both 0: of the sparse and the BM25 list.",
@@ -141,11 +140,6 @@ class Fusion:
                 "A sum is one query, which every engine runs: there is nothing to fuse.",
                 hint="Leave engine (--fuse-in-engine) out, or fuse by rrf or min_max.",
             )
-
-    @property
-    def shares(self) -> tuple[float, float]:
-        """``weights``, or the method's default."""
-        return self.weights or ((1.0, 2.0) if self.method == "sum" else (1.0, 1.0))
 
 
 class SearchKeywords(TypedDict, total=False):

@@ -190,7 +190,7 @@ def _plan_sum(
     text: str, sparse: Sparse | None, meta: IndexMeta, options: SearchOptions, weights_from: str
 ) -> Plan:
     """One query with both parts; a part of weight 0 is none."""
-    ours, theirs = options.fusion.shares
+    ours, theirs = options.fusion.weights
     match = replace(
         _match_request(text, meta, options, options.k, options.offset),
         query=MatchQuery(text, theirs),

@@ -262,14 +262,14 @@ def test_a_highlight_section(engine: Engine, filled: str) -> None:
             assert marked > 5
         words = {"fields": {"text": {"highlight_query": {"match": {"text": "moon"}}}}}
         with pytest.raises(SettingsError, match=r"text\.highlight_query"):
-            client.search("red cat", 5, highlight=words)
+            client.search("red cat", 5, "idf", highlight=words)
         whole = {"fields": {"text": {}}, "highlight_query": {"match": {"text": "moon"}}}
         hits = client.search("red moon", 60, highlight=whole)
         assert any(
             "<em>moon</em>" in text for hit in hits for text in hit.highlight.get("text", ())
         )
     with pytest.raises(SettingsError, match="type"):
-        SearchOptions(highlight={**section, "type": "plain"})
+        SearchOptions(mode="idf", highlight={**section, "type": "plain"})
     with pytest.raises(SettingsError, match="both need"):
         SearchOptions(mode="bm25", explain=True, highlight=section)
 
@@ -288,15 +288,15 @@ def two(engine: Engine, index: str, tiny: Path) -> Iterator[tuple[str, str]]:
 @pytest.mark.usefixtures("clustered")
 def test_several_indices(engine: Engine, two: tuple[str, str], index: str) -> None:
     with SearchClient(engine=engine, index=two[0]) as client:
-        alone = {hit.id: hit.score for hit in client.search(QUERY, 40)}
+        assert len(client.search(QUERY, 40)) > 7
     for name in (",".join(two), f"{index}-*"):
         with SearchClient(engine=engine, index=name) as client:
             for mode in ("idf", "bm25", "hybrid"):
                 found = client.search(QUERY, 40, mode, sort=["_score", "n"], total=True)  # type: ignore[arg-type]
                 assert Counter(hit.index for hit in found) == dict.fromkeys(two, len(found) // 2)
                 assert len({(hit.index, hit.id) for hit in found}) == len(found) == found.total
-            hits = list(client.scan(QUERY, page=7))
-            assert Counter(hit.id for hit in hits) == dict.fromkeys(alone, 2)
+                hits = list(client.scan(QUERY, mode, page=7))  # type: ignore[arg-type]
+                assert Counter(hit.id for hit in hits) == Counter(hit.id for hit in found)
             fused = client.search(QUERY, 30, "hybrid", fusion=Fusion("rrf"))
             assert len({(hit.index, hit.id) for hit in fused}) == len(fused)
     with pytest.raises(IndexNotFoundError, match="No index matches"):

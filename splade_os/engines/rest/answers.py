@@ -172,7 +172,7 @@ def _more_of_hit(hit: Mapping[str, Any], request: SearchRequest) -> dict[str, An
         more.pop("highlight", None)  # our own
     values = more.pop("sort", None)
     if values is not None and "sort" in request.body:
-        more["sort"] = values[:-1] if request.after is not None else values  # but the tie-breaker
+        more["sort"] = values[: len(request.body["sort"])]  # but the tie-breakers
     return more
 
 

@@ -91,7 +91,7 @@ def search_body(
     if request.after is not None:
         head["pit"] = {"id": request.after.pit, "keep_alive": PIT_KEEP_ALIVE}
         order = request.body.get("sort", [{"_score": "desc"}])
-        head["sort"] = [*order, {server.tie_breaker: "asc"}]
+        head["sort"] = [*order, *server.tie_breakers]
         head["track_scores"] = True
         if "sort" in request.body:
             # OpenSearch (3.8) skips documents without a value of the field behind such a one,
