@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from splade_os.engines import Engine, IndexMeta, connect
+from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.errors import IndexNotFoundError, InputError, SettingsError
 from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
 from splade_os.ingest.state.statistics import save_count, settle_counts
@@ -90,7 +91,7 @@ class Index:
         device: str | None = None,
         engine: Engine | None = None,
         patience: float = 30.0,
-        **auth: Any,
+        **auth: Unpack[ConnectionKeywords],
     ) -> None:
         if isinstance(text_fields, str):
             raise SettingsError(
