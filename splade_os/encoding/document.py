@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,12 @@ from splade_os.encoding.tokenizer.check import check_tokenizer
 from splade_os.encoding.weights import has_weights
 from splade_os.encoding.windows import cut, split
 from splade_os.errors import EncodingError, ModelError, SettingsError
-from splade_os.identity import FIXED_AVERAGE_LENGTH, EncodingOptions, ModelIdentity
+from splade_os.identity import (
+    FIXED_AVERAGE_LENGTH,
+    EncodingKeywords,
+    EncodingOptions,
+    ModelIdentity,
+)
 from splade_os.vectors import Ids, SparseBatch, Weights
 from splade_os.vocabulary import Vocabulary
 
@@ -94,7 +99,7 @@ class DocumentEncoder:
         backend: BackendName = "auto",
         batch_tokens: int | None = None,
         side: Literal["document", "query"] = "document",
-        **options: Any,
+        **options: Unpack[EncodingKeywords],
     ) -> DocumentEncoder:
         """Load a model.
 

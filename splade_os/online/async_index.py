@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from splade_os.engines import Engine, IndexMeta
+from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.online.index import PAGE, Document, Index, OnError, checked
 from splade_os.online.results import DocumentResult
 from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords
@@ -31,7 +32,7 @@ class AsyncIndex:
         device: str | None = None,
         engine: Engine | None = None,
         patience: float = 30.0,
-        **auth: Any,
+        **auth: Unpack[ConnectionKeywords],
     ) -> None:
         self.sync = Index(
             url,

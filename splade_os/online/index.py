@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 
 from splade_os.engines import Engine, IndexMeta, connect
 from splade_os.engines.base import Identity
+from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.errors import IndexNotFoundError, InputError, SettingsError
 from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
 from splade_os.ingest.state.statistics import save_count, settle_counts
@@ -91,7 +92,7 @@ class Index:
         device: str | None = None,
         engine: Engine | None = None,
         patience: float = 30.0,
-        **auth: Any,
+        **auth: Unpack[ConnectionKeywords],
     ) -> None:
         if isinstance(text_fields, str):
             raise SettingsError(
@@ -308,7 +309,8 @@ class Index:
             before: what the name stands for no more.
         """
         with self._saving:
-            if self._applier is before:
+            applier = self._applier
+            if applier is None or applier is before:
                 known = before.meta.text_fields if before is not None else ()
                 target = open_target(
                     self.engine,
@@ -320,10 +322,10 @@ class Index:
                     known=known,
                 )
                 self._identity = target.identity
-                self._applier = ChangeApplier(
+                applier = self._applier = ChangeApplier(
                     self.engine, self.name, target.meta, target.encoder, self._patience
                 )
-            return self._applier
+            return applier
 
     def _apply(self, changes: Sequence[Change]) -> list[DocumentResult]:
         """In the writer's thread. An alias may have moved; an engine would make an index anew that

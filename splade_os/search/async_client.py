@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.engines import Cursor, IndexMeta
+from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.engines.driver import drive_async
 from splade_os.engines.rest.cluster import AsyncClusterEngine
 from splade_os.errors import EngineError, SettingsError
@@ -50,7 +51,7 @@ class AsyncSearchClient:
         idf: IdfSource | None = None,
         idf_max_age: float | None = IDF_MAX_AGE,
         check_model: bool = True,
-        **auth: Any,
+        **auth: Unpack[ConnectionKeywords],
     ) -> None:
         settings = load_settings(url=url, index=index, model=model, **auth)
         self.index = need_index(settings, url)

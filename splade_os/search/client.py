@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.encoding.query import QueryEncoder
 from splade_os.engines import Cursor, Engine, IndexMeta, connect
+from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.engines.driver import drive
 from splade_os.errors import EngineError
 from splade_os.search.options import DEFAULT_MODE, MAX_K, MODES, Mode, SearchKeywords, SearchOptions
@@ -70,7 +71,7 @@ class SearchClient:
         idf: IdfSource | None = None,
         idf_max_age: float | None = IDF_MAX_AGE,
         check_model: bool = True,
-        **auth: Any,
+        **auth: Unpack[ConnectionKeywords],
     ) -> None:
         settings = load_settings(url=url, index=index, model=model, **auth)
         self.index = need_index(settings, url)
@@ -161,7 +162,7 @@ class SearchClient:
         Args:
             text: the query, in plain words; in the mode ``raw`` token → weight.
             k: number of hits, 1 to 10,000.
-            mode: ``hybrid`` (one query whose score is that of ``idf`` plus twice that of
+            mode: ``hybrid`` (one query whose score is that of ``idf`` plus that of
                 ``bm25``; `Fusion`), ``idf`` (a table; no model runs), ``encoder`` (the full
                 model), ``bm25``, ``raw`` ...
             options: `SearchOptions`: ``filter``, ``source``, ``explain``, ``query_pruning`` ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import orjson
 
@@ -20,6 +20,7 @@ from splade_os.engines.base import (
     SearchResponse,
     StatisticsVersion,
 )
+from splade_os.engines.connection.keywords import WireKeywords
 from splade_os.engines.driver import drive, drive_async
 from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.engines.rest.retry import ATTEMPTS
@@ -69,7 +70,7 @@ class ClusterEngine(RestUpkeep, RestStatistics):
         client: Any = None,
         wire: Wire | None = None,
         statistics_index: str = STATISTICS_INDEX,
-        **options: Any,
+        **options: Unpack[WireKeywords],
     ) -> None:
         if wire is None:
             wire = open_wire(str(url), **options) if client is None else wrap_client(client)
@@ -216,7 +217,7 @@ class AsyncClusterEngine:
         client: Any = None,
         wire: AsyncWire | None = None,
         statistics_index: str = STATISTICS_INDEX,
-        **options: Any,
+        **options: Unpack[WireKeywords],
     ) -> None:
         if wire is None:
             wire = (
