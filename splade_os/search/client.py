@@ -170,7 +170,7 @@ class SearchClient:
         Args:
             text: the query, in plain words; in the mode ``raw`` token → weight.
             k: number of hits, 1 to 10,000.
-            mode: ``hybrid`` (one query whose score is that of ``idf`` plus twice that of
+            mode: ``hybrid`` (one query whose score is that of ``idf`` plus that of
                 ``bm25``; `Fusion`), ``idf`` (a table; no model runs), ``encoder`` (the full
                 model), ``bm25``, ``raw`` ...
             options: `SearchOptions`: ``filter``, ``source``, ``explain``, ``query_pruning`` ...

@@ -191,8 +191,9 @@ class SearchOptions:
 
     Attributes:
         k: number of hits, 1 to 10,000.
-        mode: ``idf`` (a table; no model runs), ``encoder`` (the full model), ``engine`` (a query
-            encoder deployed in the cluster), ``bm25``, ``hybrid`` (BM25 and a sparse half) or
+        mode: ``hybrid`` (BM25 and a sparse half; the default), ``idf`` (a table; no model runs),
+            ``encoder`` (the full model), ``engine`` (a query
+            encoder deployed in the cluster), ``bm25`` or
             ``raw`` (weights instead of a text).
         source: fields to return; ``None`` = all but the vector, ``()`` = none.
         filter: one or several clauses of the engine's query language that every hit fulfils;
