@@ -13,7 +13,7 @@ from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.engines.driver import drive_async
 from splade_os.engines.rest.cluster import AsyncClusterEngine
 from splade_os.errors import EngineError, SettingsError
-from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords, SearchOptions
+from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords, SearchOptions, check_scan
 from splade_os.search.results import Hit, Results
 from splade_os.search.steps import (
     IDF_MAX_AGE,
@@ -155,6 +155,7 @@ class AsyncSearchClient:
         **options: Unpack[SearchKeywords],
     ) -> AsyncIterator[Hit]:
         """`SearchClient.scan`."""
+        check_scan(options)
         after: Cursor | None = Cursor()
         rank = 0
         try:

@@ -13,7 +13,15 @@ from splade_os.engines import Cursor, Engine, IndexMeta, connect
 from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.engines.driver import drive
 from splade_os.errors import EngineError
-from splade_os.search.options import DEFAULT_MODE, MAX_K, MODES, Mode, SearchKeywords, SearchOptions
+from splade_os.search.options import (
+    DEFAULT_MODE,
+    MAX_K,
+    MODES,
+    Mode,
+    SearchKeywords,
+    SearchOptions,
+    check_scan,
+)
 from splade_os.search.results import Hit, Results
 from splade_os.search.steps import (
     IDF_MAX_AGE,
@@ -205,6 +213,7 @@ class SearchClient:
         Args:
             page: hits per request.
         """
+        check_scan(options)
         after: Cursor | None = Cursor()
         rank = 0
         try:

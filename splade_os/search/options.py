@@ -171,6 +171,20 @@ class SearchKeywords(TypedDict, total=False):
     preference: str | None
 
 
+def check_scan(options: SearchKeywords) -> None:
+    """Whether a scan, which gives hits alone, can do what is asked.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    asked = {*options, *(options.get("body") or {})} & {"aggs", "aggregations", "suggest"}
+    if asked:
+        raise SettingsError(
+            f"A scan gives hits alone, and no {', '.join(sorted(asked))}.",
+            hint="Ask for them with a search: client.search(text, 1, aggs=...).",
+        )
+
+
 @dataclass(frozen=True)
 class SearchOptions:
     """Everything about a search but its text.

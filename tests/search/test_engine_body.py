@@ -6,15 +6,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from opensearchpy import OpenSearch
 
-from splade_os import DocumentEncoder, Fusion, SearchClient, ingest_documents
+from splade_os import DocumentEncoder, Fusion, SearchClient, connect, ingest_documents
 from splade_os.engines import Cursor, Engine
 from splade_os.errors import IndexFormatError, IndexNotFoundError, SettingsError, SpladeError
 from splade_os.ingest.documents.records import Record
@@ -43,11 +44,26 @@ def documents(count: int = 60) -> list[dict[str, Any]]:
     return made
 
 
+@pytest.fixture(scope="module")
+def kept() -> Iterator[dict[str, str]]:
+    """URL → index, which no test here changes."""
+    made: dict[str, str] = {}
+    yield made
+    for url, name in made.items():
+        with closing(connect(url)) as engine:
+            engine.delete_index(name)
+
+
 @pytest.fixture
-def filled(engine: Engine, index: str, tiny: Path) -> str:
-    # a random model whose vectors have the tokens of the text
-    load(engine, index, loaded(tiny / "router", lexical_weight=2), documents())
-    return index
+def filled(engine: Engine, tiny: Path, kept: dict[str, str]) -> str:
+    if not engine.own_body:
+        kept = {}  # a file of each test
+    if engine.url not in kept:
+        name = f"test-{uuid4().hex[:12]}"
+        # a random model whose vectors have the tokens of the text
+        load(engine, name, loaded(tiny / "router", lexical_weight=2), documents())
+        kept[engine.url] = name
+    return kept[engine.url]
 
 
 def load(engine: Engine, index: str, encoder: DocumentEncoder, given: list[dict[str, Any]]) -> None:
@@ -206,13 +222,13 @@ def test_what_is_said_twice_or_is_no_json() -> None:
         SearchOptions(body={"sort": "n"}, sort="n")
     with pytest.raises(SettingsError, match="filter is no JSON"):
         SearchOptions(filter={"terms": {"n": {1, 2}}})
+    with pytest.raises(SettingsError, match="no aggs"):
+        next(SearchClient("http://localhost:9", "x").scan("cat", aggs={"a": {}}))
     with pytest.raises(SettingsError, match="after a cursor"):
         SearchOptions(collapse={"field": "n"}, after=Cursor())
 
 
 def test_sqlite_says_what_it_has_not(tmp_path: Path, tiny: Path) -> None:
-    from splade_os import connect
-
     engine = connect(f"sqlite:///{tmp_path}/a.db")
     load(engine, "docs", loaded(tiny / "router"), documents(5))
     with SearchClient(engine=engine, index="docs") as client:
