@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 # cpu: a torch without CUDA (200 MB instead of 3 GB), from PyTorch's own index through uv.
 TORCH_BACKEND ?=
+# processes of `make test`: most of its time is spent waiting for nodes and processes
+WORKERS ?= 2
 
 # the certificates that this machine trusts, not only those that uv brings
 export UV_SYSTEM_CERTS := 1
@@ -21,7 +23,7 @@ demo: env  ## start a local cluster, ingest real text, search it in three modes
 	@$(BIN)/splade-os demo
 
 test: env-dev lint  ## every test, against real OpenSearch and Elasticsearch nodes
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 # Constraints pin the newest versions that were tried, so they take no part.
 LOWEST_CORE := tests/encoding/test_light.py tests/encoding/test_options.py \
