@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
+
+
+class CheckpointKeywords(TypedDict, total=False):
+    """What a checkpoint may leave unsaid."""
+
+    activation: Literal["relu", "log1p_relu"] | None
+    pooling: Literal["max", "sum"] | None
+
+
+class EncodingKeywords(CheckpointKeywords, total=False):
+    """The fields of `EncodingOptions` as keywords."""
+
+    max_length: int | None
+    max_active_dims: int | None
+    active_dims_of: Literal["model", "document"] | None
+    min_weight: float | None
+    max_ratio: float | None
+    alpha_mass: float | None
+    long_texts: Literal["truncate", "chunk"] | None
+    stride: int | None
+    lexical_weight: float | None
+    mean_weight: float | None
+    average_length: float | None
+    whole_text: bool | None
+    mask_expansion: bool | None
+    fold_idf: bool | None
+    normalize: Literal["none", "nfkc"] | None
+    leading_space: bool | None
 
 
 class EncodingOptions(BaseModel):

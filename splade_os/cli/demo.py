@@ -46,9 +46,8 @@ def demo(ctx: click.Context, url: str | None, fresh: bool, questions: tuple[str,
     _step(f"Engine: {info.distribution} {info.version} at {url}")
     _fill(engine, fresh)
     client = SearchClient(engine=engine, index=INDEX)
-    with busy("Loading the query encoders"):
+    with busy("Loading the query table"):
         client.encoder("idf")
-        client.encoder("encoder")
     _show(client, questions or QUESTIONS)
     _farewell(url)
 
@@ -117,8 +116,8 @@ def _show(client: SearchClient, questions: tuple[str, ...]) -> None:
     legend.append("in the text", style=OWN_STYLE)
     legend.append(", ").append("added by the model", style=EXPANSION_STYLE)
     titles: dict[Mode, str] = {
+        "hybrid": "IDF and BM25 (default)",
         "idf": "IDF query (no model runs)",
-        "encoder": "encoder query",
         "bm25": "BM25",
     }
     for question in questions:

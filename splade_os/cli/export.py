@@ -54,7 +54,7 @@ def export(
         ]
         if name or given:
             raise click.UsageError(f"{' '.join(given) or '--name'} is not for --to {form}.")
-    stated = {"activation": activation, "pooling": pooling}
+    stated: dict[str, Any] = {"activation": activation, "pooling": pooling}
     if form in ("idf", "opensearch-tokenizer") and any(stated.values()):
         raise click.UsageError(f"--activation and --pooling are not for --to {form}.")
     if form == "onnx":

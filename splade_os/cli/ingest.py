@@ -88,7 +88,7 @@ class ResumableCommand(click.Command):
     help="Among so many hits.",
 )  # fmt: skip
 @click.option(
-    "--canary-mode", type=click.Choice(["idf", "encoder", "bm25", "hybrid"]), default="idf",
+    "--canary-mode", type=click.Choice(["hybrid", "idf", "encoder", "bm25"]), default="hybrid",
     show_default=True, help="How canaries search.",
 )  # fmt: skip
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: the index's, or starter]")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +20,7 @@ from splade_os.cli.options import (
     with_secrets,
 )
 from splade_os.cli.terminal import clean, clean_json, echo
+from splade_os.text_fields import stored_text
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -24,8 +28,9 @@ if TYPE_CHECKING:
     from splade_os.search.client import SearchClient
     from splade_os.search.results import Hit, Results
 
+_ID, _LEAST = 24, 8  # characters of an id that are lined up; of a document that say anything
 OWN_STYLE, EXPANSION_STYLE = "green", "magenta"
-_MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
+_MODES = ["hybrid", "idf", "encoder", "engine", "bm25", "raw"]
 
 
 @click.command()
@@ -33,7 +38,7 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @connection_options
 @index_option
 @click.option("--model", help="Where the index's model lies.  [default: as the index names it]")
-@click.option("--mode", type=click.Choice(_MODES), default="idf", show_default=True)
+@click.option("--mode", type=click.Choice(_MODES), default="hybrid", show_default=True)
 @click.option("-k", "--size", "k", type=click.IntRange(1, 10_000), default=10, show_default=True)
 @click.option("--filter", "filters", multiple=True, help="Clause of the query language, as JSON.")
 @click.option("--fields", help="Fields to return, with commas.  [default: all but the vector]")
@@ -54,7 +59,7 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
 @click.option(
     "--idf",
     multiple=True,
-    help="Table of mode idf: index, model, a file, or a mix: --idf index=1 --idf model=2.",
+    help="Table of IDF weights: index, model, a file, or a mix: --idf index=1 --idf model=2.",
 )
 @click.option(
     "--top-terms", type=click.IntRange(1, MOST), help="Only the heaviest terms of the query."
@@ -79,7 +84,7 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
     help="Of mode hybrid.  [default: sum; rrf with --fuse-in-engine]",
 )
 @click.option(
-    "--fusion-weights", help="SPARSE,BM25 of mode hybrid.  [default: 1,2 of sum, else 1,1]"
+    "--fusion-weights", default="1,1", show_default=True, help="SPARSE,BM25 of mode hybrid."
 )
 @click.option(
     "--fusion-depth",
@@ -96,6 +101,11 @@ _MODES = ["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
     help="Spelling of the query.  [default: the field's first]",
 )
 @click.option("--explain", is_flag=True, help="Show which terms matched, and their shares.")
+@click.option("--sort", help="FIELD, FIELD:asc or FIELD:desc, several with commas.")
+@click.option("--highlight", help="Fields, with commas, in which what matched is marked.")
+@click.option("--body", help="Sections of the engine's own, as JSON or @FILE: aggs, collapse ...")
+@click.option("--routing", help="Only the shards of this routing value.")
+@click.option("--preference", help="Which copies of the shards: _local, or any text.")
 @click.option("--curl", is_flag=True, help="Do not search: print the request for a shell.")
 @json_option
 def search(text: str, mode: Any, k: int, curl: bool, as_json: bool, **flags: Any) -> None:
@@ -108,9 +118,10 @@ def search(text: str, mode: Any, k: int, curl: bool, as_json: bool, **flags: Any
     need_index(settings_of(**connection))
     with SearchClient(idf=idf, **with_secrets(connection)) as client:
         if curl:
-            _print_curl(client, client.build(query, k, mode, **options))
+            _print_curl(client, client.build(query, k, mode, **options), options)
             return
         results = client.search(query, k, mode, **options)
+        fields = client.meta.text_fields
     if as_json:
         print_json(results.to_dict())
         return
@@ -119,19 +130,21 @@ def search(text: str, mode: Any, k: int, curl: bool, as_json: bool, **flags: Any
     if results.partial:
         echo(f"Only a part: {clean(results.partial)}", err=True)
     if len(results):
-        _table(results, options["explain"])
+        _table(results, options["explain"], fields)
     elif not results.reason:
         echo("No document matches.", err=True)
     _summary(results, options["explain"])
 
 
-def _print_curl(client: SearchClient, bodies: list[bytes]) -> None:
+def _print_curl(client: SearchClient, bodies: list[bytes], options: dict[str, Any]) -> None:
+    from splade_os.search.options import SearchOptions
     from splade_os.search.results import curl_command
 
     if not bodies:
         raise click.ClickException("There is nothing that curl could send for this query here.")
     for body in bodies:
-        command = curl_command(f"{client.engine.url}/{client.index}/_search", body)
+        url = f"{client.engine.url}/{client.index}/_search{SearchOptions(**options).in_url}"
+        command = curl_command(url, body)
         echo(clean_json(command))
 
 
@@ -159,17 +172,34 @@ def _options(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "query_pruning": pruning,
         "fusion": Fusion(
             flags.pop("fusion") or ("rrf" if in_engine else "sum"),
-            _numbers(weights, "--fusion-weights") if weights else None,
+            _numbers(weights, "--fusion-weights"),
             depth=flags.pop("fusion_depth"),
             sparse=flags.pop("sparse"),
             engine=in_engine,
         ),
     }
+    body, sort, highlight = (flags.pop(name) for name in ("body", "sort", "highlight"))
+    options |= {
+        "body": _json(_content(body), "--body") if body else None,
+        "sort": sort.split(",") if sort else None,
+        "highlight": highlight.split(",") if highlight else None,
+    }
     for name in (
         "offset", "min_score", "shape", "explain", "query_tf", "allow_partial", "dfs",
+        "routing", "preference",
     ):  # fmt: skip
         options[name] = flags.pop(name)
     return options, flags
+
+
+def _content(given: str) -> str:
+    """What is given, or what is in the file behind an ``@``."""
+    if not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"--body {given} cannot be read: {error}") from None
 
 
 def _json(text: str, what: str) -> dict[str, Any]:
@@ -208,22 +238,34 @@ def idf_table(given: tuple[str, ...]) -> Any:
     return mix or None
 
 
-def _table(results: Results, explain: bool) -> None:
+def _table(results: Results, explain: bool, fields: Sequence[str] = ()) -> None:
+    """The hits: for a program one line each, tab-separated, nothing cut; on a terminal what
+    ranks, scores, names and explains a hit is always whole, and the document takes what is left."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for name, justify in (("rank", "right"), ("score", "right"), ("id", "left")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("document", no_wrap=True, overflow="ellipsis", ratio=1)
-    if explain:
-        table.add_column("matched", ratio=1)
-    for hit in results:
-        texts = (str(hit.rank), f"{hit.score:.4g}", hit.id, headline(hit))
-        cells = [Text(clean(text)) for text in texts]  # plain: documents are no markup
-        table.add_row(*cells, *([matched(hit)] if explain else []))
-    Console().print(table)
+    console = Console(highlight=False)
+    if not sys.stdout.isatty():
+        for hit in results:
+            line = [str(hit.rank), repr(hit.score), clean(hit.id), headline(hit, fields)]
+            echo("\t".join(line + [matched(hit).plain.strip()] * explain))
+        return
+    shown = [
+        (str(hit.rank), f"{hit.score:.4g}", clean(hit.id), headline(hit, fields)) for hit in results
+    ]
+    rank, score, name = (max((len(row[i]) for row in shown), default=0) for i in range(3))
+    for hit, row in zip(results, shown, strict=True):  # plain: documents are no markup
+        head = Text(f"{row[0]:>{rank}}  {row[1]:>{score}}  ").append(row[2], style="bold")
+        head.append(" " * (min(name, _ID) + 2 - len(row[2]) if len(row[2]) < _ID else 2))
+        room = console.width - head.cell_len
+        if room >= _LEAST:
+            document = Text(row[3])
+            document.truncate(room, overflow="ellipsis")
+            head.append_text(document)
+        console.print(head, soft_wrap=True)
+        if explain:
+            console.print(Padding(matched(hit), (0, 0, 0, rank + score + 4)))
 
 
 def _summary(results: Results, explain: bool) -> None:
@@ -234,16 +276,23 @@ def _summary(results: Results, explain: bool) -> None:
     if used.cut or (explain and results.query):
         all_terms = " (--exact takes all terms)" if used.finding < used.of else ""
         echo(f"query: {used}{all_terms}.", err=True)
+    for hit in results:
+        for name, texts in hit.highlight.items():
+            echo(f"{clean(hit.id)} {clean(name)}: {clean(' ... '.join(texts))}", err=True)
+    if results.aggregations:
+        import orjson
+
+        echo(f"aggregations: {orjson.dumps(results.aggregations).decode()}", err=True)
     if explain and results.query:
         terms = "  ".join(f"{clean(token)} {weight:.2f}" for token, weight in results.query.items())
         echo(f"query, weights from {clean(results.weights_from)}: {terms}", err=True)
 
 
-def headline(hit: Hit) -> str:
-    """One line that tells what a document is."""
-    source = hit.source
-    text = " ".join(str(source[f]) for f in ("title", "text") if source.get(f))
-    return clean(" ".join(text.split())[:200] or hit.id)
+def headline(hit: Hit, fields: Sequence[str] = ()) -> str:
+    """One line that tells what a document is: of its text fields, else of any that hold text."""
+    text = stored_text(hit.source, fields) or stored_text(hit.source, ("title", "text"))
+    text = text or " ".join(value for value in hit.source.values() if isinstance(value, str))
+    return clean(" ".join(text.split())[:200])
 
 
 def matched(hit: Hit, most: int = 8) -> Text:

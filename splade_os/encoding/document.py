@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,12 @@ from splade_os.encoding.tokenizer.check import check_tokenizer
 from splade_os.encoding.weights import has_weights
 from splade_os.encoding.windows import cut, split
 from splade_os.errors import EncodingError, ModelError, SettingsError
-from splade_os.identity import FIXED_AVERAGE_LENGTH, EncodingOptions, ModelIdentity
+from splade_os.identity import (
+    FIXED_AVERAGE_LENGTH,
+    EncodingKeywords,
+    EncodingOptions,
+    ModelIdentity,
+)
 from splade_os.vectors import Ids, SparseBatch, Weights
 from splade_os.vocabulary import Vocabulary
 
@@ -94,7 +99,7 @@ class DocumentEncoder:
         backend: BackendName = "auto",
         batch_tokens: int | None = None,
         side: Literal["document", "query"] = "document",
-        **options: Any,
+        **options: Unpack[EncodingKeywords],
     ) -> DocumentEncoder:
         """Load a model.
 
@@ -212,8 +217,8 @@ class DocumentEncoder:
     def adopt(self, recorded: ModelIdentity) -> None:
         """Take from the record of an index what is `left_open` here."""
         found = {name: getattr(recorded, name) for name in self.left_open}
-        if not found.get("average_length", 1.0):  # not measured yet
-            del found["average_length"]
+        if recorded.lexical_weight and not recorded.average_length:  # not measured yet
+            found.pop("average_length", None)
         self.identity = self.identity.model_copy(update=found)
 
     def measured(self, texts: Sequence[str]) -> None:
@@ -444,9 +449,12 @@ def _active_dims_of(mine: EncodingOptions, chosen: EncodingOptions) -> Literal["
 
 def _left_open(mine: EncodingOptions, identity: ModelIdentity) -> frozenset[str]:
     """What nobody has chosen, of what an index says about itself."""
-    prior = identity.lexical_weight > 0 and not mine.average_length
     unsaid = {name for name in ("whole_text", "active_dims_of") if getattr(mine, name) is None}
-    return frozenset(unsaid | ({"average_length"} if prior else set()))
+    if identity.lexical_weight and not mine.average_length:
+        unsaid.add("average_length")
+    if identity.lexical_weight and mine.lexical_weight is None and mine.mean_weight is None:
+        unsaid |= {"lexical_weight", "mean_weight"}  # the model's: another version of it may differ
+    return frozenset(unsaid)
 
 
 def _table(layout: ModelLayout) -> IdfTable:

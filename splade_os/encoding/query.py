@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, Unpack
 
 import numpy as np
 
+from splade_os.encoding.choice import Precision
 from splade_os.encoding.first_words import leading_space as use_leading_space
 from splade_os.encoding.first_words import with_leading_space
 from splade_os.encoding.idf import IdfTable
@@ -17,6 +18,7 @@ from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.text import Normalization, normalized
 from splade_os.encoding.tokenization import TextTokenizer, refuse_one_text
 from splade_os.encoding.words import word_tokens
+from splade_os.identity import CheckpointKeywords
 from splade_os.statistics import TermStatistics
 from splade_os.vectors import Ids, SparseBatch, Weights
 from splade_os.vocabulary import Vocabulary
@@ -194,7 +196,8 @@ def load_query_encoder(
     statistics: TermStatistics | None = None,
     device: str | None = None,
     normalize: Normalization | None = None,
-    **options: Any,
+    dtype: Precision | None = None,
+    **options: Unpack[CheckpointKeywords],
 ) -> QueryEncoder:
     """Load a query encoder.
 
@@ -206,8 +209,9 @@ def load_query_encoder(
         device: (``encoder``) torch device.
         normalize: Unicode normal form of queries, as the documents have it; default what the
             model says.
-        options: (``encoder``) of `DocumentEncoder.load`: ``dtype``; ``activation`` and
-            ``pooling`` of a checkpoint that does not say them.
+        dtype: (``encoder``) precision, as of `DocumentEncoder.load`.
+        options: (``encoder``) ``activation`` and ``pooling`` of a checkpoint that does not say
+            them.
 
     Raises:
         ModelError, MissingExtraError: see `DocumentEncoder.load` and `IdfQueryEncoder.load`.
@@ -216,7 +220,9 @@ def load_query_encoder(
         return IdfQueryEncoder.load(model, statistics, normalize=normalize)
     from splade_os.encoding.document import DocumentEncoder
 
-    return DocumentEncoder.load(model, device=device, side="query", normalize=normalize, **options)
+    return DocumentEncoder.load(
+        model, device=device, dtype=dtype, side="query", normalize=normalize, **options
+    )
 
 
 def _form(wish: Normalization | None, layout: ModelLayout) -> Normalization:

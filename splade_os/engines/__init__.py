@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from splade_os.engines.base import (
     CONTENT_FIELD,
@@ -28,6 +28,7 @@ from splade_os.engines.base import (
     TextQuery,
     TwoPhase,
 )
+from splade_os.engines.connection.keywords import EngineKeywords
 from splade_os.engines.documents import DocumentRenderer
 from splade_os.engines.load_state import LoadState
 from splade_os.engines.shares import Share, explain_terms
@@ -68,7 +69,9 @@ __all__ = [
 _SQLITE = "sqlite:///"
 
 
-def connect(url: str | None = None, *, cloud_id: str | None = None, **options: Any) -> Engine:
+def connect(
+    url: str | None = None, *, cloud_id: str | None = None, **options: Unpack[EngineKeywords]
+) -> Engine:
     """Open an engine.
 
     Args:

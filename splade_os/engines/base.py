@@ -30,6 +30,10 @@ Identity = frozenset[tuple[str, str]]
 """Name and UUID of every index that a name stands for."""
 
 
+StatisticsVersion = frozenset[tuple[str, int, int]]
+"""Id, sequence number and primary term of every record of statistics."""
+
+
 class IndexMeta(BaseModel):
     """What an index remembers about itself, in its mapping's ``_meta.splade_os``.
 
@@ -276,6 +280,9 @@ class SearchRequest:
             time; `SearchResponse.partial` says so.
         dfs: count words over all shards before BM25 scores them
             (``search_type=dfs_query_then_fetch``), so that scores do not depend on the shards.
+        body: sections of the engine's own beside the query (``sort``, ``aggs``, ``highlight`` ...),
+            that none of the others says; ``sort`` as a list.
+        parameters: of the URL: ``routing``, ``preference``.
         internal: a question of the tool's own: not through the search pipeline that the index has
             by default, nor through the filter of an alias.
     """
@@ -297,6 +304,8 @@ class SearchRequest:
     method_parameters: Mapping[str, Any] | None = None
     allow_partial: bool = False
     dfs: bool = False
+    body: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
     internal: bool = False
 
     @property
@@ -306,9 +315,12 @@ class SearchRequest:
         They are for the first page alone: what stands behind the window has only been ranked by
         the heavy terms, so that later pages would repeat hits and lose others. And what is below
         ``min_score`` can only be told, and counted, by the engine that has scored all terms.
+        Engines refuse them beside another order or groups, and aggregations are of all that match.
         """
         plan = self.two_phase
         if plan is None or self.after is not None or self.min_score is not None:
+            return None
+        if not self.body.keys().isdisjoint(("sort", "collapse", "aggs")):
             return None
         return None if self.offset or self.k > plan.window else plan
 
@@ -320,6 +332,7 @@ class EngineHit:
     Attributes:
         index: that holds it: behind an alias several do, and their ids are their own.
         vector: feature name → stored weight.
+        more: what else the engine says of it, by its names: ``highlight``, ``sort``, ``fields`` ...
     """
 
     id: str
@@ -328,6 +341,7 @@ class EngineHit:
     vector: Mapping[str, float] | None = None
     matched_words: tuple[str, ...] = ()
     index: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.score > _LARGEST:  # an engine's float32 sum runs over; JSON has no infinity
@@ -355,6 +369,7 @@ class SearchResponse:
         words_cut: words at the end of a BM25 query that took no part.
         partial: what is lacking, where that was allowed; ``None`` = nothing.
         window: best documents per shard that a second phase scored; ``None`` = there was none.
+        more: sections of the answer to those of `SearchRequest.body`: ``aggregations`` ...
     """
 
     hits: Sequence[EngineHit]
@@ -367,6 +382,7 @@ class SearchResponse:
     words_cut: int = 0
     partial: str | None = None
     window: int | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -393,9 +409,19 @@ class Engine(Protocol):
     """
 
     url: str
+    own_body: bool
+    """Whether it takes sections of a request body, and several indices at once
+    (`SearchRequest.body`, ``parameters``)."""
 
     def info(self) -> EngineInfo:
         """Distribution and version."""
+
+    def ping(self) -> bool:
+        """Whether it answers now: asked anew, once, for a few seconds.
+
+        Raises:
+            AuthenticationError: it answers, and takes no credentials of ours.
+        """
 
     def create_index(
         self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None
@@ -547,6 +573,13 @@ class Engine(Protocol):
 
         Args:
             identity: of the index, where it is known already: one question less.
+        """
+
+    def statistics_version(self, index: str, identity: Identity = frozenset()) -> StatisticsVersion:
+        """What changes with every change of the statistics of an index, and is cheap to ask for.
+
+        Args:
+            identity: as of `load_statistics`.
         """
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import orjson
@@ -25,7 +25,7 @@ from splade_os.errors import MissingExtraError, ModelError
 from splade_os.export.copying import copy_model
 from splade_os.export.int8 import quantise
 from splade_os.export.onnx_weights import share_weights
-from splade_os.identity import EncodingOptions
+from splade_os.identity import CheckpointKeywords, EncodingOptions
 from splade_os.vectors import Ids, SparseBatch
 
 _OPSET = 17
@@ -49,7 +49,9 @@ class ExportCheck:
     bytes: int
 
 
-def export_onnx(model: str, out: str | Path, **options: Any) -> list[ExportCheck]:
+def export_onnx(
+    model: str, out: str | Path, **options: Unpack[CheckpointKeywords]
+) -> list[ExportCheck]:
     """Copy a model folder and put graphs into it.
 
     Args:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import orjson
@@ -23,7 +23,7 @@ from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.export.copying import copy_transformer
 from splade_os.export.tensors import save_file
-from splade_os.identity import EncodingOptions
+from splade_os.identity import CheckpointKeywords, EncodingOptions
 
 _ST = "sentence_transformers"
 _TRANSFORMER = f"{_ST}.base.modules.transformer.Transformer"
@@ -134,7 +134,9 @@ def write_frame(
     return Parts(body, query)
 
 
-def export_sentence_transformers(model: str, out: str | Path, **options: Any) -> Path:
+def export_sentence_transformers(
+    model: str, out: str | Path, **options: Unpack[CheckpointKeywords]
+) -> Path:
     """Write a SparseEncoder folder; its vectors are compared with those of the source.
 
     Args:

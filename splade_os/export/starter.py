@@ -34,7 +34,9 @@ _MAX_ACTIVE_DIMS = 256
 _DENSE_BIAS = 6.0
 _NORM_WEIGHT = 0.5
 _DECODER_BIAS = -2.2
-_LEXICAL_WEIGHT = 2.0
+_TRAINED_WITH, _LEXICAL_WEIGHT = 2.0, 1.0
+"""Weight of the lexical prior: beside which the head is trained, and which is shipped: for the sum
+with BM25 the smaller one is better, for IDF alone it is as good (docs/starter.md)."""
 _FIRST_CHARACTER = 999  # id of "!"
 _FIRST_WORD = 1996  # id of "the"; from there BERT's vocabulary is ordered by frequency
 
@@ -68,9 +70,11 @@ def build_starter(out: Path, trained: Path | None = None) -> None:
         else:
             copy_model(trained, model)
         _halve(model)
-        if trained is None:  # training keeps the prior that it began with
-            options = model / OPTIONS_FILE
-            chosen = {"lexical_weight": _LEXICAL_WEIGHT, "average_length": 100.0}
+        options = model / OPTIONS_FILE
+        if trained is not None:
+            _json(options, orjson.loads(options.read_bytes()) | {"lexical_weight": _LEXICAL_WEIGHT})
+        else:
+            chosen = {"lexical_weight": _TRAINED_WITH, "average_length": 100.0}
             _json(options, chosen)
             encoder = DocumentEncoder.load(str(model), device="cpu")
             _json(options, chosen | {"mean_weight": encoder.identity.mean_weight})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import orjson
@@ -14,13 +14,13 @@ from splade_os.encoding.layout import read_layout
 from splade_os.encoding.resolve import resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
-from splade_os.identity import EncodingOptions
+from splade_os.identity import CheckpointKeywords, EncodingOptions
 
 FILE = "model.pt"
 _TOLERANCE = 1e-4
 
 
-def export_torchscript(model: str, out: str | Path, **options: Any) -> float:
+def export_torchscript(model: str, out: str | Path, **options: Unpack[CheckpointKeywords]) -> float:
     """Write ``model.pt`` and ``tokenizer.json`` into a new folder.
 
     The module takes a dictionary of ``input_ids`` and ``attention_mask``, int64 ``(B, L)``, and

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from splade_os.engines import Engine, IndexMeta
+from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.online.index import PAGE, Document, Index, OnError, checked
 from splade_os.online.results import DocumentResult
-from splade_os.search.options import Mode, SearchKeywords
+from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords
 from splade_os.search.results import Results
 
 
@@ -31,7 +32,7 @@ class AsyncIndex:
         device: str | None = None,
         engine: Engine | None = None,
         patience: float = 30.0,
-        **auth: Any,
+        **auth: Unpack[ConnectionKeywords],
     ) -> None:
         self.sync = Index(
             url,
@@ -105,7 +106,7 @@ class AsyncIndex:
         self,
         text: str | Mapping[str, float],
         k: int = 10,
-        mode: Mode = "idf",
+        mode: Mode = DEFAULT_MODE,
         *,
         refresh: bool = True,
         **options: Unpack[SearchKeywords],

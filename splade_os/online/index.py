@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from splade_os.engines import Engine, IndexMeta, connect
+from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.errors import IndexNotFoundError, InputError, SettingsError
 from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
 from splade_os.ingest.state.statistics import save_count, settle_counts
@@ -22,8 +23,9 @@ from splade_os.online.results import DocumentError, DocumentResult
 from splade_os.online.target import open_target
 from splade_os.online.writer import BatchWriter
 from splade_os.search.client import SearchClient
-from splade_os.search.options import Mode, SearchKeywords
+from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords
 from splade_os.search.results import Results
+from splade_os.search.target import need_index
 from splade_os.settings import load_settings
 
 Document = Mapping[str, Any]
@@ -89,7 +91,7 @@ class Index:
         device: str | None = None,
         engine: Engine | None = None,
         patience: float = 30.0,
-        **auth: Any,
+        **auth: Unpack[ConnectionKeywords],
     ) -> None:
         if isinstance(text_fields, str):
             raise SettingsError(
@@ -97,9 +99,7 @@ class Index:
                 hint=f"Write text_fields=[{text_fields!r}].",
             )
         settings = load_settings(url=url, index=index, model=model, **auth)
-        if settings.index is None:
-            raise SettingsError("Which index? None is given.", hint="Set index= or --index.")
-        self.name = settings.index
+        self.name = need_index(settings, url)
         self._own = engine is None
         self.engine = engine or connect(settings.url, **settings.connection())
         self._model, self._device, self._patience = settings.model, device, patience
@@ -219,7 +219,7 @@ class Index:
         self,
         text: str | Mapping[str, float],
         k: int = 10,
-        mode: Mode = "idf",
+        mode: Mode = DEFAULT_MODE,
         *,
         refresh: bool = True,
         **options: Unpack[SearchKeywords],

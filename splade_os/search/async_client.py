@@ -9,12 +9,23 @@ from typing import Any, Self, TypeVar, Unpack
 
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.engines import Cursor, IndexMeta
+from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.engines.driver import drive_async
 from splade_os.engines.rest.cluster import AsyncClusterEngine
 from splade_os.errors import EngineError, SettingsError
-from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords, SearchOptions
+from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords, SearchOptions, check_scan
 from splade_os.search.results import Hit, Results
-from splade_os.search.steps import SearchSteps, Step, Steps, Text, Wait, Work
+from splade_os.search.steps import (
+    IDF_MAX_AGE,
+    Aside,
+    SearchSteps,
+    Step,
+    Steps,
+    Text,
+    Wait,
+    Work,
+)
+from splade_os.search.target import need_index
 from splade_os.settings import load_settings
 
 Result = TypeVar("Result")
@@ -38,13 +49,12 @@ class AsyncSearchClient:
         model: str | None = None,
         device: str | None = None,
         idf: IdfSource | None = None,
+        idf_max_age: float | None = IDF_MAX_AGE,
         check_model: bool = True,
-        **auth: Any,
+        **auth: Unpack[ConnectionKeywords],
     ) -> None:
         settings = load_settings(url=url, index=index, model=model, **auth)
-        if settings.index is None:
-            raise SettingsError("Which index? None is given.", hint="Set index= or --index.")
-        self.index = settings.index
+        self.index = need_index(settings, url)
         self._own = engine is None
         if engine is None and client is not None:
             engine = AsyncClusterEngine(client=client)
@@ -56,6 +66,7 @@ class AsyncSearchClient:
                 )
             engine = AsyncClusterEngine(settings.url, **settings.connection())
         self.engine = engine
+        self._aside: set[asyncio.Task[None]] = set()  # else nothing keeps them
         self._steps = SearchSteps(
             self.index,
             self.engine.url,
@@ -63,10 +74,14 @@ class AsyncSearchClient:
             device=device,
             idf=idf,
             check_model=check_model,
+            own_body=self.engine.own_body,
+            idf_max_age=idf_max_age,
         )
 
     async def close(self) -> None:
         """Close the engine, if the client opened it."""
+        for task in self._aside:
+            task.cancel()
         if self._own:
             await self.engine.close()
 
@@ -90,12 +105,30 @@ class AsyncSearchClient:
                 return await asyncio.to_thread(step.do)
             case Wait():
                 return await asyncio.wrap_future(step.future)
+            case Aside():
+                task = asyncio.create_task(self._run(step.steps))
+                self._aside.add(task)
+                task.add_done_callback(self._aside.discard)
+                return None
             case _:
                 return await step(self.engine)
 
     async def meta(self) -> IndexMeta:
         """What the index remembers; read once."""
         return await self._run(self._steps.meta())
+
+    async def ping(self) -> bool:
+        """Whether the engine answers now: one request of its own, five seconds at most.
+
+        Raises:
+            AuthenticationError: it answers, and takes no credentials of these.
+        """
+        return await self.engine.ping()
+
+    async def refresh(self) -> None:
+        """Learn at once what has changed in the index since it was first searched: record, model
+        and statistics. Searches notice it by themselves, some time later."""
+        await self._run(self._steps.refresh())
 
     async def search(
         self, text: Text, k: int = 10, mode: Mode = DEFAULT_MODE, **options: Unpack[SearchKeywords]
@@ -122,6 +155,7 @@ class AsyncSearchClient:
         **options: Unpack[SearchKeywords],
     ) -> AsyncIterator[Hit]:
         """`SearchClient.scan`."""
+        check_scan(options)
         after: Cursor | None = Cursor()
         rank = 0
         try:

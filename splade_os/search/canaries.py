@@ -8,7 +8,7 @@ from pathlib import Path
 
 from splade_os.errors import InputError
 from splade_os.search.client import SearchClient
-from splade_os.search.options import Mode
+from splade_os.search.options import DEFAULT_MODE, Mode
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _canary(value: str, where: str) -> Canary:
 
 
 def lost_canaries(
-    client: SearchClient, canaries: Sequence[Canary], k: int = 10, mode: Mode = "idf"
+    client: SearchClient, canaries: Sequence[Canary], k: int = 10, mode: Mode = DEFAULT_MODE
 ) -> list[str]:
     """What is wrong with those that do not find their document within the first ``k`` hits."""
     faults = []

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from splade_os.encoding.idf_source import IdfSource
 from splade_os.encoding.query import QueryEncoder
 from splade_os.engines import Cursor, Engine, IndexMeta, connect
+from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.engines.driver import drive
-from splade_os.errors import EngineError, SettingsError
-from splade_os.search.options import DEFAULT_MODE, MAX_K, MODES, Mode, SearchKeywords, SearchOptions
+from splade_os.errors import EngineError
+from splade_os.search.options import (
+    DEFAULT_MODE,
+    MAX_K,
+    MODES,
+    Mode,
+    SearchKeywords,
+    SearchOptions,
+    check_scan,
+)
 from splade_os.search.results import Hit, Results
-from splade_os.search.steps import EncoderMode, SearchSteps, Step, Steps, Text, Wait, Work
+from splade_os.search.steps import (
+    IDF_MAX_AGE,
+    Aside,
+    EncoderMode,
+    SearchSteps,
+    Step,
+    Steps,
+    Text,
+    Wait,
+    Work,
+)
+from splade_os.search.target import need_index
 from splade_os.settings import load_settings
 
 __all__ = ["MAX_K", "MODES", "Mode", "SearchClient"]
@@ -36,6 +57,8 @@ class SearchClient:
         idf: (``idf`` mode) which table weights the terms: ``index`` (counted at ingest),
             ``model`` (the table that the model was saved with), a file, or a mix
             ``{"index": 0.5, "model": 0.5}``; default the index's, or else the model's.
+        idf_max_age: (``idf`` mode) seconds after which a search has the statistics of the index
+            looked at again, in the background; ``None`` = never (`refresh`).
         check_model: ``False`` skips the comparison of the model with the index.
         auth: ``cloud_id`` instead of ``url``, credentials, TLS and ``timeout``
             (`splade_os.engines.connection.options.client_options`); default from the settings.
@@ -54,13 +77,12 @@ class SearchClient:
         model: str | None = None,
         device: str | None = None,
         idf: IdfSource | None = None,
+        idf_max_age: float | None = IDF_MAX_AGE,
         check_model: bool = True,
-        **auth: Any,
+        **auth: Unpack[ConnectionKeywords],
     ) -> None:
         settings = load_settings(url=url, index=index, model=model, **auth)
-        if settings.index is None:
-            raise SettingsError("Which index? None is given.", hint="Set index= or --index.")
-        self.index = settings.index
+        self.index = need_index(settings, url)
         self._own = engine is None
         if engine is None and client is not None:
             from splade_os.engines.rest.cluster import ClusterEngine
@@ -74,6 +96,8 @@ class SearchClient:
             device=device,
             idf=idf,
             check_model=check_model,
+            own_body=self.engine.own_body,
+            idf_max_age=idf_max_age,
         )
 
     def close(self) -> None:
@@ -101,6 +125,9 @@ class SearchClient:
                 return step.do()
             case Wait():
                 return step.future.result()
+            case Aside():
+                Thread(target=self._run, args=(step.steps,), daemon=True).start()
+                return None
             case _:
                 return step(self.engine)
 
@@ -122,6 +149,19 @@ class SearchClient:
         """
         return self._run(self._steps.encoder(mode))
 
+    def ping(self) -> bool:
+        """Whether the engine answers now: one request of its own, five seconds at most.
+
+        Raises:
+            AuthenticationError: it answers, and takes no credentials of these.
+        """
+        return self.engine.ping()
+
+    def refresh(self) -> None:
+        """Learn at once what has changed in the index since it was first searched: record, model
+        and statistics. Searches notice it by themselves, some time later."""
+        self._run(self._steps.refresh())
+
     def search(
         self, text: Text, k: int = 10, mode: Mode = DEFAULT_MODE, **options: Unpack[SearchKeywords]
     ) -> Results:
@@ -130,7 +170,7 @@ class SearchClient:
         Args:
             text: the query, in plain words; in the mode ``raw`` token → weight.
             k: number of hits, 1 to 10,000.
-            mode: ``hybrid`` (one query whose score is that of ``idf`` plus twice that of
+            mode: ``hybrid`` (one query whose score is that of ``idf`` plus that of
                 ``bm25``; `Fusion`), ``idf`` (a table; no model runs), ``encoder`` (the full
                 model), ``bm25``, ``raw`` ...
             options: `SearchOptions`: ``filter``, ``source``, ``explain``, ``query_pruning`` ...
@@ -173,6 +213,7 @@ class SearchClient:
         Args:
             page: hits per request.
         """
+        check_scan(options)
         after: Cursor | None = Cursor()
         rank = 0
         try:

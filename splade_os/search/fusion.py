@@ -20,8 +20,8 @@ def fuse(lists: Sequence[Sequence[EngineHit]], fusion: Fusion) -> list[tuple[Key
     its document is not as bad as one that was not found; equal scores all become 1.
     """
     fused: dict[Key, float] = {}
-    whole = sum(fusion.shares)
-    for hits, weight in zip(lists, fusion.shares, strict=True):
+    whole = sum(fusion.weights)
+    for hits, weight in zip(lists, fusion.weights, strict=True):
         if fusion.method == "rrf":
             parts = [1 / (fusion.rank_constant + rank) for rank in range(1, len(hits) + 1)]
         else:
@@ -45,7 +45,7 @@ def _scaled(scores: Sequence[float]) -> list[float]:
 
 def pipeline(fusion: Fusion) -> Mapping[str, Any]:
     """The search pipeline by which OpenSearch fuses in the same way."""
-    weights = [weight / sum(fusion.shares) for weight in fusion.shares]
+    weights = [weight / sum(fusion.weights) for weight in fusion.weights]
     equal = weights[0] == weights[1]
     parameters = {} if equal else {"parameters": {"weights": weights}}
     if fusion.method == "rrf":

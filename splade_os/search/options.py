@@ -5,17 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypedDict
+from urllib.parse import urlencode
 
 import numpy as np
 
 from splade_os.encoding.query import QUERY_TF, QueryTf
 from splade_os.engines import Cursor, TwoPhase
 from splade_os.errors import SettingsError
+from splade_os.search.engine_body import (
+    OWN_SECTIONS,
+    Highlight,
+    Sort,
+    check_json,
+    engine_body,
+)
+from splade_os.search.marks import Marks
 from splade_os.vectors import Ids, Weights
 
 Mode = Literal["idf", "encoder", "engine", "bm25", "hybrid", "raw"]
-DEFAULT_MODE: Mode = "idf"
+DEFAULT_MODE: Mode = "hybrid"
 """Of a search that names none."""
 MODES: tuple[Mode, ...] = ("idf", "encoder", "engine", "bm25", "hybrid", "raw")
 MAX_K = 10_000
@@ -88,8 +98,7 @@ class Fusion:
             rank fusion of two rankings (Cormack et al., SIGIR 2009), score = Σ weight /
             (rank_constant + rank); ``min_max``: scores scaled to 0..1 within each ranking, then
             their weighted mean.
-        weights: of the sparse and of the BM25 part; default 1 and 2 for ``sum``,
-            1 and 1 for the others.
+        weights: of the sparse and of the BM25 part; default 1 and 1.
         rank_constant: of RRF.
         depth: hits of each list that are fused, 1 to 10,000; on the first page at least ``k``. All
             pages fuse the same lists, so that together they are one ranking: of at most twice
@@ -103,7 +112,7 @@ class Fusion:
     """
 
     method: FusionMethod = "sum"
-    weights: tuple[float, float] | None = None
+    weights: tuple[float, float] = (1.0, 1.0)
     rank_constant: int = 60
     depth: int = 100
     sparse: Literal["idf", "encoder"] = "idf"
@@ -114,8 +123,8 @@ class Fusion:
             raise SettingsError(
                 f"There is no fusion {self.method!r}.", hint=f"One of {', '.join(FUSION_METHODS)}."
             )
-        finite = all(map(math.isfinite, self.shares))
-        if not finite or len(self.shares) != 2 or min(self.shares) < 0 or sum(self.shares) <= 0:
+        finite = all(map(math.isfinite, self.weights))
+        if not finite or len(self.weights) != 2 or min(self.weights) < 0 or sum(self.weights) <= 0:
             raise SettingsError(
                 f"The weights of a fusion are {self.weights}.",
                 hint="Two numbers, none negative, not both 0: of the sparse and the BM25 list.",
@@ -131,11 +140,6 @@ class Fusion:
                 "A sum is one query, which every engine runs: there is nothing to fuse.",
                 hint="Leave engine (--fuse-in-engine) out, or fuse by rrf or min_max.",
             )
-
-    @property
-    def shares(self) -> tuple[float, float]:
-        """``weights``, or the method's default."""
-        return self.weights or ((1.0, 2.0) if self.method == "sum" else (1.0, 1.0))
 
 
 class SearchKeywords(TypedDict, total=False):
@@ -157,6 +161,28 @@ class SearchKeywords(TypedDict, total=False):
     shape: str | None
     token_pruning: bool
     method_parameters: Mapping[str, Any] | None
+    body: Mapping[str, Any] | None
+    sort: Sort | None
+    aggs: Mapping[str, Any] | None
+    highlight: Highlight | None
+    collapse: Mapping[str, Any] | None
+    post_filter: Mapping[str, Any] | None
+    routing: str | None
+    preference: str | None
+
+
+def check_scan(options: SearchKeywords) -> None:
+    """Whether a scan, which gives hits alone, can do what is asked.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    asked = {*options, *(options.get("body") or {})} & {"aggs", "aggregations", "suggest"}
+    if asked:
+        raise SettingsError(
+            f"A scan gives hits alone, and no {', '.join(sorted(asked))}.",
+            hint="Ask for them with a search: client.search(text, 1, aggs=...).",
+        )
 
 
 @dataclass(frozen=True)
@@ -165,8 +191,9 @@ class SearchOptions:
 
     Attributes:
         k: number of hits, 1 to 10,000.
-        mode: ``idf`` (a table; no model runs), ``encoder`` (the full model), ``engine`` (a query
-            encoder deployed in the cluster), ``bm25``, ``hybrid`` (BM25 and a sparse half) or
+        mode: ``hybrid`` (BM25 and a sparse half; the default), ``idf`` (a table; no model runs),
+            ``encoder`` (the full model), ``engine`` (a query
+            encoder deployed in the cluster), ``bm25`` or
             ``raw`` (weights instead of a text).
         source: fields to return; ``None`` = all but the vector, ``()`` = none.
         filter: one or several clauses of the engine's query language that every hit fulfils;
@@ -192,6 +219,23 @@ class SearchOptions:
         token_pruning: let Elasticsearch's ``sparse_vector`` query drop frequent tokens.
         method_parameters: of SEISMIC (OpenSearch's ``sparse_vector``): ``top_n``,
             ``heap_factor`` ...
+        body: any other sections of the engine's request body: ``fields``, ``script_fields``,
+            ``suggest``, ``runtime_mappings`` ...; what the engine answers to them stands in
+            `Results.more` and `Hit.more`. The query, and what keywords here say, have no place in
+            it.
+        sort: another order than that of the scores: ``"price:desc"``, or as in a body. All hits
+            have their scores all the same.
+        aggs: aggregations, as in a body: `Results.aggregations`.
+        highlight: names of fields, or ``True`` for the text fields: what matched is marked in their
+            stored text, words of BM25 and tokens of a sparse query (`Hit.highlight`). A
+            ``highlight`` section of a body is for the engine's own highlighter, which knows
+            words alone; in the sparse modes the client marks what it asks for.
+        collapse: one hit for each value of a field, as in a body.
+        post_filter: a clause that hits fulfil and aggregations need not.
+        routing, preference: which shards and copies are asked.
+
+        These seven and ``body`` are for searches of one request: a ranking that is fused of two
+        (``rrf``, ``min_max``) takes ``routing`` and ``preference`` alone.
 
     Raises:
         SettingsError: a value that makes no sense, or two that exclude each other.
@@ -215,6 +259,14 @@ class SearchOptions:
     shape: str | None = None
     token_pruning: bool = False
     method_parameters: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | None = None
+    sort: Sort | None = None
+    aggs: Mapping[str, Any] | None = None
+    highlight: Highlight | None = None
+    collapse: Mapping[str, Any] | None = None
+    post_filter: Mapping[str, Any] | None = None
+    routing: str | None = None
+    preference: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -258,6 +310,97 @@ class SearchOptions:
             )
         if isinstance(self.source, str):
             raise SettingsError(f"source is a list of fields, like [{self.source!r}].")
+        self._check_filter()
+        asked = [name for name in ("body", *OWN_SECTIONS) if getattr(self, name) is not None]
+        if asked:
+            self._check_own(asked, fused)
+
+    @property
+    def in_url(self) -> str:
+        """What the URL of the search says beside the body, as `curl` needs it: ``?dfs...``."""
+        parameters = self.parameters
+        if self.allow_partial:
+            parameters["allow_partial_search_results"] = "true"
+        if self.dfs:
+            parameters["search_type"] = "dfs_query_then_fetch"
+        return f"?{urlencode(parameters)}" if parameters else ""
+
+    def _check_filter(self) -> None:
+        if self.filter:
+            if not all(isinstance(clause, Mapping) for clause in self.filters):
+                raise SettingsError(
+                    f"filter is {self.filter!r}.",
+                    hint='It is a clause, or several: {"term": {"lang": "en"}}.',
+                )
+            check_json(self.filters, "filter")
+        for name in ("routing", "preference"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise SettingsError(f"{name} is {value!r}; it is a text.")
+
+    def _check_own(self, asked: Sequence[str], fused: bool) -> None:
+        own, marks = self.engine_body, self.marks
+        if fused:
+            raise SettingsError(
+                f"A ranking that is fused of two ({self.fusion.method}) has no {', '.join(asked)}: "
+                "each half has hits, scores and facets of its own.",
+                hint="Take the sum, which is one request: Fusion('sum'), --fusion sum.",
+            )
+        if self.after is not None and "collapse" in own:
+            raise SettingsError(
+                "Groups (collapse) have no pages after a cursor.", hint="Page with offset=."
+            )
+        if marks is not None and self.mode == "engine":
+            raise SettingsError(
+                "In the mode engine the cluster alone knows what matched: it cannot be marked.",
+                hint="Mode idf can; or give the engine's highlighter a highlight_query.",
+            )
+        if self.explain and "highlight" in own and self.mode in ("bm25", "hybrid"):
+            raise SettingsError(
+                "explain and a highlight section both need the engine's highlighter.",
+                hint="Name the fields alone, which goes with explain: highlight=['title'].",
+            )
+
+    @cached_property
+    def engine_body(self) -> Mapping[str, Any]:
+        """The sections of a body that go to the engine as they are."""
+        sections = {name: getattr(self, name) for name in OWN_SECTIONS}
+        if self.body is None and not any(sections.values()):
+            return {}
+        whole = engine_body(self.body, **sections)
+        given = whole.get("highlight")
+        if given is not None and (not isinstance(given, Mapping) or self._by_client(given)):
+            del whole["highlight"]
+        elif given is not None and "highlight_query" not in given:
+            # BM25 may search a copy of the text
+            whole["highlight"] = {"require_field_match": False, **given}
+        return whole
+
+    @cached_property
+    def marks(self) -> Marks | None:
+        """What the client marks in the hits."""
+        given = self.highlight
+        if given is None and self.body is not None:
+            given = self.body.get("highlight")
+        if given is None or given is False:
+            return None
+        if isinstance(given, Mapping):
+            return Marks.read(given) if self._by_client(given) else None
+        if given is True:
+            return Marks(())  # of the text fields, which the index knows
+        if isinstance(given, str) or not all(isinstance(name, str) and name for name in given):
+            raise SettingsError(f"highlight is {given!r}; it is a list of fields.")
+        return Marks(tuple(given))
+
+    def _by_client(self, section: Mapping[str, Any]) -> bool:
+        """Whether the engine's highlighter would find nothing to mark."""
+        return self.mode not in ("bm25", "hybrid") and "highlight_query" not in section
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Of the URL, of the engine's own."""
+        given = {"routing": self.routing, "preference": self.preference}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def filters(self) -> tuple[Mapping[str, Any], ...]:

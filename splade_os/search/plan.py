@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from splade_os.engines import (
 )
 from splade_os.errors import EngineError
 from splade_os.search.fusion import Key, fuse, pipeline
+from splade_os.search.marks import TokensOf
 from splade_os.search.options import MAX_K, SearchOptions
 from splade_os.search.results import Hit, Results, Term, UsedTerms
 from splade_os.vectors import Ids, Weights
@@ -142,15 +144,15 @@ def plan_sparse(
     return Plan(options.mode, (request,), sparse, weights_from)
 
 
-def plan_bm25(text: str, options: SearchOptions) -> Plan:
+def plan_bm25(text: str, meta: IndexMeta, options: SearchOptions) -> Plan:
     """The plan of the mode ``bm25``."""
-    return Plan(options.mode, (_match_request(text, options, options.k, options.offset),))
+    return Plan(options.mode, (_match_request(text, meta, options, options.k, options.offset),))
 
 
-def plan_text(text: str, pipeline: QueryPipeline, options: SearchOptions) -> Plan:
+def plan_text(text: str, pipeline: QueryPipeline, meta: IndexMeta, options: SearchOptions) -> Plan:
     """The plan of the mode ``engine``."""
     request = replace(
-        _match_request(text, options, options.k, options.offset),
+        _match_request(text, meta, options, options.k, options.offset),
         query=TextQuery(text, pipeline.name),
         method_parameters=options.method_parameters,
     )
@@ -167,7 +169,7 @@ def plan_hybrid(
         return _plan_sum(text, sparse, meta, options, weights_from)
     if sparse is None:
         reason = SPARSE_IS_EMPTY
-        request = _match_request(text, options, options.k, options.offset)
+        request = _match_request(text, meta, options, options.k, options.offset)
         return Plan(options.mode, (request,), None, weights_from, reason)
     if fusion.engine:
         request = _terms_request(sparse, meta, options, fusion.sparse, options.k, options.offset)
@@ -179,7 +181,7 @@ def plan_hybrid(
         options = replace(options, source=())
     requests = (
         _terms_request(sparse, meta, options, fusion.sparse, depth, 0),
-        _match_request(text, options, depth, 0),
+        _match_request(text, meta, options, depth, 0),
     )
     return Plan(options.mode, requests, sparse, weights_from)
 
@@ -188,9 +190,9 @@ def _plan_sum(
     text: str, sparse: Sparse | None, meta: IndexMeta, options: SearchOptions, weights_from: str
 ) -> Plan:
     """One query with both parts; a part of weight 0 is none."""
-    ours, theirs = options.fusion.shares
+    ours, theirs = options.fusion.weights
     match = replace(
-        _match_request(text, options, options.k, options.offset),
+        _match_request(text, meta, options, options.k, options.offset),
         query=MatchQuery(text, theirs),
         min_score=options.min_score,
     )
@@ -205,7 +207,8 @@ def _plan_sum(
     )
     if theirs:
         query = SumQuery(sparse.query, MatchQuery(text, theirs))
-        request = replace(request, query=query, highlight=options.explain, dfs=options.dfs)
+        highlight = options.explain or options.marks is not None
+        request = replace(request, query=query, highlight=highlight, dfs=options.dfs)
     request = replace(request, min_score=options.min_score)
     return Plan(options.mode, (request,), sparse, weights_from)
 
@@ -255,8 +258,31 @@ def plan_page(page: Page, options: SearchOptions) -> SearchRequest | None:
     size = min(_COPIES * len(page.hits), MAX_K)
     ids = IdsQuery(list(dict.fromkeys(identifier for (_, identifier), _ in page.hits)))
     return SearchRequest(
-        ids, size, options.source, timeout=options.timeout, allow_partial=options.allow_partial
+        ids,
+        size,
+        options.source,
+        timeout=options.timeout,
+        allow_partial=options.allow_partial,
+        parameters=options.parameters,
     )
+
+
+def _fetched(meta: IndexMeta, options: SearchOptions) -> Sequence[str] | None:
+    """The fields to fetch: those that are asked for, and the texts in which what matched is
+    looked for."""
+    if options.source is None:
+        return None
+    explained = meta.text_fields if options.explain else ()
+    marked = options.marks.fields if options.marks is not None else ()
+    return tuple(dict.fromkeys((*options.source, *explained, *marked)))
+
+
+def _returned(source: Mapping[str, Any], options: SearchOptions) -> Mapping[str, Any]:
+    """What of the fetched fields was asked for."""
+    if options.source is None or not (options.explain or options.marks):
+        return source
+    names = {part for name in options.source for part in (name, name.partition(".")[0])}
+    return {n: v for n, v in source.items() if any(fnmatchcase(n, name) for name in names)}
 
 
 def _terms_request(
@@ -268,8 +294,8 @@ def _terms_request(
     return SearchRequest(
         sparse.query,
         k,
-        options.source,
-        with_vector=options.explain,
+        _fetched(meta, options),
+        with_vector=options.explain or options.marks is not None,
         filter=options.filters,
         offset=offset,
         after=options.after,
@@ -281,15 +307,19 @@ def _terms_request(
         shape=options.shape,
         token_pruning=options.token_pruning,
         method_parameters=options.method_parameters,
+        body=options.engine_body,
+        parameters=options.parameters,
     )
 
 
-def _match_request(text: str, options: SearchOptions, k: int, offset: int) -> SearchRequest:
+def _match_request(
+    text: str, meta: IndexMeta, options: SearchOptions, k: int, offset: int
+) -> SearchRequest:
     return SearchRequest(
         MatchQuery(text),
         k,
-        options.source,
-        highlight=options.explain,
+        _fetched(meta, options),
+        highlight=options.explain or options.marks is not None,
         filter=options.filters,
         offset=offset,
         after=options.after,
@@ -298,6 +328,8 @@ def _match_request(text: str, options: SearchOptions, k: int, offset: int) -> Se
         allow_partial=options.allow_partial,
         dfs=options.dfs,
         total=options.total,
+        body=options.engine_body,
+        parameters=options.parameters,
     )
 
 
@@ -309,6 +341,7 @@ class ResultBuilder:
         token_of: feature name → token.
         own_tokens: (explained searches) the tokens of the text that was encoded, from the
             stored fields of a document.
+        tokens_of: (marked hits) words → tokens of each.
     """
 
     def __init__(
@@ -316,8 +349,10 @@ class ResultBuilder:
         endpoint: str,
         token_of: Callable[[str], str],
         own_tokens: Callable[[Mapping[str, Any]], set[str]],
+        tokens_of: TokensOf = lambda words: [() for _ in words],
     ) -> None:
         self._endpoint, self._token_of, self._own_tokens = endpoint, token_of, own_tokens
+        self._tokens_of = tokens_of
 
     def build(
         self,
@@ -370,6 +405,8 @@ class ResultBuilder:
             partial=next((r.partial for r in (*responses, fetched) if r and r.partial), None),
             depth_ended=ended,
             following=single.following if single else None,
+            aggregations=single.more.get("aggregations", {}) if single else {},
+            more={n: v for n, v in single.more.items() if n != "aggregations"} if single else {},
             bodies=tuple(r.body for r in responses if r.body is not None),
             endpoint=self._endpoint,
         )
@@ -382,7 +419,25 @@ class ResultBuilder:
             # what a float32 sum leaves of it, where BM25 had no part
             rest = hit.score - sparse if hit.matched_words or not terms else 0.0
             scores = {options.fusion.sparse: sparse, "bm25": max(rest, 0.0)}
-        return Hit(hit.id, hit.score, rank, hit.source, terms, hit.matched_words, scores, hit.index)
+        more = dict(hit.more)
+        highlight = more.pop("highlight", {})
+        if options.marks is not None:
+            tokens = frozenset(term.token for term in terms)
+            words = hit.matched_words
+            highlight = options.marks.highlight(hit.source, words, tokens, self._tokens_of)
+        return Hit(
+            hit.id,
+            hit.score,
+            rank,
+            _returned(hit.source, options),
+            terms if options.explain else (),
+            hit.matched_words if options.explain else (),
+            scores,
+            hit.index,
+            highlight,
+            tuple(more.pop("sort", ())),
+            more,
+        )
 
     def _fused(
         self,
@@ -408,7 +463,7 @@ class ResultBuilder:
                     key[1],
                     score,
                     rank,
-                    sources[key],
+                    _returned(sources[key], options),
                     self._terms(one, plan.sparse) if one else (),
                     other.matched_words if other else (),
                     {name: hit.score for name, hit in parts.items() if hit is not None},

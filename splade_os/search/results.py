@@ -43,6 +43,10 @@ class Hit:
         scores: (hybrid, fused by the client) its score in each half that found it; (``sum``, with
             ``explain=True``) what each half adds to its score.
         index: that holds it; behind an alias ids are only unique within each.
+        highlight: field → its texts or parts of them, with marks (``highlight=``).
+        sort: (``sort=``) the values that it was sorted by.
+        more: what else the engine says of it, by its names, in answer to ``body``: ``fields``,
+            ``inner_hits``, ``matched_queries`` ...
     """
 
     id: str
@@ -53,6 +57,9 @@ class Hit:
     matched_words: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     index: str = ""
+    highlight: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sort: tuple[Any, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def at_rank(self, rank: int) -> Hit:
         """The same hit on another rank."""
@@ -118,6 +125,8 @@ class Results(Sequence[Hit]):
             the hits of the others; ``None`` = nothing.
         depth_ended: (hybrid) the last page of what was fused, and more may match.
         following: (searches with ``after``) where the next page begins; ``None`` = the end.
+        aggregations: (``aggs=``) as the engine answers them.
+        more: other sections of the engine's answer to ``body``: ``suggest``, ``profile`` ...
         bodies: the request bodies (JSON), where the engine has any: two of a hybrid search
             that the client fuses (not what fetched the stored fields of its hits).
         endpoint: the URL that they were posted to.
@@ -134,6 +143,8 @@ class Results(Sequence[Hit]):
     partial: str | None = None
     depth_ended: bool = False
     following: Cursor | None = None
+    aggregations: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
     bodies: tuple[bytes, ...] = field(default=(), repr=False)
     endpoint: str = field(default="", repr=False)
 
@@ -162,6 +173,8 @@ class Results(Sequence[Hit]):
             "partial": self.partial,
             "depth_ended": self.depth_ended,
             "query": dict(self.query),
+            "aggregations": dict(self.aggregations),
+            "more": dict(self.more),
             "hits": self.to_dicts(),
         }
 

@@ -7,6 +7,7 @@ them, so that both do exactly the same.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -30,6 +31,7 @@ from splade_os.encoding.resolve import (
 from splade_os.encoding.text import has_content, normalized
 from splade_os.encoding.weights import has_weights
 from splade_os.engines import Cursor, IndexMeta, QueryPipeline, SearchRequest, SearchResponse
+from splade_os.engines.base import StatisticsVersion
 from splade_os.engines.opensearch_ml.ml_commons import hinted
 from splade_os.errors import (
     AuthenticationError,
@@ -39,6 +41,7 @@ from splade_os.errors import (
     InputError,
     ModelMismatchError,
     SettingsError,
+    SpladeError,
 )
 from splade_os.identity import short_hash
 from splade_os.search.options import SearchOptions
@@ -57,8 +60,11 @@ from splade_os.search.plan import (
 )
 from splade_os.search.results import Results
 from splade_os.statistics import TermStatistics
+from splade_os.text_fields import stored_text
 from splade_os.vectors import SparseBatch
 from splade_os.vocabulary import FEATURE_NAMING, TOKEN_IDS, feature_name, token_of
+
+_log = logging.getLogger("splade_os.search")
 
 Text = str | Mapping[str, float]
 """What is searched for; in the mode ``raw`` token → weight."""
@@ -75,6 +81,13 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Aside:
+    """Something that nobody waits for: it is done beside the search, or not at all."""
+
+    steps: Generator[Any, Any, None]
+
+
+@dataclass(frozen=True)
 class Wait:
     """Somebody else does it already."""
 
@@ -82,8 +95,10 @@ class Wait:
 
 
 Result = TypeVar("Result")
-Step = Callable[[Any], Any] | Work | Wait
+Step = Callable[[Any], Any] | Work | Wait | Aside
 Steps = Generator[Step, Any, Result]
+IDF_MAX_AGE = 60.0
+"""Seconds after which a client looks at the statistics of its index again."""
 _LOOK_EVERY, _LOOK_SOON = 10.0, 1.0  # seconds
 _SHORT = 4_000  # characters that are tokenized in a millisecond or two
 
@@ -98,6 +113,8 @@ class SearchSteps:
         device: (``encoder``) torch device.
         idf: (``idf``) which table weights the terms.
         check_model: compare the model with the index.
+        own_body: the engine takes sections of a body (`Engine.own_body`).
+        idf_max_age: seconds after which a search lets the statistics be looked at again.
     """
 
     def __init__(
@@ -109,9 +126,14 @@ class SearchSteps:
         device: str | None = None,
         idf: IdfSource | None = None,
         check_model: bool = True,
+        own_body: bool = True,
+        idf_max_age: float | None = IDF_MAX_AGE,
     ) -> None:
+        if idf_max_age is not None and not idf_max_age >= 0:
+            raise SettingsError(f"idf_max_age is {idf_max_age}; it is seconds, or None for never.")
         self._index = index
         self._url = url
+        self._own_body = own_body
         self._model, self._device, self._idf, self._check = model, device, idf, check_model
         self._meta: IndexMeta | None = None
         self._encoders: dict[str, QueryEncoder] = {}
@@ -120,6 +142,10 @@ class SearchSteps:
         self._pipeline: QueryPipeline | None = None
         self._identity: frozenset[tuple[str, str]] = frozenset()
         self._looked = 0.0
+        self._idf_max_age = idf_max_age
+        self._statistics: StatisticsVersion | None = None  # of the table; None = nobody knows
+        self._counted = time.monotonic()  # when that was looked at
+        self._counting: int | None = None  # the process that looks at it now
         # by process and name: what a parent is about to find is never ready in its children
         self._finding: dict[tuple[int, str], Future[Exception | None]] = {}
 
@@ -200,13 +226,65 @@ class SearchSteps:
         if meta.model.fold_idf:
             encoder = yield Work(lambda: self._bare(mode, name, meta))
         elif mode == "idf":
-            statistics = yield lambda engine: engine.load_statistics(self._index, self._identity)
-            encoder = yield Work(lambda: self._table(name, statistics, meta))
+            encoder = yield from self._counted_table(name, meta)
         else:
             encoder = yield Work(lambda: self._full_encoder(name, meta))
         if meta is self._meta:  # else the name stands for another index by now
             self._encoders[mode] = encoder
         return encoder
+
+    def _counted_table(self, name: str, meta: IndexMeta) -> Steps[IdfQueryEncoder]:
+        identity, self._counted = self._identity, time.monotonic()
+        statistics = yield lambda engine: engine.load_statistics(self._index, identity)
+        encoder: IdfQueryEncoder = yield Work(lambda: self._table(name, statistics, meta))
+        return encoder
+
+    def _aged(self) -> bool:
+        """Whether the statistics of the table in use are to be looked at, by nobody else."""
+        pid = os.getpid()
+        if (
+            self._idf_max_age is None
+            or "idf" not in self._encoders
+            or self._counting == pid
+            or time.monotonic() - self._counted < self._idf_max_age
+        ):
+            return False
+        self._counting = pid
+        return True
+
+    def look_aside(self) -> Steps[None]:
+        """Follow the statistics of the index, beside the searches that use them. What fails is
+        tried again by a later search: the table at hand is good enough until then."""
+        try:
+            yield from self.follow_statistics()
+        except SpladeError as error:
+            _log.warning("The statistics of %s could not be read again: %s", self._index, error)
+        finally:
+            self._counting = None
+
+    def follow_statistics(self) -> Steps[bool]:
+        """Whether the statistics have changed since the table was made; then it is made anew."""
+        meta, old, identity = self._meta, self._encoders.get("idf"), self._identity
+        self._counted = time.monotonic()
+        if meta is None or old is None or meta.model.fold_idf or not _of_index(self._idf):
+            return False
+        found = yield lambda engine: engine.statistics_version(self._index, identity)
+        if found == self._statistics:
+            return False
+        name = yield Work(lambda: self._checked_model(meta, "idf"))
+        encoder = yield from self._counted_table(name, meta)
+        if self._encoders.get("idf") is not old:  # the name stands for another index by now
+            return False
+        self._encoders["idf"], self._statistics = encoder, found
+        _log.debug("%s: IDF table made anew: %s", self._index, encoder.table.origin)
+        return True
+
+    def refresh(self) -> Steps[None]:
+        """Learn at once what has changed: record, model and statistics."""
+        self._looked = 0.0
+        if self._meta is not None:
+            yield from self._changed([])
+            yield from self.follow_statistics()
 
     def _table(
         self, name: str, statistics: TermStatistics | None, meta: IndexMeta
@@ -318,8 +396,20 @@ class SearchSteps:
         mode = options.mode
         meta = self._meta or (yield from self.meta())
         _check_texts(texts, mode)
+        if not self._own_body and (options.engine_body or options.parameters):
+            lacking = ", ".join((*options.engine_body, *options.parameters))
+            raise SettingsError(
+                f"SQLite ({self._url}) has none of these sections of a search: {lacking}.",
+                hint="OpenSearch and Elasticsearch have them. SQLite has filter, offset, after, "
+                "min_score, total, and highlight with a list of fields.",
+            )
         if mode == "bm25":
-            return [plan_bm25(t, options) if has_content(t) else _nothing(options) for t in texts]  # type: ignore[arg-type]
+            return [
+                plan_bm25(t, meta, options)  # type: ignore[arg-type]
+                if has_content(t)  # type: ignore[arg-type]
+                else _nothing(options)
+                for t in texts
+            ]
         if mode == "raw":
             raw = yield from self._raw(texts, meta, options)
             return [
@@ -329,12 +419,14 @@ class SearchSteps:
         if mode == "engine":
             pipeline, form = (yield from self.pipeline()), meta.model.normalize
             return [
-                plan_text(normalized(t, form), pipeline, options)  # type: ignore[arg-type]
+                plan_text(normalized(t, form), pipeline, meta, options)  # type: ignore[arg-type]
                 if has_content(t)  # type: ignore[arg-type]
                 else _nothing(options)
                 for t in texts
             ]
         half: EncoderMode = options.fusion.sparse if mode == "hybrid" else mode
+        if half == "idf" and self._aged():
+            yield Aside(self.look_aside())
         encoder = self._encoders.get(half) or (yield from self.encoder(half))
         if half == "idf" and sum(map(len, texts)) < _SHORT:
             batch, cut = _encode(encoder, texts, options)
@@ -357,6 +449,13 @@ class SearchSteps:
                 plan = plan_sparse(sparse, meta, options, origin)
             plans.append(replace(plan, tokens_cut=tokens_cut) if tokens_cut else plan)
         return plans
+
+    def _meant(self, options: SearchOptions) -> Steps[SearchOptions]:
+        """The options with what only the index knows."""
+        if options.highlight is not True:
+            return options
+        meta = yield from self.meta()
+        return replace(options, highlight=meta.text_fields)
 
     def _raw(
         self, texts: Sequence[Text], meta: IndexMeta, options: SearchOptions
@@ -406,8 +505,9 @@ class SearchSteps:
     def _builder(self, plans: Sequence[Plan], options: SearchOptions) -> Steps[ResultBuilder]:
         meta = yield from self.meta()
         # a point in time knows its index
-        endpoint = f"{self._url}/_search" if options.after else self.endpoint
-        if not options.explain or not any(plan.sparse for plan in plans):
+        endpoint = f"{self._url}/_search" if options.after else self.endpoint + options.in_url
+        wanted = options.explain or options.marks is not None
+        if not wanted or not any(plan.sparse for plan in plans):
             return ResultBuilder(endpoint, str, lambda source: set())
         if meta.model.external:  # nobody knows which tokens a text has
             return ResultBuilder(endpoint, token_of, lambda source: set())
@@ -415,13 +515,20 @@ class SearchSteps:
         tokens = plain.vocabulary.tokens
 
         def own_tokens(source: Mapping[str, Any]) -> set[str]:
-            text = " ".join(str(source[f]) for f in meta.text_fields if source.get(f))
+            text = stored_text(source, meta.text_fields)
             texts = [text, with_leading_space(text)] if meta.model.leading_space else [text]
             return {tokens[i] for ids in plain.tokenizer(texts) for i in ids.tolist()}
 
+        def tokens_of(words: Sequence[str]) -> list[set[str]]:
+            forms = list(words)
+            if meta.model.leading_space:
+                forms = [with_leading_space(word) for word in words]
+            rows = plain.tokenizer([normalized(word, meta.model.normalize) for word in forms])
+            return [{tokens[i] for i in ids.tolist()} for ids in rows]
+
         by_id = meta.feature_naming == TOKEN_IDS
         name = (lambda feature: tokens[int(feature)]) if by_id else token_of
-        return ResultBuilder(endpoint, name, own_tokens)
+        return ResultBuilder(endpoint, name, own_tokens, tokens_of)
 
     def search(self, text: Text, options: SearchOptions) -> Steps[Results]:
         """One search."""
@@ -439,6 +546,7 @@ class SearchSteps:
     def _search(
         self, text: Text, options: SearchOptions, last: bool = False
     ) -> Steps[Results | None]:
+        options = yield from self._meant(options)
         (plan,) = yield from self.plans([text], options)
         builder = yield from self._builder([plan], options)
         responses: list[SearchResponse] = []
@@ -459,13 +567,29 @@ class SearchSteps:
             page = fused_page(responses, options) if len(responses) == 2 else Page()
             (fetched,) = yield from self._fetched([page], options)
             documents = None if fetched is None else _ok(fetched)
-            return builder.build(plan, responses, options, page, documents)
+            results = builder.build(plan, responses, options, page, documents)
+            self._log_search(plan, results)
+            return results
         except GeneratorExit:
             raise
         except BaseException:
             if opened is not None:
                 yield partial(_close, opened)
             raise
+
+    def _log_search(self, plan: Plan, results: Results) -> None:
+        """What an operator wants to know of a slow search: not what was looked for."""
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug(
+                "%s: mode %s, %s, %d requests, %d hits, took %.1f ms%s",
+                self._index,
+                plan.mode,
+                results.used,
+                len(plan.requests),
+                len(results),
+                results.took_ms,
+                f": {results.reason}" if results.reason else "",
+            )
 
     def _fetched(
         self, pages: Sequence[Page], options: SearchOptions
@@ -502,6 +626,7 @@ class SearchSteps:
             self._encoders.clear()
             self._names.clear()
         self._encoders.pop("idf", None)
+        self._statistics = None
         return True
 
     def _identified(self) -> Steps[frozenset[tuple[str, str]]]:
@@ -527,6 +652,7 @@ class SearchSteps:
     def _search_many(
         self, texts: Sequence[Text], options: SearchOptions, last: bool = False
     ) -> Steps[list[Results | EngineError] | None]:
+        options = yield from self._meant(options)
         plans = yield from self.plans(texts, options)
         builder = yield from self._builder(plans, options)
         requests = [request for plan in plans for request in plan.requests]
@@ -554,11 +680,14 @@ class SearchSteps:
             elif isinstance(documents, EngineError):
                 results.append(documents)
             else:
-                results.append(builder.build(plan, mine, options, page, documents))
+                built = builder.build(plan, mine, options, page, documents)
+                self._log_search(plan, built)
+                results.append(built)
         return results
 
     def build(self, text: Text, options: SearchOptions) -> Steps[list[bytes]]:
         """The bodies that `search` would send."""
+        options = yield from self._meant(options)
         (plan,) = yield from self.plans([text], options)
         bodies = []
         for request in plan.requests:
@@ -566,6 +695,13 @@ class SearchSteps:
             if body is not None:
                 bodies.append(body)
         return bodies
+
+
+def _of_index(source: IdfSource | None) -> bool:
+    """Whether a table has a part that was counted in the index."""
+    return (
+        source is None or source == "index" or (isinstance(source, Mapping) and "index" in source)
+    )
 
 
 def _encode(

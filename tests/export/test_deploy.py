@@ -187,7 +187,10 @@ def test_plain_text_finds_what_was_ingested(cluster: ClusterEngine, tiny: Path) 
     model_id = done.stdout.strip()
     client = SearchClient(engine=cluster, index="docs")
     for text in ("the search engine", "cat. dog", "red sun and green moon in a river"):
-        expected = [(hit.id, pytest.approx(hit.score, rel=1e-5)) for hit in client.search(text, 80)]
+        expected = [
+            (hit.id, pytest.approx(hit.score, rel=1e-5))
+            for hit in client.search(text, 80, mode="idf")
+        ]
         assert expected and sorted(search(cluster, text)) == sorted(expected)
         assert sorted(search(cluster, text, model_id=model_id)) == sorted(expected)
     settings = MlCommons(cluster).setting(LOCAL_FILES)
@@ -241,24 +244,27 @@ def test_mode_engine(cluster: ClusterEngine, package: QueryEncoderPackage, tiny:
         client.search("cat", mode="engine")
     deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
     for text in ("the search engine", "cat. dog", " ".join(WORDS)):
-        expected = client.search(text, 80)
+        expected = client.search(text, 80, mode="idf")
         found = client.search(text, 80, "engine")
         assert len(found) and same(found, expected)
         assert "search pipeline tiny" in found.weights_from and not found.query
     wanted = {"ids": {"values": [hit.id for hit in expected][::3]}}
     found = client.search(text, 5, "engine", filter=wanted, offset=2, total=True)
-    assert same(found, client.search(text, 5, filter=wanted, offset=2))
+    assert same(found, client.search(text, 5, filter=wanted, offset=2, mode="idf"))
     assert found.total == len(wanted["ids"]["values"])
     pages = list(client.scan(text, mode="engine"))
-    assert {hit.id for hit in pages} == {hit.id for hit in client.search(text, 80)}
+    assert {hit.id for hit in pages} == {hit.id for hit in client.search(text, 80, mode="idf")}
     both = client.search_many(["cat", " ", "dog"], 80, "engine")
-    assert same(both[0], client.search("cat", 80)) and both[1].reason == "The query is empty."
+    assert (
+        same(both[0], client.search("cat", 80, mode="idf"))
+        and both[1].reason == "The query is empty."
+    )
     [body] = client.build("cat", mode="engine")
     assert json.loads(body)["search_pipeline"] == "tiny"
     done = run("search", "cat", "--mode", "engine", "--index", "docs", "--url", cluster.url,
                "--json")  # fmt: skip
     assert [h["id"] for h in json.loads(done.stdout)["hits"]] == [
-        h.id for h in client.search("cat", 10)
+        h.id for h in client.search("cat", 10, mode="idf")
     ]
     for options in ({"explain": True}, {"query_pruning": EXACT}):
         with pytest.raises(SettingsError, match="the cluster alone"):
@@ -313,7 +319,7 @@ def test_features_that_are_token_ids(
     deploy_package(package, cluster, pipeline="tiny", indices=["docs"], allow=yes)
     client = SearchClient(engine=cluster, index="docs", idf="model")
     for text in ("the search engine", "cat. dog", " ".join(WORDS)):
-        expected = client.search(text, 80)
+        expected = client.search(text, 80, mode="idf")
         assert len(expected) and same(client.search(text, 80, "engine"), expected)
 
 
@@ -328,7 +334,7 @@ def test_mode_engine_from_asyncio(
             return await client.search("the search engine", 80, "engine")
 
     client = SearchClient(engine=cluster, index="docs", idf="model")
-    assert same(asyncio.run(ask()), client.search("the search engine", 80))
+    assert same(asyncio.run(ask()), client.search("the search engine", 80, mode="idf"))
 
 
 def same(one: Results, two: Results) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from splade_os import DocumentEncoder, ingest_documents
 from splade_os.engines import Engine
-from splade_os.errors import InputError
+from splade_os.errors import InputError, ModelMismatchError
 from splade_os.ingest.documents.records import Record
 from splade_os.ingest.index.average_length import settle
 from splade_os.ingest.index.target import new_meta
@@ -125,3 +126,31 @@ def test_a_source_that_waits_holds_nobody_up(engine: Engine, index: str, tiny: P
     assert [next(stream).text, next(stream).text] == ["cat dog", "sun"]  # type: ignore[union-attr]
     more.set()
     assert [item.text for item in stream] == ["moon"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("before", [2.0, 0.0])
+def test_a_model_whose_prior_has_changed(
+    engine: Engine, index: str, tiny: Path, tmp_path: Path, before: float
+) -> None:
+    """Its index goes on with the prior that it was made with, unless another one is asked for."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny / "router", model)
+    options = model / "splade_os.json"
+
+    def state(weight: float) -> None:
+        options.write_text(f'{{"lexical_weight": {weight}, "mean_weight": 0.5}}')
+
+    state(before)
+    load(engine, index, DocumentEncoder.load(str(model), device="cpu"), records(TEXTS[:3]))
+    recorded = engine.index_meta(index).model
+    assert recorded.lexical_weight == before
+    state(1.0)
+    new = DocumentEncoder.load(str(model), device="cpu")
+    load(engine, index, new, records(TEXTS[:1], 10))
+    assert new.identity == engine.index_meta(index).model == recorded
+    first, later = (engine.documents(index, [name], None)[name] for name in ("d0", "d10"))
+    field = engine.index_meta(index).field
+    assert first[field] == later[field]
+    chosen = DocumentEncoder.load(str(model), device="cpu", lexical_weight=1.0)
+    with pytest.raises(ModelMismatchError, match="lexical weight"):
+        load(engine, index, chosen, records(TEXTS[:1], 20))

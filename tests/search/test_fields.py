@@ -46,9 +46,9 @@ def test_every_field_and_spelling(engine: Engine, index: str, tiny: Path) -> Non
                         assert hit.score == pytest.approx(score, rel=1e-5)
                         assert sum(t.share for t in hit.terms) == pytest.approx(score, rel=1e-5)
                         assert {term.token for term in hit.terms} <= set(results.query)
-            few = client.search(TEXT, 10, filter={"range": {"n": {"lte": 10}}})
+            few = client.search(TEXT, 10, filter={"range": {"n": {"lte": 10}}}, mode="idf")
             assert {hit.source["n"] for hit in few} <= set(range(1, 11)) and few
-            token = next(iter(client.search(TEXT).query))
+            token = next(iter(client.search(TEXT, mode="idf").query))
             raw = client.search({token: 2.0}, 5, "raw", explain=True)
             assert {term.token for hit in raw for term in hit.terms} == {token}
             if client.meta.feature_naming == "token-id":
@@ -56,7 +56,7 @@ def test_every_field_and_spelling(engine: Engine, index: str, tiny: Path) -> Non
                     client.search({"nonsense": 1.0}, mode="raw")
             if isinstance(engine, ClusterEngine):
                 with pytest.raises(EngineError, match="It has: "):
-                    client.search(TEXT, shape="cubic")
+                    client.search(TEXT, shape="cubic", mode="idf")
         finally:
             engine.delete_index(name)
 
@@ -71,7 +71,7 @@ def test_the_engine_may_prune_only_when_told(engine: Engine, index: str, tiny: P
         dead_letters=Path("never.jsonl"), field_type="sparse_vector",
     )  # fmt: skip
     client = SearchClient(engine=engine, index=index)
-    (exact,) = client.build(TEXT, shape="sparse_vector")
-    (pruned,) = client.build(TEXT, shape="sparse_vector", token_pruning=True)
+    (exact,) = client.build(TEXT, shape="sparse_vector", mode="idf")
+    (pruned,) = client.build(TEXT, shape="sparse_vector", token_pruning=True, mode="idf")
     assert b'"prune":false' in exact and b'"prune":true' in pruned
-    assert client.search(TEXT, shape="sparse_vector", token_pruning=True) is not None
+    assert client.search(TEXT, shape="sparse_vector", token_pruning=True, mode="idf") is not None

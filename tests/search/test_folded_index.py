@@ -26,7 +26,7 @@ def test_scores_are_those_of_weighted_queries(engine: Engine, index: str, tiny: 
         query = oracle.encode_query([text]).to_dense().numpy()[0]
         table[query > 0] = query[query > 0]  # presence times weight: the table itself
         stored = truncate((documents * table)[:, query > 0]).sum(1)
-        results = client.search(text, 60)
+        results = client.search(text, 60, mode="idf")
         assert set(results.query.values()) == {1.0}
         assert len(results) == (stored > 0).sum() > 0
         for hit in results:
@@ -41,7 +41,7 @@ def test_what_would_count_the_idf_twice(engine: Engine, index: str, tiny: Path) 
     with pytest.raises(SettingsError, match=r"hold the IDF already.*count twice"):
         SearchClient(engine=engine, index=index).search("cat", mode="encoder")
     with pytest.raises(SettingsError, match="with another table"):
-        SearchClient(engine=engine, index=index, idf="index").search("cat")
+        SearchClient(engine=engine, index=index, idf="index").search("cat", mode="idf")
     with pytest.raises(ModelMismatchError, match="fold idf"):
         fill(engine, index, tiny / "router", count=5)
 
@@ -50,6 +50,6 @@ def test_other_table(engine: Engine, index: str, tiny: Path, tmp_path: Path) -> 
     fill(engine, index, tiny / "router", count=5, fold_idf=True)
     other = tiny_models.change_table(tiny / "router", tmp_path / "other", slice(9, 10), 2.5)
     with pytest.raises(ModelMismatchError, match="Another IDF table"):
-        SearchClient(engine=engine, index=index, model=str(other)).search("cat")
+        SearchClient(engine=engine, index=index, model=str(other)).search("cat", mode="idf")
     unchecked = SearchClient(engine=engine, index=index, model=str(other), check_model=False)
-    assert not unchecked.search(" ".join(WORDS), query_pruning=EXACT).reason
+    assert not unchecked.search(" ".join(WORDS), query_pruning=EXACT, mode="idf").reason

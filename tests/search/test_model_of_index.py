@@ -51,10 +51,10 @@ def without_weights(model: Path, copy: Path) -> Path:
 def test_idf_query_without_weights(kind: str, engine: Engine, tiny: Path, tmp_path: Path) -> None:
     """From another folder, of which only the query side is there: same hits, same scores."""
     fill(engine, tiny / kind)
-    whole = SearchClient(engine=engine, index="docs").search(QUERY, explain=True)
+    whole = SearchClient(engine=engine, index="docs").search(QUERY, explain=True, mode="idf")
     bare = str(without_weights(tiny / kind, tmp_path / "bare"))
     client = SearchClient(engine=engine, index="docs", model=bare)
-    found = client.search(QUERY, explain=True)
+    found = client.search(QUERY, explain=True, mode="idf")
     assert len(found) > 0
     assert [(hit.id, hit.score) for hit in found] == [(hit.id, hit.score) for hit in whole]
     assert index_statistics(engine, "docs", bare)[0].documents == len(TEXTS)
@@ -75,7 +75,7 @@ def test_no_hash_over_weights(
         return real(file, *stamp)
 
     monkeypatch.setattr(file_hash, "_hash", noted)
-    assert SearchClient(engine=engine, index="docs").search(QUERY)
+    assert SearchClient(engine=engine, index="docs").search(QUERY, mode="idf")
     assert {file.parent.name for file in read} == {"query_0_SparseStaticEmbedding"}
 
 
@@ -89,9 +89,11 @@ def test_another_query_side_is_refused(engine: Engine, tiny: Path, tmp_path: Pat
     file.write_text(file.read_text().replace('"lowercase": true', '"lowercase": false'))
     for other in (table, tokenizer):
         with pytest.raises(ModelMismatchError, match="another tokenizer or table"):
-            SearchClient(engine=engine, index="docs", model=str(other)).search("cat")
+            SearchClient(engine=engine, index="docs", model=str(other)).search("cat", mode="idf")
     with pytest.raises(ModelMismatchError, match="content hash"):
-        SearchClient(engine=engine, index="docs", model=str(tiny / "bert")).search("cat")
+        SearchClient(engine=engine, index="docs", model=str(tiny / "bert")).search(
+            "cat", mode="idf"
+        )
 
 
 @pytest.mark.parametrize("mode", ["idf", "encoder"])

@@ -179,8 +179,8 @@ def test_windows_of_the_index_are_obeyed(cluster: ClusterEngine, index: str, tin
             h.id for h in halves
         ]
         assert client.search(TEXT, 100, total=True).total == before.search(TEXT, total=True).total
-        assert client.search(TEXT, 5, query_pruning=two).used.window == 20
-        assert client.search(TEXT, 40, query_pruning=two).used.window is None
+        assert client.search(TEXT, 5, query_pruning=two, mode="idf").used.window == 20
+        assert client.search(TEXT, 40, query_pruning=two, mode="idf").used.window is None
         assert len(client.search(TEXT, 5, "encoder")) == 5
     with contextlib.closing(ClusterEngine(cluster.url)) as fresh:
         assert len(list(fresh.scan(index, ()))) == 120

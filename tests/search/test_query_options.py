@@ -50,9 +50,9 @@ def post(url: str, body: bytes) -> Any:
 
 
 def test_filter_keeps_scores(client: SearchClient) -> None:
-    everything = client.search(TEXT, COUNT)
+    everything = client.search(TEXT, COUNT, mode="idf")
     low = {"range": {"n": {"lte": 20}}}
-    few = client.search(TEXT, COUNT, filter=low)
+    few = client.search(TEXT, COUNT, filter=low, mode="idf")
     expected = [(h.id, h.score) for h in everything if h.source["n"] <= 20]
     assert expected and sorted(expected) == sorted((h.id, h.score) for h in few)
     both = [low, {"terms": {"n": [3, 7, 40]}}]
@@ -106,14 +106,16 @@ def test_scan_does_not_see_what_comes_after(engine: Engine, index: str, tiny: Pa
 
 
 def test_min_score_total_source(client: SearchClient) -> None:
-    whole = client.search(TEXT, COUNT, total=True)
+    whole = client.search(TEXT, COUNT, mode="idf", total=True)
     assert whole.total == len(whole)
-    assert client.search(TEXT, 1).total is None
+    assert client.search(TEXT, 1, mode="idf").total is None
     limit = whole[4].score
-    best = client.search(TEXT, COUNT, min_score=limit)
+    best = client.search(TEXT, COUNT, min_score=limit, mode="idf")
     assert ids(best) == [h.id for h in whole if h.score >= limit]
     two = QueryPruning(two_phase=TwoPhase(2, COUNT))
-    assert ids(client.search(TEXT, COUNT, min_score=limit, query_pruning=two)) == ids(best)
+    assert ids(client.search(TEXT, COUNT, min_score=limit, query_pruning=two, mode="idf")) == ids(
+        best
+    )
     (hit,) = client.search(TEXT, 1, source=["n"])
     assert set(hit.source) == {"n"}
     (hit,) = client.search(TEXT, 1, source=())
@@ -336,7 +338,7 @@ def test_idf_sources(client: SearchClient, tmp_path: Path) -> None:
 def test_long_and_odd_queries(client: SearchClient) -> None:
     random = np.random.default_rng(0)
     long = " ".join(random.choice(WORDS, 5000))
-    assert client.search(long, 3) and client.search(long, 3, "encoder")
+    assert client.search(long, 3, mode="idf") and client.search(long, 3, "encoder")
     cluster = isinstance(client.engine, ClusterEngine)
     limit = client.engine.capabilities().max_clauses if cluster else None  # type: ignore[attr-defined]
     with warnings.catch_warnings(record=True) as said:

@@ -81,10 +81,13 @@ def test_idf_comes_from_the_index(engine: Engine, index: str, tiny: Path) -> Non
         idf = np.log(1 + (60 - df + 0.5) / (df + 0.5))
         client = SearchClient(engine=engine, index=index)
         for tf, factor in (("none", 1), ("log", 1 + np.log(3)), ("raw", 3)):
-            query = client.search(f"{word} {word} {word}", 1, query_tf=tf).query  # type: ignore[arg-type]
+            query = client.search(f"{word} {word} {word}", 1, query_tf=tf, mode="idf").query  # type: ignore[arg-type]
             assert query == {word: pytest.approx(idf * factor, rel=1e-5)}
-        assert client.search(f"{word} " * 3, 1).query == client.search(f"{word} " * 3).query
-        assert client.search(f"{word} {word}", 1).query[word] == pytest.approx(
+        assert (
+            client.search(f"{word} " * 3, 1, mode="idf").query
+            == client.search(f"{word} " * 3, mode="idf").query
+        )
+        assert client.search(f"{word} {word}", 1, mode="idf").query[word] == pytest.approx(
             idf * (1 + np.log(2)), rel=1e-5
         )
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from splade_os import Cursor, Fusion, SearchClient, ingest_documents
+from splade_os import AsyncSearchClient, Cursor, Fusion, SearchClient, ingest_documents
+from splade_os.cli.ingest import ingest
+from splade_os.cli.search import search
 from splade_os.engines import Engine
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.ingest.documents.records import Record
+from splade_os.online.async_index import AsyncIndex
+from splade_os.online.index import Index
+from splade_os.search.canaries import lost_canaries
+from splade_os.search.options import DEFAULT_MODE
 from tests.search.test_search import fill, loaded
 
 TEXT = "cat and dog in the red sun"
@@ -28,12 +35,12 @@ def scores(client: SearchClient, mode: Any, **options: Any) -> dict[str, float]:
     return {hit.id: hit.score for hit in client.search(TEXT, COUNT, mode, **options)}
 
 
-@pytest.mark.parametrize("weights", [None, (1.0, 1.0), (0.5, 3.0), (1.0, 0.0), (0.0, 2.0)])
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 3.0), (1.0, 0.0), (0.0, 2.0)])
 @pytest.mark.parametrize("sparse", ["idf", "encoder"])
 def test_score_is_the_sum(client: SearchClient, weights: Any, sparse: Any) -> None:
     """The engine's own scores of the two parts, asked one by one, are the oracle."""
     fusion = Fusion(weights=weights, sparse=sparse)
-    ours, theirs = weights or (1.0, 2.0)
+    ours, theirs = weights
     exact: dict[str, Any] = {"query_pruning": None} if sparse == "idf" else {}
     first, second = scores(client, sparse, **exact), scores(client, "bm25")
     expected = {
@@ -101,3 +108,37 @@ def test_a_code_that_word_pieces_cannot_tell_apart(
     for code in codes:
         best = client.search(code, 1, "hybrid")[0]
         assert best.source["text"] == f"cat {code}"
+
+
+def test_it_is_the_default_everywhere(client: SearchClient) -> None:
+    """Of `SearchClient`, `Index`, `AsyncIndex`, canaries and both commands: one mode."""
+    assert DEFAULT_MODE == "hybrid"
+    expected = [(h.id, h.score) for h in client.search(TEXT, 20, "hybrid")]
+    assert [(h.id, h.score) for h in client.search(TEXT, 20)] == expected
+    assert [(h.id, h.score) for h in client.scan(TEXT)][:20] == expected
+    with Index(index=client.index, engine=client.engine) as same:
+        assert [(h.id, h.score) for h in same.search(TEXT, 20)] == expected
+    for method in (Index.search, AsyncIndex.search, AsyncSearchClient.search, lost_canaries):
+        assert signature(method).parameters["mode"].default == DEFAULT_MODE
+    for command, name in ((search, "mode"), (ingest, "canary_mode")):
+        (option,) = (o for o in command.params if o.name == name)
+        assert option.default == DEFAULT_MODE
+
+
+def test_without_words_it_is_idf(engine: Engine, index: str, tiny: Path, tmp_path: Path) -> None:
+    """Documents that brought their vectors alone: BM25 has no part, and explain says so."""
+    vectors = [{"red": 1.5, "sun": 2.0}, {"sun": 3.0}, {"moon": 1.0}]
+    documents = [
+        Record(i, f"test:{i}", f"v{i}", "", {"n": i}, vector) for i, vector in enumerate(vectors, 1)
+    ]
+    encoder = loaded(tiny / "router")
+    ingest_documents(
+        documents, engine=engine, index=index, encoder=encoder,
+        dead_letters=tmp_path / "dead.jsonl",
+    )  # fmt: skip
+    client = SearchClient(engine=engine, index=index)
+    hits = client.search("red sun", explain=True)
+    assert [(h.id, h.score) for h in hits] == [
+        (h.id, pytest.approx(h.score)) for h in client.search("red sun", mode="idf")
+    ]
+    assert len(hits) == 2 and all(hit.scores["bm25"] == 0 for hit in hits)

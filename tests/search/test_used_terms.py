@@ -56,16 +56,18 @@ def test_idf(engine: Engine, engine_url: str, index: str, tiny: Path) -> None:
     fill(engine, index, tiny / "router", 20)
     client = SearchClient(engine=engine, index=index)
     text = "the cat and the dog read"
-    whole = client.search(text).used
+    whole = client.search(text, mode="idf").used
     assert whole.terms == whole.of == whole.finding == len(set(text.split())) and not whole.cut
-    pruned = client.search(text, query_pruning=QueryPruning(top=2)).used
+    pruned = client.search(text, query_pruning=QueryPruning(top=2), mode="idf").used
     assert (pruned.terms, pruned.of) == (2, whole.of) and pruned.cut
-    two = client.search(text, 7, query_pruning=QueryPruning(two_phase=TwoPhase(1, 7))).used
+    two = client.search(
+        text, 7, query_pruning=QueryPruning(two_phase=TwoPhase(1, 7)), mode="idf"
+    ).used
     assert (two.terms, two.finding, two.window) == (whole.of, 1, 7) and two.cut
     hybrid = client.search(text, mode="hybrid", query_pruning=QueryPruning(top=3)).used
     assert (hybrid.terms, hybrid.of) == (3, whole.of)
     assert client.search(text, mode="bm25").used == UsedTerms()
-    assert client.search("").used == UsedTerms()
+    assert client.search("", mode="idf").used == UsedTerms()
     place = ["--url", engine_url, "--index", index]
     plain = CliRunner().invoke(cli, ["search", text, *place])
     assert "terms" not in plain.stderr

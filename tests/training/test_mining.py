@@ -49,7 +49,7 @@ def test_what_is_mined(engine: Engine, filled: str, tmp_path: Path) -> None:
     assert report.rows == len(mined) > 10 and report.rows + report.short == len(ROWS)
     assert report.positives > 0
     for row in mined:
-        hits = [hit.source["text"] for hit in client.search(row["query"], 12)][2:]
+        hits = [hit.source["text"] for hit in client.search(row["query"], 12, mode="idf")][2:]
         once = list({hit.lower(): hit for hit in reversed(hits)}.items())[::-1]
         assert row["negatives"] == [h for low, h in once if low != row["positive"].lower()][:4]
     assert engine.count(filled) == 31

@@ -127,10 +127,12 @@ class Capabilities:
         return "max_analyzed_offset" if self._is("elasticsearch", 7, 12) else None
 
     @property
-    def tie_breaker(self) -> str:
-        """What orders equal scores in a point in time."""
-        old = self.distribution == "opensearch" and self.number < (3, 3)
-        return "_id" if old else "_shard_doc"
+    def tie_breakers(self) -> list[dict[str, str]]:
+        """What orders equal scores in a point in time, as clauses of ``sort``. OpenSearch (3.8)
+        numbers the shards of each index by itself: documents of two indices may share a place."""
+        if self.distribution != "opensearch":
+            return [{"_shard_doc": "asc"}]
+        return [{"_id" if self.number < (3, 3) else "_shard_doc": "asc"}, {"_index": "asc"}]
 
 
 def clause_limit(

@@ -20,6 +20,9 @@ from splade_os.engines.base import (
 from splade_os.engines.rest.bodies import HIGHLIGHT_MARK
 from splade_os.errors import EngineError, EngineTimeoutError
 
+_OF_HIT = frozenset(("_index", "_id", "_score", "_source", "_type"))
+_OF_ANSWER = frozenset(("took", "timed_out", "_shards", "hits", "pit_id", "status", "_clusters",
+                        "num_reduce_phases"))  # fmt: skip
 _SHOWN = 200  # characters of an answer that is none of an engine
 
 
@@ -102,12 +105,12 @@ def read_response(
     if error is not None and not request.allow_partial:
         raise error
     sparse = not isinstance(request.query, MatchQuery)
-    hits = [_hit(hit, meta, request.with_vector and sparse) for hit in listed]
+    hits = [_hit(hit, meta, request, sparse) for hit in listed]
     following = None
     if request.after is not None and len(listed) == request.k:
         last = listed[-1]["sort"]
         following = Cursor(answer.get("pit_id", request.after.pit), tuple(last))
-    total = found.get("total")
+    total = found.get("total") if request.total else None
     query = request.query
     terms = query.terms if isinstance(query, HybridQuery | SumQuery) else query
     match = query.match if isinstance(query, HybridQuery | SumQuery) else query
@@ -122,6 +125,7 @@ def read_response(
         words_cut=match.cut if isinstance(match, MatchQuery) else 0,
         partial=None if error is None else error.message,
         window=request.phases.window if request.phases else None,
+        more=_more(answer, _OF_ANSWER) if request.body else {},
     )
 
 
@@ -141,7 +145,9 @@ def _lacking(answer: Mapping[str, Any], index: str) -> EngineError | None:
     return error
 
 
-def _hit(hit: Mapping[str, Any], meta: IndexMeta, with_vector: bool) -> EngineHit:
+def _hit(
+    hit: Mapping[str, Any], meta: IndexMeta, request: SearchRequest, sparse: bool
+) -> EngineHit:
     source = hit.get("_source") or {}
     vector = source.pop(meta.field, None)  # the answer is nobody else's
     source.pop(meta.hash_field, None)
@@ -152,10 +158,26 @@ def _hit(hit: Mapping[str, Any], meta: IndexMeta, with_vector: bool) -> EngineHi
         hit["_id"],
         float(score),
         source,
-        (vector or {}) if with_vector else None,
-        highlighted_words(hit["highlight"]) if "highlight" in hit else (),
+        (vector or {}) if request.with_vector and sparse else None,
+        highlighted_words(hit["highlight"]) if request.highlight and "highlight" in hit else (),
         hit["_index"],
+        _more_of_hit(hit, request) if request.body else {},
     )
+
+
+def _more_of_hit(hit: Mapping[str, Any], request: SearchRequest) -> dict[str, Any]:
+    """What was asked for by `SearchRequest.body`."""
+    more = _more(hit, _OF_HIT)
+    if request.highlight:
+        more.pop("highlight", None)  # our own
+    values = more.pop("sort", None)
+    if values is not None and "sort" in request.body:
+        more["sort"] = values[: len(request.body["sort"])]  # but the tie-breakers
+    return more
+
+
+def _more(answer: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name not in known}
 
 
 def highlighted_words(highlight: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def heaviest(query: TermsQuery, count: int) -> TermsQuery:
 
 def search_parameters(request: SearchRequest) -> dict[str, str]:
     """What a request says beside its body: in the URL of a search, in the header of one of many."""
-    parameters = {}
+    parameters = dict(request.parameters)
     if request.allow_partial:  # a cluster's own default may be another
         parameters["allow_partial_search_results"] = "true"
     if request.dfs:
@@ -84,10 +84,19 @@ def search_body(
         head["from"] = request.offset
     if request.timeout is not None:
         head["timeout"] = f"{max(1, round(request.timeout * 1000))}ms"
+    if request.body:
+        head |= request.body
+        if "sort" in request.body:
+            head["track_scores"] = True  # else the hits have none
     if request.after is not None:
         head["pit"] = {"id": request.after.pit, "keep_alive": PIT_KEEP_ALIVE}
-        head["sort"] = [{"_score": "desc"}, {server.tie_breaker: "asc"}]
+        order = request.body.get("sort", [{"_score": "desc"}])
+        head["sort"] = [*order, *server.tie_breakers]
         head["track_scores"] = True
+        if "sort" in request.body:
+            # OpenSearch (3.8) skips documents without a value of the field behind such a one,
+            # unless it has to count them all
+            head["track_total_hits"] = True
         if request.after.after:
             head["search_after"] = list(request.after.after)
     if request.highlight:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import orjson
 
@@ -18,7 +18,9 @@ from splade_os.engines.base import (
     QueryPipeline,
     SearchRequest,
     SearchResponse,
+    StatisticsVersion,
 )
+from splade_os.engines.connection.keywords import WireKeywords
 from splade_os.engines.driver import drive, drive_async
 from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.engines.rest.retry import ATTEMPTS
@@ -59,6 +61,8 @@ class ClusterEngine(RestUpkeep, RestStatistics):
             and answers.
     """
 
+    own_body = True
+
     def __init__(
         self,
         url: str | None = None,
@@ -66,7 +70,7 @@ class ClusterEngine(RestUpkeep, RestStatistics):
         client: Any = None,
         wire: Wire | None = None,
         statistics_index: str = STATISTICS_INDEX,
-        **options: Any,
+        **options: Unpack[WireKeywords],
     ) -> None:
         if wire is None:
             wire = open_wire(str(url), **options) if client is None else wrap_client(client)
@@ -121,6 +125,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
 
     def info(self) -> EngineInfo:
         return self._run(self._steps.info())
+
+    def ping(self) -> bool:
+        return self._run(self._steps.ping())
 
     def field_types(self) -> Sequence[str]:
         return self._run(self._steps.field_types())
@@ -189,12 +196,17 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     ) -> TermStatistics | None:
         return self._run(self._steps.load_statistics(index, identity))
 
+    def statistics_version(self, index: str, identity: Identity = frozenset()) -> StatisticsVersion:
+        return self._run(self._steps.statistics_version(index, identity))
+
     def close(self) -> None:
         self._wire.close()
 
 
 class AsyncClusterEngine:
     """The searching half of `ClusterEngine`, for asyncio; arguments as there."""
+
+    own_body = True
 
     def __init__(
         self,
@@ -203,7 +215,7 @@ class AsyncClusterEngine:
         client: Any = None,
         wire: AsyncWire | None = None,
         statistics_index: str = STATISTICS_INDEX,
-        **options: Any,
+        **options: Unpack[WireKeywords],
     ) -> None:
         if wire is None:
             wire = (
@@ -234,6 +246,9 @@ class AsyncClusterEngine:
 
     async def info(self) -> EngineInfo:
         return await self._run(self._steps.info())
+
+    async def ping(self) -> bool:
+        return await self._run(self._steps.ping())
 
     async def index_meta(self, index: str) -> IndexMeta:
         return await self._run(self._steps.index_meta(index))
@@ -268,6 +283,11 @@ class AsyncClusterEngine:
         self, index: str, identity: Identity = frozenset()
     ) -> TermStatistics | None:
         return await self._run(self._steps.load_statistics(index, identity))
+
+    async def statistics_version(
+        self, index: str, identity: Identity = frozenset()
+    ) -> StatisticsVersion:
+        return await self._run(self._steps.statistics_version(index, identity))
 
     async def close(self) -> None:
         await self._wire.close()

@@ -34,6 +34,8 @@ SETTINGS = Call(
     params={"include_defaults": "true", "filter_path": "*.indices.query"},
 )
 
+PING_TIMEOUT = 5.0  # seconds
+
 Result = TypeVar("Result")
 Ask = Call | tuple[Call, ...]
 """One request, or several that do not wait for each other: their answers come as a list, an error
@@ -64,6 +66,18 @@ class ServerSteps:
             root, nodes = yield (ROOT, NODES)
             self._server = self._read(root, nodes)
         return self._server
+
+    def ping(self) -> Steps[bool]:
+        """Whether anything that may be asked answers, at the first attempt."""
+        try:
+            (answer,) = yield (replace(ROOT, attempts=1, timeout=PING_TIMEOUT),)
+        except EngineUnavailableError:
+            return False
+        if isinstance(answer, EngineError) and (answer.status or 0) >= 500:
+            return False
+        if isinstance(answer, AuthenticationError):
+            raise answer
+        return True  # also where this user may not ask what it is
 
     def _read(self, root: Any, nodes: Any) -> Capabilities:
         """From the answers to `ROOT` and `NODES`, or their errors."""

@@ -26,6 +26,7 @@ from splade_os.engines.base import (
     QueryPipeline,
     SearchRequest,
     SearchResponse,
+    StatisticsVersion,
 )
 from splade_os.engines.fields.strategies import FieldStrategy, strategy_for
 from splade_os.engines.names import check_name
@@ -278,11 +279,11 @@ class ClusterSteps(ServerSteps):
 
     def search(self, index: str, request: SearchRequest) -> Steps[SearchResponse]:
         view = self._views.get(index) or (yield from self.view(index))
-        if request.offset + request.k > view.result_window:
+        if _is_deep(request, view):
             return (yield from self._deep(index, request, view.result_window))
         opened = None
         if request.after is not None and not request.after.pit:
-            opened = yield from self.open_pit(index)
+            opened = yield from self.open_pit(index, request.parameters)
             request = replace(request, after=opened)
         try:
             response = yield from self._search(index, request)
@@ -320,6 +321,9 @@ class ClusterSteps(ServerSteps):
             while left and cursor is not None:
                 total = request.total if not responses else False
                 part = replace(request, k=min(left, window), offset=0, after=cursor, total=total)
+                if responses:  # once is enough
+                    body = {name: own for name, own in request.body.items() if name != "aggs"}
+                    part = replace(part, body=body)
                 responses.append((yield from self.search(index, part)))
                 cursor = responses[-1].following
                 left -= len(responses[-1].hits)
@@ -344,7 +348,10 @@ class ClusterSteps(ServerSteps):
 
     def _search_call(self, index: str, request: SearchRequest, body: bytes) -> Steps[Call]:
         parameters = search_parameters(request)
-        path = "/_search" if request.after is not None else f"/{index}/_search"
+        path = f"/{index}/_search"
+        if request.after is not None:  # the point in time knows them
+            path = "/_search"
+            parameters = {n: v for n, v in parameters.items() if n not in request.parameters}
         if request.internal:
             index = yield from self.concrete(index)
             parameters = {**parameters, **(yield from self.own_parameters())}
@@ -352,8 +359,9 @@ class ClusterSteps(ServerSteps):
         timeout = None if request.timeout is None else request.timeout + _NETWORK_GRACE
         return Call("POST", path, body, parameters, index=index, timeout=timeout)
 
-    def open_pit(self, index: str) -> Steps[Cursor]:
-        """A view of an index that stays the same."""
+    def open_pit(self, index: str, parameters: Mapping[str, str]) -> Steps[Cursor]:
+        """A view of an index that stays the same, of the shards that ``routing`` and
+        ``preference`` choose."""
         server = yield from self.capabilities()
         path = "_pit" if server.distribution == "elasticsearch" else "_search/point_in_time"
         if not server.points_in_time:
@@ -362,7 +370,7 @@ class ClusterSteps(ServerSteps):
                 "from 2.4 on).",
                 hint="Page with offset= instead.",
             )
-        parameters = {"keep_alive": PIT_KEEP_ALIVE}
+        parameters = {"keep_alive": PIT_KEEP_ALIVE, **parameters}
         answer = yield Call("POST", f"/{index}/{path}", params=parameters, index=index, holds=True)
         return Cursor(answer.get("id") or answer["pit_id"])
 
@@ -382,7 +390,7 @@ class ClusterSteps(ServerSteps):
         if not requests:
             return []
         view = yield from self.view(index)
-        if any(r.offset + r.k > view.result_window or r.internal for r in requests):
+        if any(_is_deep(r, view) or r.internal for r in requests):
             return (yield from self._one_by_one(index, requests))
         prepared = []
         for request in requests:
@@ -453,6 +461,15 @@ class ClusterSteps(ServerSteps):
             raise incomplete(answer, f"The statistics of {index}")
         return counts_of(hits, names)
 
+    def statistics_version(
+        self, index: str, identity: Identity = frozenset()
+    ) -> Steps[StatisticsVersion]:
+        names = dict(identity or (yield from self.identity(index)))
+        more = {"_source": False, "seq_no_primary_term": True}
+        answer = yield from self._counts_call(names, more)
+        hits = () if answer is None else expect(answer, self._url, "hits", "hits", kind=list)
+        return frozenset((hit["_id"], hit["_seq_no"], hit["_primary_term"]) for hit in hits)
+
     def load_statistics(
         self, index: str, identity: Identity = frozenset()
     ) -> Steps[TermStatistics | None]:
@@ -466,6 +483,11 @@ class ClusterSteps(ServerSteps):
             )
             return None
         return summed(counts.values())
+
+
+def _is_deep(request: SearchRequest, view: View) -> bool:
+    """Whether a page has to come in parts; groups cannot, and the engine says so."""
+    return request.offset + request.k > view.result_window and "collapse" not in request.body
 
 
 def _outcome(item: Mapping[str, Any]) -> Outcome:

@@ -110,8 +110,8 @@ class RestUpkeep:
 
     def _pages(self, names: str, body: dict[str, Any], own: Mapping[str, str]) -> Iterator[Found]:
         """By a point in time: a page whose answer is lost is asked for again."""
-        cursor = self._run(self._steps.open_pit(names))
-        body["sort"] = [{self.capabilities().tie_breaker: "asc"}]
+        cursor = self._run(self._steps.open_pit(names, {}))
+        body["sort"] = self.capabilities().tie_breakers
         read, total = 0, None
         try:
             while True:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from splade_os.engines.base import Identity, IndexMeta
 from splade_os.engines.rest.answers import expect, objects
-from splade_os.errors import IndexFormatError
+from splade_os.errors import IndexFormatError, IndexNotFoundError
 
 DEFAULT_WINDOW = 10_000
 
@@ -43,6 +43,10 @@ def read_view(answer: Any, index: str, url: str) -> View:
         EngineError: the answer is no engine's.
     """
     bodies = objects(answer, url)
+    if not bodies:  # of a pattern
+        raise IndexNotFoundError(
+            f"No index matches {index} at {url}.", hint="Name one that is there."
+        )
     mappings = {name: expect(body, url, "mappings", kind=Mapping) for name, body in bodies.items()}
     meta = _meta(mappings, index)
     identity, filters, windows = set(), [], []
@@ -62,14 +66,25 @@ def read_view(answer: Any, index: str, url: str) -> View:
     return View(meta, frozenset(identity), tuple(filters), result, rescore)
 
 
+def _encoded(record: Any) -> Any:
+    """What has to be the same in all indices that are searched together."""
+    if not isinstance(record, Mapping):
+        return record
+    return {name: value for name, value in record.items() if name != "splade_os"}
+
+
 def _meta(mappings: Mapping[str, Mapping[str, Any]], index: str) -> IndexMeta:
     found = [(mapping.get("_meta") or {}).get("splade_os") for mapping in mappings.values()]
-    if not found or any(meta is None for meta in found):
+    foreign = [name for name, record in zip(mappings, found, strict=True) if record is None]
+    if foreign:
+        name = foreign[0]
         raise IndexFormatError(
-            f"The index {index} was not made by splade-os: its mapping has no _meta.splade_os.",
-            hint="Ingest into a new index: splade-os ingest SOURCE --index NAME.",
+            f"The index {name} was not made by splade-os: its mapping has no _meta.splade_os."
+            + (f" ({index} stands for it, among {len(found)}.)" if len(found) > 1 else ""),
+            hint="Ingest into a new index: splade-os ingest SOURCE --index NAME. Or adopt it: "
+            f"splade-os index adopt --index {name} --text FIELDS.",
         )
-    if any(meta != found[0] for meta in found):
+    if any(_encoded(meta) != _encoded(found[0]) for meta in found):
         raise IndexFormatError(
             f"{index} stands for {len(found)} indices that were encoded in different ways: "
             f"{', '.join(sorted(mappings))}.",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -179,14 +180,18 @@ def _elastic_failure(error: Exception, url: str, index: str | None) -> SpladeErr
     return None
 
 
+_AIOHTTP_NOTE = re.compile(r" ssl:(<[^>]*>|\w+)(?= \[)")
+"""In what aiohttp says of every connection, with TLS or without."""
+
+
 def _kind_of(error: Exception) -> str:
-    text = str(error).lower()
+    text = _AIOHTTP_NOTE.sub("", str(error)).lower()
     return "tls" if "certificate" in text or "ssl" in text else "connection"
 
 
 def _last(error: Any) -> str:
     """What the lowest layer said, without object addresses."""
-    text = str(getattr(error, "info", None) or error)
+    text = _AIOHTTP_NOTE.sub("", str(getattr(error, "info", None) or error))
     return text.rsplit(": ", 1)[-1].rstrip(")'\" ")
 
 

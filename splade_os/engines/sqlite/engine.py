@@ -46,6 +46,7 @@ from splade_os.errors import (
     DeploymentError,
     EngineError,
     EngineTimeoutError,
+    EngineUnavailableError,
     IndexExistsError,
     IndexFormatError,
     IndexNotFoundError,
@@ -75,6 +76,8 @@ class SQLiteEngine(SQLiteUpkeep):
     Raises:
         EngineUnavailableError: it cannot be opened, or is no database.
     """
+
+    own_body = False
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
@@ -148,6 +151,13 @@ class SQLiteEngine(SQLiteUpkeep):
 
     def info(self) -> EngineInfo:
         return EngineInfo("sqlite", sqlite3.sqlite_version)
+
+    def ping(self) -> bool:
+        try:
+            self._db.execute("SELECT 1 FROM indices")
+        except (sqlite3.Error, EngineUnavailableError):
+            return False
+        return True
 
     def create_index(
         self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None

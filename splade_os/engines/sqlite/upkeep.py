@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from splade_os.engines.base import Identity, IndexListing, IndexMeta, StoredDocument
+from splade_os.engines.base import (
+    Identity,
+    IndexListing,
+    IndexMeta,
+    StatisticsVersion,
+    StoredDocument,
+)
 from splade_os.engines.load_state import LoadState
 from splade_os.engines.sqlite.connections import Connections
 from splade_os.errors import EngineError, IndexFormatError
@@ -223,6 +229,13 @@ class SQLiteUpkeep:
     ) -> TermStatistics | None:
         del identity  # a file is near
         return summed([self.counts(index)])
+
+    def statistics_version(self, index: str, identity: Identity = frozenset()) -> StatisticsVersion:
+        del identity
+        number = self._number(index)
+        with self._translated():
+            rows = self._db.execute("SELECT run, record FROM counts WHERE in_index = ?", (number,))
+            return frozenset((run, version_of(record), 0) for run, record in rows)
 
 
 def _save_count(db: sqlite3.Connection, number: int, count: Count) -> None:
