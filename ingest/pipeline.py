@@ -148,12 +148,13 @@ def ingest_documents(
             wanted = options.load_settings
             fast = wanted == "on" or (wanted == "auto" and not checkpoint.count_before)
             call = runner.context.retry_policy.call
-            with loading(engine, index, checkpoint.name, call, settings=fast):
-                runner.run(records)
+            with loading(engine, index, checkpoint.name, call, settings=fast) as guard:
+                runner.run(records, guard)
                 if cancellation.error is not None:
                     raise cancellation.error
                 interrupted = cancellation.halted.is_set()
                 whole = not interrupted and cancellation.source_error is None
+                require_same_index(engine, index, checkpoint)
                 lag = _finish(engine, index, checkpoint, runner, sync=options.sync and whole)
             report = _verified(engine, index, checkpoint, runner, meta, interrupted)
             report = replace(report, statistics_lag=lag)

@@ -65,10 +65,15 @@ class PipelineRunner:
             results.progress.counters[name] for name in ("created", "updated", "unchanged", "dead")
         )
 
-    def run(self, records: Iterator[Record | Rejected]) -> None:
+    def run(self, records: Iterator[Record | Rejected], guard: str | None = None) -> None:
         """Run until every record is settled, or all was halted or aborted. Never raises: see
-        the cancellation."""
+        the cancellation.
+
+        Args:
+            guard: the alias that documents are written through (`Engine.guard`).
+        """
         cancellation, events = self.context.cancellation, self._events
+        self._send.guard = guard
         stages: dict[str, Callable[[], None]] = {
             "read": lambda: self._read.run(records, self._windows, events),
             "tokenise": lambda: self.tokenize.run(self._windows, self._drafts, events),

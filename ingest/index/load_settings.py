@@ -1,4 +1,5 @@
-"""Index settings for a big load: no refresh, no replicas; put back in all cases."""
+"""How an index is while it is loaded: no refresh, no replicas, written through an alias of its own;
+put back in all cases."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ def loading(
     call: Call = lambda work: work(),
     *,
     settings: bool = True,
-) -> Iterator[None]:
-    """Within it the index says that it is loaded, and is set for loading.
+) -> Iterator[str | None]:
+    """Within it the index says that it is loaded, and is set for loading. Yields the alias that
+    guards it (`Engine.guard`), which the last load takes away.
 
     The settings of before stand in the index. Of several loads the last one puts them back. An
     index that somebody else has set so already is left alone, for them to put back.
@@ -41,17 +43,20 @@ def loading(
     found = call(lambda: engine.settings(index)) if settings else {}
     if found and found.get("refresh_interval") != _LOADING["refresh_interval"]:
         before = {name: found.get(name) for name in _LOADING}
+    guard = call(lambda: engine.guard(index))
+    own = None if guard == index else guard
     began = now()
 
     def begin(state: LoadState) -> LoadState:
-        told = {"loading": {**state.loading, job: began}, "settings": state.settings or before}
+        told: dict[str, Any] = {"loading": {**state.loading, job: began}}
+        told |= {"settings": state.settings or before, "guard": own or state.guard}
         return state.model_copy(update=told)
 
     call(lambda: change(engine, index, begin))
     if before is not None:
         call(lambda: engine.update_settings(index, _LOADING))
     try:
-        yield
+        yield guard
     except BaseException as ended:
         _end_once(engine, index, job, ended)
         raise
@@ -77,6 +82,8 @@ def _end(engine: Engine, index: str, job: str, call: Call) -> None:
         return state.model_copy(update={"loading": others})
 
     state = call(lambda: change(engine, index, end))
+    if not state.loading:
+        _unguard(engine, index, state, call)
     if state.settings is None:
         return
     if state.loading:
@@ -91,6 +98,13 @@ def _end(engine: Engine, index: str, job: str, call: Call) -> None:
         return
     _put_back(engine, index, state.settings, call)
     call(lambda: change(engine, index, lambda s: s.model_copy(update={"settings": None})))
+
+
+def _unguard(engine: Engine, index: str, state: LoadState, call: Call) -> None:
+    guard = state.guard
+    if guard is not None:
+        call(lambda: engine.remove_alias(guard, index))
+        call(lambda: change(engine, index, lambda s: s.model_copy(update={"guard": None})))
 
 
 def _put_back(engine: Engine, index: str, before: dict[str, Any], call: Call) -> None:
@@ -114,6 +128,8 @@ def restore_settings(engine: Engine, index: str) -> bool:
             is set for loading, and says nothing of how it was before.
     """
     state = engine.load_state(index)
+    if state is not None:
+        _unguard(engine, index, state, lambda work: work())
     if state is None or state.settings is None:
         if engine.settings(index).get("refresh_interval") == _LOADING["refresh_interval"]:
             raise IngestError(

@@ -22,8 +22,8 @@ class StageContext:
     Attributes:
         encoder, engine, index, meta: what encodes, and where to.
         look_up: ask the index for every document first, because it may hold some already.
-        check_index: before every request: whether the index is still the one that it was; an
-            engine would make a missing one anew, without its mapping.
+        check_index: whether the index is still the one that it was. Asked before every request
+            that no alias guards: the engine would make a missing index anew, without its mapping.
     """
 
     encoder: DocumentEncoder

@@ -7,7 +7,13 @@ import time
 from collections.abc import Sequence
 
 from splade_os.engines import Outcome
-from splade_os.errors import AuthorizationError, EngineError, EngineUnavailableError, IngestError
+from splade_os.errors import (
+    AuthorizationError,
+    EngineError,
+    EngineUnavailableError,
+    IndexNotFoundError,
+    IngestError,
+)
 from splade_os.ingest.documents.stamps import stored_stamp
 from splade_os.ingest.runtime.queues import BoundedQueue
 from splade_os.ingest.runtime.retry_policy import RETRYABLE, RetryLaterError
@@ -45,6 +51,7 @@ class SendStage:
 
     Attributes:
         begun: requests so far.
+        guard: the alias that they go through (`Engine.guard`).
     """
 
     def __init__(self, context: StageContext) -> None:
@@ -54,6 +61,7 @@ class SendStage:
         self._run, self._hash_field = context.stamper.run, context.meta.hash_field
         self._aborted = context.cancellation.aborted
         self.begun = 0
+        self.guard: str | None = None
 
     def run(self, requests: BoundedQueue[BulkRequest], events: BoundedQueue[Event]) -> None:
         """Send until no more requests come."""
@@ -102,8 +110,9 @@ class SendStage:
             with self._limiter.slot():
                 sent = time.monotonic()
                 try:
-                    self._check_index()
-                    answers = self._engine.bulk(self._index, body, attempts=1)
+                    if self.guard is None:
+                        self._check_index()
+                    answers = self._engine.bulk(self._index, body, attempts=1, guard=self.guard)
                 except EngineUnavailableError as error:
                     self._limiter.pushed_back(sent)
                     raise RetryLaterError(error.message) from error
@@ -118,6 +127,7 @@ class SendStage:
                 result.outcomes[i] = _as_asked(outcome, result.items[i].record.id)
             blocked = next((o for o in answers if _is_of_target(o)), None)
             if blocked is not None:
+                self._check_index()
                 raise IngestError(
                     f"{self._index} takes no documents: {blocked.reason}",
                     hint="Every document would fail like this one (a full disk blocks an index, "
@@ -146,6 +156,8 @@ class SendStage:
             self._limiter.pushed_back(sent)
             raise RetryLaterError(error.message) from error
         forbidden = isinstance(error, AuthorizationError)
+        if isinstance(error, IndexNotFoundError):
+            self._check_index()
         if error.status not in _SPLIT or forbidden or _names_target(error.message):
             raise error
         if error.status == _TOO_LARGE:

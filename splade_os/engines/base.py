@@ -437,13 +437,17 @@ class Engine(Protocol):
     def stats(self, index: str) -> IndexStats:
         """Documents and bytes, as of the last refresh."""
 
-    def bulk(self, index: str, body: bytes, *, attempts: int = 5) -> list[Outcome]:
+    def bulk(
+        self, index: str, body: bytes, *, attempts: int = 5, guard: str | None = None
+    ) -> list[Outcome]:
         """Send NDJSON actions (``index``, ``create``, ``update`` with ``doc``, or ``delete``), with
         ``_id``, and ``if_seq_no`` and ``if_primary_term`` where they shall be refused (409) if the
         document has changed (`StoredDocument.version`).
 
         Args:
             attempts: how often the whole request is sent when it is put off or lost.
+            guard: of the index (`guard`): the request is refused where the name stands for
+                another one now; without it, an engine may make a missing index anew.
 
         Returns:
             Outcomes, in the order of the actions.
@@ -535,6 +539,11 @@ class Engine(Protocol):
         Raises:
             IndexNotFoundError: it stands for none.
         """
+
+    def guard(self, index: str) -> str | None:
+        """What lets `bulk` write into this very index alone, even when it is deleted and made anew:
+        on a cluster an alias, which `remove_alias` takes away; ``None`` where the user may not
+        make one, or where it would change what is written."""
 
     def remove_alias(self, alias: str, index: str) -> None:
         """Let an alias stand for an index no longer."""

@@ -16,6 +16,7 @@ class LoadState(BaseModel):
     Attributes:
         loading: job → when it began, of the loads that write now (or were killed at it).
         settings: those that loads have changed, as they were before; ``None`` = none is changed.
+        guard: the alias that loads write through (`Engine.guard`), until the last one ends.
         documents: how many it held when a load was last found whole; ``None`` = never yet.
         verified: when that was.
         replaced: what its alias stood for before it.
@@ -25,6 +26,7 @@ class LoadState(BaseModel):
 
     loading: dict[str, str] = {}
     settings: dict[str, Any] | None = None
+    guard: str | None = None
     documents: int | None = None
     verified: str | None = None
     replaced: tuple[str, ...] = ()

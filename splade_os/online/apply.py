@@ -8,9 +8,9 @@ else is overwritten, and no vector is of another text than the one that is store
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 import orjson
@@ -37,6 +37,7 @@ from splade_os.online.results import DocumentResult, WriteOutcome
 from splade_os.statistics import Count, TermStatistics
 from splade_os.text_fields import merged
 
+T = TypeVar("T")
 _ROUNDS = 12  # in each somebody else has been faster
 _CONFLICT, _MISSING = 409, 404
 _EVENTS = 100_000  # one for each document at most
@@ -125,6 +126,13 @@ class ChangeApplier:
         except IngestError as error:
             raise EngineError(error.message) from error
         return [results[i] for i in range(len(changes))]
+
+    def patiently(self, request: Callable[[], T]) -> T:
+        """A request that is sent again while the cluster does not answer."""
+        try:
+            return self._context.retry_policy.call(request)
+        except IngestError as error:
+            raise EngineError(error.message) from error
 
     def new_run(self) -> None:
         """Begin a new record: what the last one has counted may be part of a recount."""

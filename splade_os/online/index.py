@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from splade_os.engines import Engine, IndexMeta, connect
+from splade_os.engines.base import Identity
 from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.errors import IndexNotFoundError, InputError, SettingsError
 from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
@@ -20,7 +21,7 @@ from splade_os.ingest.state.statistics import save_count, settle_counts
 from splade_os.online.apply import ChangeApplier
 from splade_os.online.changes import Change, Delete, Enrich, Update, Upsert
 from splade_os.online.results import DocumentError, DocumentResult
-from splade_os.online.target import open_target
+from splade_os.online.target import identity_of, open_target
 from splade_os.online.writer import BatchWriter
 from splade_os.search.client import SearchClient
 from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords
@@ -105,6 +106,7 @@ class Index:
         self._model, self._device, self._patience = settings.model, device, patience
         self._text_fields = text_fields
         self._applier: ChangeApplier | None = None
+        self._identity: Identity = frozenset()
         self._writer = BatchWriter(self._apply)
         self._saving = threading.Lock()
         self._saved = time.monotonic()
@@ -299,9 +301,17 @@ class Index:
         self._opened(())
         return checked(self._writer.submit(changes).result(), what, on_error)
 
-    def _opened(self, documents: Sequence[Document]) -> ChangeApplier:
+    def _opened(
+        self, documents: Sequence[Document], before: ChangeApplier | None = None
+    ) -> ChangeApplier:
+        """
+        Args:
+            before: what the name stands for no more.
+        """
         with self._saving:
-            if self._applier is None:
+            applier = self._applier
+            if applier is None or applier is before:
+                known = before.meta.text_fields if before is not None else ()
                 target = open_target(
                     self.engine,
                     self.name,
@@ -309,16 +319,23 @@ class Index:
                     model=self._model,
                     device=self._device,
                     text_fields=self._text_fields,
+                    known=known,
                 )
-                self._applier = ChangeApplier(
+                self._identity = target.identity
+                applier = self._applier = ChangeApplier(
                     self.engine, self.name, target.meta, target.encoder, self._patience
                 )
-            return self._applier
+            return applier
 
     def _apply(self, changes: Sequence[Change]) -> list[DocumentResult]:
-        """In the writer's thread."""
-        assert self._applier is not None
-        results = self._applier.apply(changes)
+        """In the writer's thread. An alias may have moved; an engine would make an index anew that
+        was deleted, without its mapping."""
+        applier = self._applier
+        assert applier is not None
+        if self._identity != applier.patiently(lambda: identity_of(self.engine, self.name)):
+            self._uncounted = False  # of the one that is gone
+            applier = self._opened((), applier)
+        results = applier.apply(changes)
         self._written = self._uncounted = True
         if time.monotonic() - self._saved > self._pause:
             self._save_statistics()

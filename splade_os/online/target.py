@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from splade_os.encoding import DocumentEncoder
 from splade_os.encoding.resolve import resolve_recorded
 from splade_os.engines import Engine, IndexMeta
-from splade_os.errors import IndexFormatError, IndexNotFoundError, InputError
+from splade_os.engines.base import Identity
+from splade_os.errors import (
+    AuthorizationError,
+    IndexFormatError,
+    IndexNotFoundError,
+    InputError,
+)
 from splade_os.ingest.index.adopt import adopt_index, mapped_texts
 from splade_os.ingest.index.target import ensure_index
 from splade_os.settings import DEFAULT_MODEL
@@ -21,10 +28,22 @@ _IDS = frozenset({"_id", "id"})
 
 @dataclass(frozen=True)
 class WriteTarget:
-    """What is written to, and with what."""
+    """What is written to, and with what.
+
+    Attributes:
+        identity: of the index behind the name; empty where the user may not ask.
+    """
 
     meta: IndexMeta
     encoder: DocumentEncoder
+    identity: Identity
+
+
+def identity_of(engine: Engine, index: str) -> Identity:
+    """What a name stands for now; empty where there is none, or where the user may not ask."""
+    with suppress(IndexNotFoundError, AuthorizationError):
+        return engine.identity(index)
+    return frozenset()
 
 
 def open_target(
@@ -35,6 +54,7 @@ def open_target(
     model: str | None,
     device: str | None,
     text_fields: Sequence[str] | None,
+    known: Sequence[str] = (),
 ) -> WriteTarget:
     """Find the index, adopt it if it is somebody else's, or make it.
 
@@ -43,6 +63,7 @@ def open_target(
             are taken.
         model, device: what encodes; default the index's own model, else the starter.
         text_fields: fields to encode.
+        known: those of the index that the name stood for before.
 
     Raises:
         InputError: no text field is named, and none can be guessed.
@@ -55,19 +76,21 @@ def open_target(
     except IndexFormatError:  # somebody else's
         if engine.url.startswith("sqlite"):
             raise
-        fields = tuple(text_fields or _guessed(index, documents, mapped_texts(engine, index)))
+        mapped = mapped_texts(engine, index)
+        fields = tuple(text_fields or known or _guessed(index, documents, mapped))
         encoder = DocumentEncoder.load(model or DEFAULT_MODEL, device=device)
-        return WriteTarget(adopt_index(engine, index, encoder.identity, fields), encoder)
+        meta = adopt_index(engine, index, encoder.identity, fields)
+        return WriteTarget(meta, encoder, identity_of(engine, index))
     if meta is not None:
         name = model or resolve_recorded(meta.model, index).name
         encoder = DocumentEncoder.load(name, device=device, **meta.model.options().model_dump())
         fields = tuple(text_fields or meta.text_fields)
     else:
-        fields = tuple(text_fields or _guessed(index, documents, None))
+        fields = tuple(text_fields or known or _guessed(index, documents, None))
         encoder = DocumentEncoder.load(model or DEFAULT_MODEL, device=device)
     meta = ensure_index(engine, index, encoder.identity, fields, left_open=encoder.left_open)
     encoder.adopt(meta.model)
-    return WriteTarget(meta, encoder)
+    return WriteTarget(meta, encoder, identity_of(engine, index))
 
 
 def _guessed(

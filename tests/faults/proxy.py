@@ -30,6 +30,7 @@ class FaultyProxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else 40 ms a request
 
             def log_message(self, format: str, *arguments: object) -> None:
                 pass

@@ -20,7 +20,7 @@ from tests.faults.loads import FULL, check_index, make_load
 
 def test_node_killed_in_the_middle(tiny: Path, tmp_path: Path) -> None:
     name = f"faults-{os.getpid()}"
-    load = make_load(tiny / "router", tmp_path, 40_000 if FULL else 10_000)
+    load = make_load(tiny / "router", tmp_path, 40_000 if FULL else 4_000)
     try:
         state = up(name=name, via="jvm", port=0, heap="640m")
         process = load.start(state.url, "docs", "--max-bytes", "60000", "--timeout", "5")

@@ -82,7 +82,12 @@ def test_sources(
 
 
 def test_damaged_lines(
-    engine: Engine, engine_url: str, index: str, tiny: Path, tmp_path: Path
+    engine: Engine,
+    engine_url: str,
+    index: str,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bad = {
         2: (b"not json", "not valid JSON"),
@@ -97,12 +102,11 @@ def test_damaged_lines(
     good = iter(lines(DOCUMENTS).splitlines())
     content = [bad[i][0] if i in bad else next(good) for i in range(1, 21)]
     (tmp_path / "docs.jsonl").write_bytes(b"\n".join([*content, b"", b"  "]) + b"\n")
-    done = run(
-        *("ingest", "docs.jsonl", "--index", index, "--url", engine_url, "--json"),
-        *("--model", str(tiny / "router"), "--dead-letters", "dead.jsonl"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 3, done.stderr.decode()
+    monkeypatch.chdir(tmp_path)
+    command = ["ingest", "docs.jsonl", "--index", index, "--url", engine_url, "--json"]
+    more = ["--model", str(tiny / "router"), "--dead-letters", "dead.jsonl"]
+    done = CliRunner().invoke(cli, [*command, *more])
+    assert done.exit_code == 3, done.stderr
     report = json.loads(done.stdout)
     assert (report["read"], report["created"], report["dead"]) == (20, 12, len(bad))
     assert engine.count(index) == 12

@@ -113,6 +113,42 @@ def test_an_index_that_is_deleted_under_a_load(
     assert engine.count(index) == 200
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_an_index_that_is_deleted_before_a_request(
+    engine: Engine,
+    index: str,
+    load: Any,
+    encoder: DocumentEncoder,
+    again: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever was looked up before: the engine refuses the request itself."""
+    send, sent = type(engine).bulk, []
+
+    def bulk(self: Engine, name: str, body: bytes, **more: Any) -> Any:
+        sent.append(body)
+        if len(sent) == 3:
+            engine.delete_index(index)
+            if again:
+                ensure_index(engine, index, encoder.identity, ("title", "text"))
+        return send(self, name, body, **more)
+
+    monkeypatch.setattr(type(engine), "bulk", bulk)
+    with pytest.raises(IngestError, match="deleted"):
+        load(Rows(200), index)
+    assert bool(engine.indices(f"{index}*")) is again
+    assert not again or engine.count(index) == 0
+
+
+def test_a_guard_is_there_for_the_load_alone(engine: Engine, index: str, load: Any) -> None:
+    seen: list[LoadState | None] = []
+    assert load(Rows(40, 20, lambda: seen.append(engine.load_state(index))), index).verified
+    assert seen[0] is not None and seen[0].guard is not None
+    state = engine.load_state(index)
+    assert state is not None and state.guard is None and not state.loading
+    assert not engine.alias_targets(seen[0].guard)
+
+
 def test_unfinished_builds_are_no_generations(engine: Engine, alias: str, load: Any) -> None:
     """The good index of before is the one that is kept, and gone back to."""
     first = load(Rows(40), alias, True).index

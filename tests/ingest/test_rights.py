@@ -88,6 +88,9 @@ def enforcing(body: Any, only: str) -> Refuse:
 
     def refuse(method: str, path: str, data: bytes) -> Refusal | None:
         action, index = action_of(method, path)
+        if path == "/_aliases":  # the rights of every index and alias that it names
+            named = [next(iter(each.values())) for each in orjson.loads(data)["actions"]]
+            index = ",".join(str(each[key]) for each in named for key in ("index", "alias"))
         return None if may(action, index) else forbidden(action)
 
     return refuse

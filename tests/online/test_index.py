@@ -50,6 +50,44 @@ def encoded(tiny: Path, engine: Engine, index: str, text: str) -> dict[str, floa
     return as_stored(orjson.loads(lines.split(b"\n")[1])[meta.field])
 
 
+def test_the_index_is_deleted_under_it(
+    products: Index, engine: Engine, tiny: Path, index: str
+) -> None:
+    """It is made anew as it was, not by the engine without a mapping."""
+    products.upsert([{"id": "1", "text": "red cat"}])
+    meta = engine.index_meta(index)
+    engine.delete_index(index)
+    (result,) = products.upsert([{"id": "2", "text": "blue cat"}])
+    assert result.result == "created" and engine.index_meta(index) == meta
+    assert [hit.id for hit in products.search("cat", mode="bm25")] == ["2"]
+    engine.delete_index(index)
+    gone = products.update("2", {"text": "green cat"}, on_error="return")
+    assert gone.result == "not_found" and not engine.indices(f"{index}*")
+
+
+def test_the_alias_moves_under_it(engine: Engine, tiny: Path, index: str) -> None:
+    """What it writes goes where the name leads, and the next search finds it there."""
+    names = [f"{index}-1", f"{index}-2"]
+    model = str(tiny / "router")
+    for name in names:
+        with Index(index=name, engine=engine, model=model, text_fields=["text"]) as made:
+            made.upsert([{"id": "0", "text": "a dog"}])
+    try:
+        engine.point_alias(index, names[0])
+        with Index(index=index, engine=engine, model=model) as products:
+            products.upsert([{"id": "1", "text": "red cat"}])
+            engine.point_alias(index, names[1])
+            products.upsert([{"id": "2", "text": "blue cat"}])
+            assert [hit.id for hit in products.search("cat", mode="bm25")] == ["2"]
+        assert [sorted(engine.documents(name, ["0", "1", "2"])) for name in names] == [
+            ["0", "1"],
+            ["0", "2"],
+        ]
+    finally:
+        for name in names:
+            engine.delete_index(name)
+
+
 def test_the_first_page_of_the_readme(engine: Engine, index: str) -> None:
     products = Index(index=index, engine=engine)
     assert products.count() == 0 and products.get("1") is None

@@ -152,8 +152,10 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     def stats(self, index: str) -> IndexStats:
         return self._run(self._steps.stats(index))
 
-    def bulk(self, index: str, body: bytes, *, attempts: int = ATTEMPTS) -> list[Outcome]:
-        return self._run(self._steps.bulk(index, body, attempts))
+    def bulk(
+        self, index: str, body: bytes, *, attempts: int = ATTEMPTS, guard: str | None = None
+    ) -> list[Outcome]:
+        return self._run(self._steps.bulk(index, body, attempts, guard))
 
     def refresh(self, index: str) -> None:
         self._run(self._steps.refresh(index))

@@ -184,15 +184,18 @@ class ClusterSteps(ServerSteps):
         # the statistics of an index count nested objects as documents too
         return IndexStats((yield from self.count(index)), size)
 
-    def bulk(self, index: str, body: bytes, attempts: int) -> Steps[list[Outcome]]:
+    def bulk(
+        self, index: str, body: bytes, attempts: int, guard: str | None = None
+    ) -> Steps[list[Outcome]]:
         yield from self.view(index)  # else a missing index would be made, without a mapping
+        required = {} if guard is None else {"require_alias": "true"}
         answer = yield Call(
             "POST",
-            f"/{index}/_bulk",
+            f"/{guard or index}/_bulk",
             body,
             index=index,
             ndjson=True,
-            params={"filter_path": _BULK_FILTER},
+            params={"filter_path": _BULK_FILTER, **required},
             attempts=attempts,
             repeat_timeouts=True,
         )

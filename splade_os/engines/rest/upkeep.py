@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from splade_os.engines.rest.targets import check_target
 from splade_os.errors import EngineError, IndexFormatError, IndexNotFoundError
 
 _KEEP = "5m"  # between two pages of a scan
+_PIPELINES = ("default_pipeline", "final_pipeline")
 Found = tuple[str, Mapping[str, Any]]
 Result = TypeVar("Result")
 
@@ -223,6 +225,26 @@ class RestUpkeep:
 
     def indices(self, pattern: str) -> list[str]:
         return sorted(self._call("GET", f"/{pattern}/_settings/index.uuid"))
+
+    def guard(self, index: str) -> str | None:
+        answer = self._call("GET", f"/{index}", index=index)
+        if len(answer) != 1:
+            return None
+        ((name, found),) = answer.items()
+        if name != index:  # the alias may have a routing; it guards as it is
+            return index if index in found.get("aliases", {}) else None
+        settings = found["settings"]["index"]
+        if any(settings.get(kind, "_none") != "_none" for kind in _PIPELINES):
+            return None  # a pipeline sees the alias as the document's _index
+        alias = f"{index}-load-{blake2b(settings['uuid'].encode(), digest_size=4).hexdigest()}"
+        action = {"add": {"index": index, "alias": alias, "is_hidden": True}}
+        try:
+            self._call("POST", "/_aliases", {"actions": [action]}, index=index)
+        except EngineError as error:
+            if error.transient:
+                raise
+            return None
+        return alias
 
     def overview(self) -> list[IndexListing]:
         wanted = "*.aliases,*.mappings._meta.splade_os"

@@ -213,12 +213,16 @@ class SQLiteEngine(SQLiteUpkeep):
     def stats(self, index: str) -> IndexStats:
         return IndexStats(self.count(index), self.path.stat().st_size)
 
-    def bulk(self, index: str, body: bytes, *, attempts: int = 5) -> list[Outcome]:
+    def bulk(
+        self, index: str, body: bytes, *, attempts: int = 5, guard: str | None = None
+    ) -> list[Outcome]:
         del attempts  # a file is there or it is not
-        number, meta = self._number(index), self.index_meta(index)
-        lines = iter(body.splitlines())
+        meta, lines = self.index_meta(index), iter(body.splitlines())
         outcomes = []
         with self._transaction() as db:
+            number = self._number(index)
+            if guard not in (None, self.guard(index)):
+                raise IndexNotFoundError(f"{index} at {self.url} is not the index that it was.")
             for line in lines:
                 operation, identifier, version = _action(line)
                 document = b"" if operation == "delete" else next(lines)

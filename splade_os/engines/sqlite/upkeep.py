@@ -183,6 +183,10 @@ class SQLiteUpkeep:
             ).fetchone()
         return frozenset({(self._name(number), row[0] if row else str(number))})
 
+    def guard(self, index: str) -> str:
+        ((_, uuid),) = self.identity(index)
+        return uuid
+
     def remove_alias(self, alias: str, index: str) -> None:
         number = self._number(index)
         with self._transaction() as db:
