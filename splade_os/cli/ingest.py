@@ -149,6 +149,7 @@ def ingest(
     engine = open_engine(settings)
     with busy(f"Looking for {shown(source)}"):
         found = find_source(source, replace(opening, engine=engine))
+    _tell_mapping(engine, source, target, anew=alias is not None)
     if reader.vectors:
         running.update(backend="none", device=None, dtype=None)
     encoder = load_encoder(
@@ -186,6 +187,28 @@ def ingest(
     if alias:
         _tell_alias(engine, alias, report)
     finish(report, as_json, needs_documents=alias is not None)
+
+
+def _tell_mapping(engine: Engine, source: str, target: str, *, anew: bool) -> None:
+    """A new index made of another one has the documents of that one, not its mapping."""
+    from splade_os.errors import IndexNotFoundError
+
+    prefix, _, old = source.partition(":")
+    if prefix != "index":
+        return
+    if not anew:
+        try:
+            engine.properties(target)
+        except IndexNotFoundError:
+            pass
+        else:
+            return
+    echo(
+        f"The mapping, analysers and settings of {old} are not carried over to the new index: "
+        "keyword and nested fields become text and objects there. To keep them, give vectors to "
+        f"{old} itself: splade-os index adopt --index {old} --text FIELDS.",
+        err=True,
+    )
 
 
 def _tell_alias(engine: Engine, alias: str, report: IngestReport) -> None:

@@ -70,6 +70,10 @@ _CONNECTION = (
         default=None,
         help="gzip both ways: fewer bytes, more work at both ends.  [default: no]",
     ),
+    click.option(
+        "--statistics-index",
+        help="Index that keeps the term statistics.  [default: splade-os-statistics]",
+    ),
 )
 
 

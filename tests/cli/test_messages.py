@@ -17,6 +17,7 @@ import pytest
 from splade_os import Index
 from splade_os.cli import main
 from splade_os.engines import Engine, connect
+from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import IndexNotFoundError
 
 
@@ -150,3 +151,32 @@ def test_index_list(run: Run, filled: tuple[str, str], engine: Engine) -> None:
         assert name in shown and "s old" in shown
     finally:
         engine.remove_alias(f"{name}-live", name)
+
+
+def test_a_copy_of_an_index_tells_that_its_mapping_stays_behind(
+    run: Run, filled: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url, name = filled
+    copy = ["ingest", f"index:{name}", "--text", "text", "--url", url, "--dry-run", "--index"]
+    assert "are not carried over" in run(*copy, f"{name}-new").err
+    assert "are not carried over" not in run(*copy, name).err
+
+
+def test_statistics_have_their_own_index(
+    run: Run, opensearch_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    (tmp_path / "a.jsonl").write_text('{"id": "1", "text": "cat"}\n')
+    engine = connect(opensearch_url)
+    where = ["--index", name, "--url", opensearch_url, "--statistics-index", f"{name}-statistics"]
+    try:
+        assert run("ingest", "a.jsonl", "--text", "text", *where).code == 0
+        assert engine.indices(f"{name}*") == [name, f"{name}-statistics"]
+        assert json.loads(run("index", "show", "--json", *where).out)["documents_in_idf"] == 1
+    finally:
+        run("index", "delete", "--yes", *where)
+        assert isinstance(engine, ClusterEngine)
+        engine.request("DELETE", f"/{name}-statistics", None)
+        engine.close()
