@@ -38,7 +38,9 @@ def public() -> Iterator[tuple[str, Callable[..., Any]]]:
             yield thing.__name__, thing
 
 
-@pytest.mark.parametrize(("name", "function"), list(public()), ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "function"), [pytest.param(*each, id=each[0]) for each in public()]
+)
 def test_no_keyword_is_any(name: str, function: Callable[..., Any]) -> None:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is not parameter.VAR_KEYWORD:
