@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from splade_os.engines import IndexLayout
+
 
 @dataclass(frozen=True)
 class IngestOptions:
@@ -29,6 +31,7 @@ class IngestOptions:
         sync: at the end, delete from the index what the source has no more.
         vector_field, content_field: (a new index) names of the fields that hold the vectors, and
             the text for BM25; default names that no document has.
+        layout: (a new index) its mapping and settings; default those of splade-os.
     """
 
     max_bytes: int = 8_000_000
@@ -46,3 +49,4 @@ class IngestOptions:
     sync: bool = False
     vector_field: str | None = None
     content_field: str | None = None
+    layout: IndexLayout | None = None

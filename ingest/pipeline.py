@@ -129,6 +129,7 @@ def ingest_documents(
                 options.vector_field,
                 options.content_field,
                 left_open=encoder.left_open,
+                layout=options.layout,
             )
             encoder.adopt(meta.model)
             note_index(engine, index, checkpoint)

@@ -6,7 +6,14 @@ import re
 from collections.abc import Sequence
 
 from splade_os import __version__, mappings
-from splade_os.engines import CONTENT_FIELD, HASH_FIELD, VECTOR_FIELD, Engine, IndexMeta
+from splade_os.engines import (
+    CONTENT_FIELD,
+    HASH_FIELD,
+    VECTOR_FIELD,
+    Engine,
+    IndexLayout,
+    IndexMeta,
+)
 from splade_os.engines.names import check_name
 from splade_os.errors import (
     IndexExistsError,
@@ -16,6 +23,7 @@ from splade_os.errors import (
     SettingsError,
 )
 from splade_os.identity import ModelIdentity, short_hash
+from splade_os.ingest.index.layout import with_texts
 from splade_os.statistics import TermStatistics
 from splade_os.vocabulary import FEATURE_NAMING
 
@@ -97,6 +105,7 @@ def ensure_index(
     content_field: str | None = None,
     *,
     left_open: frozenset[str] = frozenset(),
+    layout: IndexLayout | None = None,
 ) -> IndexMeta:
     """Create the index (arguments as those of `new_meta`), or check that it was made for the same
     model and fields. One that holds nothing takes others: it is bound to nothing yet.
@@ -104,6 +113,7 @@ def ensure_index(
     Args:
         left_open: fields of the identity that are as the index says, if it is there
             (`DocumentEncoder.left_open`).
+        layout: of a new index.
 
     Raises:
         ModelMismatchError: another model, or other settings of it, encoded the index.
@@ -113,7 +123,15 @@ def ensure_index(
     """
     check_name(index)
     meta = _found_or_made(
-        engine, index, model, text_fields, field_type, vector_field, content_field, left_open
+        engine,
+        index,
+        model,
+        text_fields,
+        field_type,
+        vector_field,
+        content_field,
+        left_open,
+        layout or IndexLayout(),
     )
     engine.check_writable(index, meta)
     return meta
@@ -128,13 +146,18 @@ def _found_or_made(
     vector_field: str | None,
     content_field: str | None,
     left_open: frozenset[str],
+    layout: IndexLayout,
 ) -> IndexMeta:
     try:
         meta = engine.index_meta(index)
     except IndexNotFoundError:
         meta = new_meta(engine, model, text_fields, field_type, vector_field, content_field)
+        mapping = layout.mapping
+        if mapping is not None:
+            meta = meta.model_copy(update={"bm25": tuple(text_fields)})
+            mapping = with_texts(mapping, meta)
         try:
-            engine.create_index(index, meta)
+            engine.create_index(index, meta, layout.settings, mapping)
         except IndexExistsError:  # another process was faster
             meta = engine.index_meta(index)
         else:

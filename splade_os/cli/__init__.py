@@ -18,6 +18,7 @@ _COMMANDS = {
     "compare": ("compare", "Compare two runs: measures, significance, single queries."),
     "deploy": ("deploy", "Let an OpenSearch cluster encode queries itself."),
     "demo": ("demo", "Ingest real text into a local cluster and search it in three modes."),
+    "doctor": ("doctor", "Look at all that is needed here: server, rights, index, model."),
     "encode": ("encode", "Encode documents and write their vectors to a file."),
     "enrich": ("enrich", "Give the documents of an index the vectors that they lack."),
     "evaluate": ("evaluate", "Measure how well queries find what they should."),

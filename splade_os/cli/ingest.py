@@ -12,6 +12,9 @@ import click
 
 from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.ingest_options import (
+    LAYOUT,
+    layout_of,
+    layout_options,
     reading_options,
     running_options,
     split_reading,
@@ -94,6 +97,7 @@ class ResumableCommand(click.Command):
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: the index's, or starter]")
 @reading_options
 @field_type_option
+@layout_options
 @encoding_options
 @running_options
 @click.option(
@@ -143,13 +147,17 @@ def ingest(
     running, chosen, flags = split_options(flags)
     options, how, flags = split_running(flags, selection)
     latest = telling(how)
+    layout = {name: flags.pop(name) for name in LAYOUT}
     settings = settings_of(**flags)
     target = alias or need_index(settings)
     check_name(target)
     engine = open_engine(settings)
     with busy(f"Looking for {shown(source)}"):
         found = find_source(source, replace(opening, engine=engine))
-    _tell_mapping(engine, source, target, anew=alias is not None)
+    if alias or not _is_there(engine, target):
+        options = replace(options, layout=layout_of(layout, engine, source))
+    elif any(layout.values()):
+        echo(f"{target} is there: its mapping and settings stay as they are.", err=True)
     if reader.vectors:
         running.update(backend="none", device=None, dtype=None)
     encoder = load_encoder(
@@ -189,26 +197,14 @@ def ingest(
     finish(report, as_json, needs_documents=alias is not None)
 
 
-def _tell_mapping(engine: Engine, source: str, target: str, *, anew: bool) -> None:
-    """A new index made of another one has the documents of that one, not its mapping."""
+def _is_there(engine: Engine, index: str) -> bool:
     from splade_os.errors import IndexNotFoundError
 
-    prefix, _, old = source.partition(":")
-    if prefix != "index":
-        return
-    if not anew:
-        try:
-            engine.properties(target)
-        except IndexNotFoundError:
-            pass
-        else:
-            return
-    echo(
-        f"The mapping, analysers and settings of {old} are not carried over to the new index: "
-        "keyword and nested fields become text and objects there. To keep them, give vectors to "
-        f"{old} itself: splade-os index adopt --index {old} --text FIELDS.",
-        err=True,
-    )
+    try:
+        engine.properties(index)
+    except IndexNotFoundError:
+        return False
+    return True
 
 
 def _tell_alias(engine: Engine, alias: str, report: IngestReport) -> None:

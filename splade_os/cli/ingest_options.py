@@ -12,6 +12,7 @@ import click
 from splade_os.cli.options import MOST
 
 if TYPE_CHECKING:
+    from splade_os.engines import Engine, IndexLayout
     from splade_os.ingest.documents.records import RecordReader
     from splade_os.ingest.options import IngestOptions
     from splade_os.ingest.sources import Selection, SourceOptions
@@ -147,6 +148,67 @@ def field_name_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+_LAYOUT = (
+    click.option(
+        "--like",
+        metavar="INDEX",
+        help="Of a new index: mapping, analysers and settings of this one.  [default: with the "
+        "source index:OLD, OLD]",
+    ),
+    click.option(
+        "--mapping",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Of a new index: its mapping (JSON).",
+    ),
+    click.option(
+        "--settings",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Of a new index: its settings (JSON).",
+    ),
+    click.option("--shards", type=click.IntRange(1, 1024), help="Of a new index: their number."),
+    click.option(
+        "--own-mapping", is_flag=True, help="A new index has the mapping of splade-os, always."
+    ),
+)
+
+LAYOUT = ("like", "mapping", "settings", "shards", "own_mapping")
+"""Their names."""
+
+
+def layout_options(command: Command) -> Command:
+    """What a new index is made with: for `layout_of`."""
+    for option in reversed(_LAYOUT):
+        command = option(command)
+    return command
+
+
+def layout_of(chosen: dict[str, Any], engine: Engine, source: str) -> IndexLayout | None:
+    """The layout of a new index. One that is filled from another index is like that one.
+
+    Args:
+        chosen: the flags of `LAYOUT`.
+    """
+    from splade_os.ingest.index.layout import chosen_layout
+    from splade_os.urls import is_cluster
+
+    chosen = dict(chosen)
+    own = chosen.pop("own_mapping")
+    if own and (chosen["like"] or chosen["mapping"]):
+        raise click.UsageError("--own-mapping goes with neither --like nor --mapping.")
+    prefix, _, old = source.partition(":")
+    if prefix == "index" and not own and chosen["like"] is None and is_cluster(engine.url):
+        if len(engine.indices(old)) == 1:
+            chosen["like"] = old
+        elif chosen["mapping"] is None:
+            raise click.UsageError(
+                f"{old} stands for several indices: whose mapping shall a new index have? "
+                "--like INDEX, --mapping FILE or --own-mapping."
+            )
+    return chosen_layout(engine, **chosen)
 
 
 def reading_options(command: Command) -> Command:

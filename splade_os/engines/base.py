@@ -85,6 +85,19 @@ class IndexMeta(BaseModel):
 
 
 @dataclass(frozen=True)
+class IndexLayout:
+    """What an index is made with.
+
+    Attributes:
+        settings: by name, without ``index.`` before it.
+        mapping: ``properties``, ``dynamic`` ...; ``None`` = that of splade-os.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    mapping: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     """What answers at the URL: ``opensearch 3.8.0``."""
 
@@ -424,9 +437,23 @@ class Engine(Protocol):
         """
 
     def create_index(
-        self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None
+        self,
+        index: str,
+        meta: IndexMeta,
+        settings: Mapping[str, Any] | None = None,
+        mapping: Mapping[str, Any] | None = None,
     ) -> None:
-        """Create an empty index; `IndexExistsError` if there is one."""
+        """Create an empty index; `IndexExistsError` if there is one.
+
+        Args:
+            settings: of the index, over those of splade-os.
+            mapping: one of the user's own, which gets the fields of `adopt`; default the one of
+                splade-os.
+        """
+
+    def layout(self, index: str) -> IndexLayout:
+        """Mapping and settings of one index, for another one like it: what splade-os has added,
+        and what is of that very index, left out."""
 
     def delete_index(self, index: str) -> None:
         """Delete an index and its statistics."""

@@ -153,16 +153,6 @@ def test_index_list(run: Run, filled: tuple[str, str], engine: Engine) -> None:
         engine.remove_alias(f"{name}-live", name)
 
 
-def test_a_copy_of_an_index_tells_that_its_mapping_stays_behind(
-    run: Run, filled: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    url, name = filled
-    copy = ["ingest", f"index:{name}", "--text", "text", "--url", url, "--dry-run", "--index"]
-    assert "are not carried over" in run(*copy, f"{name}-new").err
-    assert "are not carried over" not in run(*copy, name).err
-
-
 def test_statistics_have_their_own_index(
     run: Run, opensearch_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,11 +50,25 @@ class FieldStrategy:
         )
 
     def index_body(
-        self, meta: IndexMeta, settings: Mapping[str, Any] | None = None
+        self,
+        meta: IndexMeta,
+        settings: Mapping[str, Any] | None = None,
+        mapping: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """The body that creates an index: the literal mapping, text fields and ``_meta``."""
+        """The body that creates an index: the literal mapping, text fields and ``_meta``.
+
+        Args:
+            mapping: one of the user's own, in the place of the literal one.
+        """
         body = mappings.load(self.folder, self.field_type)
+        if mapping is not None:
+            del body["settings"]["index"]["mapping.ignore_malformed"]  # as the user has it
         body["settings"]["index"].update(settings or {})
+        if mapping is not None:
+            told = {**mapping.get("_meta", {}), "splade_os": meta.record()}
+            fields = {**mapping.get("properties", {}), **self.adopted(meta)}
+            body["mappings"] = {**mapping, "properties": fields, "_meta": told}
+            return body
         names = {
             VECTOR_FIELD: meta.field,
             CONTENT_FIELD: meta.content_field,

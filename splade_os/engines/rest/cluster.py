@@ -136,9 +136,13 @@ class ClusterEngine(RestUpkeep, RestStatistics):
         return self._run(self._steps.feature_naming(field_type))
 
     def create_index(
-        self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None
+        self,
+        index: str,
+        meta: IndexMeta,
+        settings: Mapping[str, Any] | None = None,
+        mapping: Mapping[str, Any] | None = None,
     ) -> None:
-        self._run(self._steps.create_index(index, meta, settings))
+        self._run(self._steps.create_index(index, meta, settings, mapping))
 
     def delete_index(self, index: str) -> None:
         self._run(self._steps.delete_index(index))

@@ -84,10 +84,14 @@ class ClusterSteps(ServerSteps):
         return strategy_for(field_type, (yield from self.capabilities())).feature_naming
 
     def create_index(
-        self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None
+        self,
+        index: str,
+        meta: IndexMeta,
+        settings: Mapping[str, Any] | None,
+        mapping: Mapping[str, Any] | None,
     ) -> Steps[None]:
         server = yield from self.capabilities()
-        body = strategy_for(meta.field_type, server).index_body(meta, settings)
+        body = strategy_for(meta.field_type, server).index_body(meta, settings, mapping)
         body["settings"]["index"] = server.index_settings(body["settings"]["index"])
         try:
             yield Call("PUT", f"/{index}", orjson.dumps(body), index=index)

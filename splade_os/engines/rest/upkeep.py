@@ -8,12 +8,19 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
-from splade_os.engines.base import Cursor, IndexListing, IndexMeta, StoredDocument
+from splade_os.engines.base import (
+    Cursor,
+    IndexLayout,
+    IndexListing,
+    IndexMeta,
+    StoredDocument,
+)
 from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.engines.fields.strategies import strategy_for
 from splade_os.engines.load_state import LOAD_STATE, LoadState
 from splade_os.engines.rest.answers import complete, expect, incomplete, objects
 from splade_os.engines.rest.failures import PERMANENT
+from splade_os.engines.rest.layouts import carried, without_ours
 from splade_os.engines.rest.server import Steps
 from splade_os.engines.rest.steps import ClusterSteps
 from splade_os.engines.rest.targets import check_target
@@ -174,6 +181,16 @@ class RestUpkeep:
             raise EngineError(f"{index} stands for {len(answer)} indices; name one of them.")
         settings = next(iter(answer.values()))["settings"]
         return {name.removeprefix("index."): value for name, value in settings.items()}
+
+    def layout(self, index: str) -> IndexLayout:
+        answer = objects(
+            self._call("GET", f"/{index}", index=index, params={"flat_settings": "true"}), self.url
+        )
+        if len(answer) != 1:
+            raise EngineError(f"{index} stands for {len(answer)} indices; name one of them.")
+        ((_, body),) = answer.items()
+        mapping, record = without_ours(body.get("mappings", {}))
+        return IndexLayout(carried(body["settings"], record), mapping)
 
     def update_settings(self, index: str, settings: Mapping[str, Any]) -> None:
         allowed = self.capabilities().index_settings(settings)

