@@ -61,7 +61,7 @@ def index(opensearch_url: str) -> Iterator[str]:
 def test_it_answers(service: str, index: str) -> None:
     shoes = [{"id": "1/a", "title": "Red shoe", "price": 10}, {"id": "2", "title": "Blue boat"}]
     written = requests.put(
-        f"{service}/documents", json=[*shoes, {"id": "3", "title": 4}], timeout=60
+        f"{service}/documents", json=[*shoes, {"id": "3", "title": {"x": 1}}], timeout=60
     )
     assert written.status_code == 200, written.text
     assert [each["result"] for each in written.json()] == ["created", "created", "failed"]

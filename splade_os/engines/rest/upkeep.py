@@ -24,6 +24,7 @@ from splade_os.engines.rest.layouts import carried, without_ours
 from splade_os.engines.rest.server import Steps
 from splade_os.engines.rest.steps import ClusterSteps
 from splade_os.engines.rest.targets import check_target
+from splade_os.engines.rest.views import DEFAULT_WINDOW
 from splade_os.errors import EngineError, IndexFormatError, IndexNotFoundError
 
 _KEEP = "5m"  # between two pages of a scan
@@ -108,7 +109,7 @@ class RestUpkeep:
         self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         names = self._run(self._steps.concrete(index))
-        page = min(page, self._run(self._steps.view(index)).result_window)
+        page = min(page, self._result_window(index, names))
         own = self._run(self._steps.own_parameters())
         body: dict[str, Any] = {"size": page, "_source": self._included(fields)}
         server = self.capabilities()
@@ -116,6 +117,15 @@ class RestUpkeep:
             yield from self._pages(names, {**body, "track_total_hits": True}, own)
         else:
             yield from self._scroll(names, body, own)
+
+    def _result_window(self, index: str, names: str) -> int:
+        try:
+            return self._run(self._steps.view(index)).result_window
+        except IndexFormatError:  # somebody else's
+            path = f"/{names}/_settings/index.max_result_window"
+            answer = self._call("GET", path, index=names, params={"flat_settings": "true"})
+            windows = (each["settings"].get("index.max_result_window") for each in answer.values())
+            return min((int(window) for window in windows if window), default=DEFAULT_WINDOW)
 
     def _pages(self, names: str, body: dict[str, Any], own: Mapping[str, str]) -> Iterator[Found]:
         """By a point in time: a page whose answer is lost is asked for again."""
