@@ -23,7 +23,7 @@ demo: env  ## start a local cluster, ingest real text, search it in three modes
 	@$(BIN)/splade-os demo
 
 test: env-dev lint  ## every test, against real OpenSearch and Elasticsearch nodes
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 # Constraints pin the newest versions that were tried, so they take no part.
 LOWEST_CORE := tests/encoding/test_light.py tests/encoding/test_options.py \

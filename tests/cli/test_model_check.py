@@ -29,5 +29,5 @@ def test_damaged(tiny: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny / "bert", folder)
     (folder / "config.json").unlink()
     done = CliRunner().invoke(cli, ["model", "check", str(folder)])
-    assert done.exit_code == 1 and "config.json is missing" in " ".join(done.stdout.split())
+    assert done.exit_code == 1 and "config.jsonismissing" in "".join(done.stdout.split())
     assert CliRunner().invoke(cli, ["model", "check", str(tmp_path / "none")]).exit_code == 1
