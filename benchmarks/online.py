@@ -38,12 +38,12 @@ from splade_os.local import down, up
 from splade_os.vectors import SparseBatch
 
 PAIRS = 200
-WORDS = (
+WORDS = (  # noqa: SIM905
     "river engine moon winter paper bridge doctor garden market music window stone coffee letter "
     "school forest ocean ticket camera planet bottle summer village hammer kitchen record island "
     "glass copper silver morning castle machine animal flower mountain hospital library soldier "
     "science history weather business language question picture problem product service support"
-).split()  # noqa: SIM905
+).split()
 Texts = list[dict[str, Any]]
 
 
