@@ -83,10 +83,8 @@ def _end(engine: Engine, index: str, job: str, call: Call) -> None:
 
     state = call(lambda: change(engine, index, end))
     if not state.loading:
-        _unguard(engine, index, state, call)
-    if state.settings is None:
-        return
-    if state.loading:
+        _put_back(engine, index, state, call)
+    elif state.settings is not None:
         begun = ", ".join(sorted(set(state.loading.values())))
         warnings.warn(
             f"{index} stays set for loading (no refresh, no replicas): another load, begun "
@@ -95,26 +93,24 @@ def _end(engine: Engine, index: str, job: str, call: Call) -> None:
             SpladeWarning,
             stacklevel=4,
         )
-        return
-    _put_back(engine, index, state.settings, call)
-    call(lambda: change(engine, index, lambda s: s.model_copy(update={"settings": None})))
 
 
-def _unguard(engine: Engine, index: str, state: LoadState, call: Call) -> None:
-    guard = state.guard
+def _put_back(engine: Engine, index: str, state: LoadState, call: Call) -> None:
+    """The settings as they were, and the alias away that loads wrote through."""
+    guard, before = state.guard, state.settings
     if guard is not None:
         call(lambda: engine.remove_alias(guard, index))
-        call(lambda: change(engine, index, lambda s: s.model_copy(update={"guard": None})))
-
-
-def _put_back(engine: Engine, index: str, before: dict[str, Any], call: Call) -> None:
-    try:
-        call(lambda: engine.update_settings(index, before))
-    except SpladeError as error:
-        raise IngestError(
-            f"The settings of {index} from before the load could not be put back: {error}",
-            hint=f"When the cluster is well: splade-os index restore-settings --index {index}",
-        ) from error
+    if before is not None:
+        try:
+            call(lambda: engine.update_settings(index, before))
+        except SpladeError as error:
+            raise IngestError(
+                f"The settings of {index} from before the load could not be put back: {error}",
+                hint=f"When the cluster is well: splade-os index restore-settings --index {index}",
+            ) from error
+    if guard is not None or before is not None:
+        nothing: dict[str, Any] = {"settings": None, "guard": None}
+        call(lambda: change(engine, index, lambda s: s.model_copy(update=nothing)))
 
 
 def restore_settings(engine: Engine, index: str) -> bool:
@@ -127,20 +123,15 @@ def restore_settings(engine: Engine, index: str) -> bool:
         IngestError: the cluster refuses, or does not answer; nothing is forgotten. Or the index
             is set for loading, and says nothing of how it was before.
     """
-    state = engine.load_state(index)
-    if state is not None:
-        _unguard(engine, index, state, lambda work: work())
-    if state is None or state.settings is None:
-        if engine.settings(index).get("refresh_interval") == _LOADING["refresh_interval"]:
-            raise IngestError(
-                f"{index} has the refresh_interval -1, and does not say how it was before.",
-                hint=f'Set it yourself: PUT {index}/_settings {{"index": {{"refresh_interval": '
-                'null, "number_of_replicas": 1}}',
-            )
-        with suppress(IndexNotFoundError):
-            change(engine, index, lambda s: s.model_copy(update={"loading": {}}))
-        return False
-    _put_back(engine, index, state.settings, lambda work: work())
-    nothing: dict[str, Any] = {"loading": {}, "settings": None}
-    change(engine, index, lambda s: s.model_copy(update=nothing))
-    return True
+    state = engine.load_state(index) or LoadState()
+    _put_back(engine, index, state, lambda work: work())
+    unrefreshed = _LOADING["refresh_interval"]
+    if state.settings is None and engine.settings(index).get("refresh_interval") == unrefreshed:
+        raise IngestError(
+            f"{index} has the refresh_interval -1, and does not say how it was before.",
+            hint=f'Set it yourself: PUT {index}/_settings {{"index": {{"refresh_interval": '
+            'null, "number_of_replicas": 1}}',
+        )
+    with suppress(IndexNotFoundError):
+        change(engine, index, lambda s: s.model_copy(update={"loading": {}}))
+    return state.settings is not None
