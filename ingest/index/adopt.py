@@ -8,6 +8,7 @@ from splade_os.engines import Engine, IndexMeta
 from splade_os.engines.names import check_name
 from splade_os.errors import IndexFormatError, SettingsError
 from splade_os.identity import ModelIdentity
+from splade_os.ingest.index.layout import require_room
 from splade_os.ingest.index.target import ensure_index, new_meta
 
 _TEXTS = frozenset({"text", "match_only_text", "search_as_you_type"})
@@ -54,12 +55,7 @@ def adopt_index(
             raise SettingsError(
                 f"The index {index} has no field {name!r}.", hint=f"Its text fields are: {there}."
             )
-    for name in (meta.field, meta.hash_field):
-        if name in properties:
-            raise SettingsError(
-                f"The index {index} has a field {name!r} already, which is none of splade-os.",
-                hint="Give another name: --vector-field NAME.",
-            )
+    require_room(properties, meta, f"The index {index}")
     engine.check_writable(index, meta)
     engine.adopt(index, meta)
     return engine.index_meta(index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +76,22 @@ def with_texts(mapping: Mapping[str, Any], meta: IndexMeta) -> dict[str, Any]:
         SettingsError: it has a field that splade-os needs for itself.
     """
     properties = dict(mapping.get("properties", {}))
-    for name in (meta.field, meta.hash_field):
-        if name in properties:
-            raise SettingsError(
-                f"The mapping has a field {name!r} already, which is none of splade-os.",
-                hint="Give another name: --vector-field NAME.",
-            )
+    require_room(properties, meta, "The mapping")
     for name in meta.text_fields:
         if name.partition(".")[0] not in properties:
             properties[name] = {"type": "text"}
     return {**mapping, "properties": properties}
+
+
+def require_room(properties: Collection[str], meta: IndexMeta, whose: str) -> None:
+    """Whether an index of somebody else can have the fields of splade-os beside its own.
+
+    Raises:
+        SettingsError: one of the names is taken.
+    """
+    for name in (meta.field, meta.hash_field):
+        if name in properties:
+            raise SettingsError(
+                f"{whose} has a field {name!r} already, which is none of splade-os.",
+                hint="Give another name: --vector-field NAME.",
+            )

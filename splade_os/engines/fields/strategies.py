@@ -61,28 +61,33 @@ class FieldStrategy:
             mapping: one of the user's own, in the place of the literal one.
         """
         body = mappings.load(self.folder, self.field_type)
-        if mapping is not None:
-            del body["settings"]["index"]["mapping.ignore_malformed"]  # as the user has it
-        body["settings"]["index"].update(settings or {})
-        if mapping is not None:
-            told = {**mapping.get("_meta", {}), "splade_os": meta.record()}
+        own = body["settings"]["index"]
+        if mapping is None:
+            self._name_fields(body["mappings"], meta)
+        else:
             fields = {**mapping.get("properties", {}), **self.adopted(meta)}
-            body["mappings"] = {**mapping, "properties": fields, "_meta": told}
-            return body
+            body["mappings"] = {**mapping, "properties": fields}
+            del own["mapping.ignore_malformed"]  # as the user has it
+        told = body["mappings"].get("_meta", {})
+        body["mappings"]["_meta"] = {**told, "splade_os": meta.record()}
+        own.update(settings or {})
+        return body
+
+    @staticmethod
+    def _name_fields(mapping: dict[str, Any], meta: IndexMeta) -> None:
+        """Give the literal mapping the names and the text fields of an index."""
         names = {
             VECTOR_FIELD: meta.field,
             CONTENT_FIELD: meta.content_field,
             HASH_FIELD: meta.hash_field,
         }
-        properties = {names.get(n, n): p for n, p in body["mappings"]["properties"].items()}
+        properties = {names.get(n, n): p for n, p in mapping["properties"].items()}
         for each in properties.values():
             if "copy_to" in each:
                 each["copy_to"] = names[each["copy_to"]]
         for name in meta.text_fields:
             properties.setdefault(name, properties["text"])
-        body["mappings"]["properties"] = properties
-        body["mappings"]["_meta"] = {"splade_os": meta.record()}
-        return body
+        mapping["properties"] = properties
 
     def adopted(self, meta: IndexMeta) -> dict[str, Any]:
         """Mapping of the two fields that an index of somebody else gets."""
