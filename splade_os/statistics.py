@@ -134,6 +134,12 @@ class Count:
         )
 
 
+def age_of(counts: Iterable[Count]) -> int | None:
+    """Seconds since the last of these was stored; ``None`` = none is, or it is not known."""
+    saved = max((count.saved for count in counts), default=0.0)
+    return round(time.time() - saved) if saved else None
+
+
 def base_of(statistics: TermStatistics, counts: Sequence[Count], *, empty: int = 0) -> Count:
     """A record of all documents, in place of those that are there."""
     covers = tuple(sorted(count.run for count in counts if count.run != BASE))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from splade_os.cli.terminal import clean, echo, secho
 
 if TYPE_CHECKING:
     from splade_os.engines import Engine, IndexMeta
+    from splade_os.errors import SpladeError
     from splade_os.settings import Settings
 
 _EXTRAS = {
@@ -90,33 +91,49 @@ def _all(settings: Settings) -> Iterator[Finding]:
     where = f"{platform.python_implementation()} {platform.python_version()}, {sys.platform}"
     yield Finding("splade-os", True, f"{__version__} on {where}")
     yield _extras()
-    yield from _tried("state folder", _state)
-    engine: Engine | None = None
-    for finding in _tried("server", lambda: _server(settings)):
-        yield finding
-        if finding.ok:
-            engine = open_engine(settings)
-    meta: IndexMeta | None = None
-    if engine is not None and settings.index is not None:
-        opened, index = engine, settings.index
-        for finding in _tried("index", lambda: _index(opened, index)):
-            yield finding
-            meta = opened.index_meta(index) if finding.ok else None
-        yield from _tried("statistics", lambda: _statistics(opened, index))
-    elif engine is not None:
-        yield Finding("index", None, "none is named: --index NAME, or SPLADE_OS_INDEX")
-    yield from _tried("model", lambda: _model(settings, meta))
-    if engine is not None:
-        engine.close()
+    yield _tried("state folder", _state)
+    meta = yield from _cluster(settings)
+    yield _tried("model", lambda: _model(settings, meta))
 
 
-def _tried(what: str, look: Callable[[], Finding]) -> Iterator[Finding]:
+def _cluster(settings: Settings) -> Generator[Finding, None, IndexMeta | None]:
+    """Server, index and statistics; returns the record of the index."""
     from splade_os.errors import SpladeError
 
     try:
-        yield look()
+        engine = open_engine(settings)
     except SpladeError as error:
-        yield Finding(what, False, error.message, error.hint)
+        yield _wrong("server", error)
+        return None
+    with closing(engine):
+        server = _tried("server", lambda: _server(engine))
+        yield server
+        index, meta = settings.index, None
+        if not server.ok:
+            return None
+        if index is None:
+            yield Finding("index", None, "none is named: --index NAME, or SPLADE_OS_INDEX")
+            return None
+        try:
+            meta = engine.index_meta(index)
+            yield _index(engine, index, meta)
+        except SpladeError as error:
+            yield _wrong("index", error)
+        yield _tried("statistics", lambda: _statistics(engine, index))
+        return meta
+
+
+def _tried(what: str, look: Callable[[], Finding]) -> Finding:
+    from splade_os.errors import SpladeError
+
+    try:
+        return look()
+    except SpladeError as error:
+        return _wrong(what, error)
+
+
+def _wrong(what: str, error: SpladeError) -> Finding:
+    return Finding(what, False, error.message, error.hint)
 
 
 def _extras() -> Finding:
@@ -144,19 +161,15 @@ def _state() -> Finding:
     return Finding("state folder", free > 1e9, f"{folder}, {free / 1e9:,.1f} GB free")
 
 
-def _server(settings: Settings) -> Finding:
-    engine = open_engine(settings)
-    try:
-        info = engine.info()
-        types = ", ".join(engine.field_types()) or "no field for vectors"
-        found = f"{engine.url}: {info.distribution} {info.version}, with {types}"
-        return Finding("server", bool(engine.field_types()), found)
-    finally:
-        engine.close()
+def _server(engine: Engine) -> Finding:
+    info, types = engine.info(), engine.field_types()
+    fields = ", ".join(types) or "no field for vectors"
+    found = f"{engine.url}: {info.distribution} {info.version}, with {fields}"
+    return Finding("server", bool(types), found)
 
 
-def _index(engine: Engine, index: str) -> Finding:
-    meta, documents = engine.index_meta(index), engine.count(index)
+def _index(engine: Engine, index: str, meta: IndexMeta) -> Finding:
+    documents = engine.count(index)
     engine.check_writable(index, meta)
     state = engine.load_state(index)
     phase = "" if state is None else f"; {state.phase}"
@@ -167,12 +180,13 @@ def _index(engine: Engine, index: str) -> Finding:
 
 
 def _statistics(engine: Engine, index: str) -> Finding:
+    from splade_os.statistics import age_of
+
     statistics, documents = engine.load_statistics(index), engine.count(index)
     if statistics is None:
         hint = f"splade-os index recount --index {index}"
         return Finding("statistics", None, "none: IDF queries take the model's table", hint)
-    saved = max((count.saved for count in engine.counts(index)), default=0.0)
-    age = time.time() - saved if saved else 0.0
+    age = age_of(engine.counts(index)) or 0
     counted = statistics.documents
     near = abs(counted - documents) <= 0.02 * max(counted, documents, 1)
     found = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -121,21 +120,20 @@ def adopt(
 @json_option
 def list_(as_json: bool, **flags: Any) -> None:
     """List the indices that can be searched here: made or adopted by splade-os."""
+    from splade_os.statistics import age_of
+
     engine = open_engine(settings_of(**flags))
-    rows: list[dict[str, Any]] = []
-    for each in engine.overview():
-        counts = engine.counts(each.name)
-        saved = max((count.saved for count in counts), default=0.0)
-        rows.append(
-            {
-                "index": each.name,
-                "documents": engine.count(each.name),
-                "model": each.meta.model.name if each.meta else None,
-                "field_type": each.meta.field_type if each.meta else None,
-                "aliases": list(each.aliases),
-                "statistics_age": round(time.time() - saved) if saved else None,
-            }
-        )
+    rows: list[dict[str, Any]] = [
+        {
+            "index": each.name,
+            "documents": engine.count(each.name),
+            "model": each.meta.model.name if each.meta else None,
+            "field_type": each.meta.field_type if each.meta else None,
+            "aliases": list(each.aliases),
+            "statistics_age": age_of(engine.counts(each.name)),
+        }
+        for each in engine.overview()
+    ]
     if as_json:
         print_json({"url": engine.url, "indices": rows})
         return
@@ -176,6 +174,8 @@ def _age(seconds: int | None) -> str:
 @json_option
 def show(as_json: bool, **flags: Any) -> None:
     """Show what an index holds and what encoded it."""
+    from splade_os.statistics import age_of
+
     settings = settings_of(**flags)
     name = need_index(settings)
     engine = open_engine(settings)
@@ -183,8 +183,7 @@ def show(as_json: bool, **flags: Any) -> None:
     state = engine.load_state(name)
     statistics = engine.load_statistics(name)
     counted = statistics.documents if statistics else 0
-    saved = max((count.saved for count in engine.counts(name)), default=0.0)
-    age = round(time.time() - saved) if saved else None
+    age = age_of(engine.counts(name))
     if as_json:
         print_json(
             {

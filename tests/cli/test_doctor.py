@@ -51,6 +51,7 @@ def test_what_is_wrong(
     engine.save_load_state(filled, LoadState(loading={"x": "2026-01-01"}, settings={}))
     code, found = look("--url", engine_url, "--index", filled)
     assert code == 0 and "restore-settings" in found["index"]["hint"]
+    assert str(tiny / "router") in found["model"]["found"]  # the index's, loaded or not
     monkeypatch.setenv("SPLADE_OS_STATE", "/proc/nowhere")
     code, found = look("--url", engine_url)
     assert code == 1 and found["state folder"]["ok"] is False
