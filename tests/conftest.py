@@ -119,6 +119,14 @@ def engine(engine_url: str) -> Iterator[Engine]:
     opened.close()
 
 
+@pytest.fixture(params=MATRIX)
+def cluster_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ClusterEngine]:
+    """An engine of every server that is tested, SQLite not among them."""
+    opened = ClusterEngine(url_of(request.param, request, tmp_path))
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
 def index(engine: Engine) -> Iterator[str]:
     """A name that no other test has; what it stands for is removed."""

@@ -16,7 +16,6 @@ from splade_os.cli import cli
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import EngineError, InputError
 from splade_os.ingest.index.layout import chosen_layout
-from tests.conftest import MATRIX, url_of
 
 BODY: dict[str, Any] = {
     "settings": {
@@ -50,11 +49,9 @@ PRODUCTS = [
 Run = Callable[..., Result]
 
 
-@pytest.fixture(params=MATRIX)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ClusterEngine]:
-    opened = ClusterEngine(url_of(request.param, request, tmp_path))
-    yield opened
-    opened.close()
+@pytest.fixture
+def engine(cluster_engine: ClusterEngine) -> ClusterEngine:
+    return cluster_engine
 
 
 @pytest.fixture

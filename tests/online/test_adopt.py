@@ -17,7 +17,6 @@ from splade_os.engines import MatchQuery, SearchRequest
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import IndexFormatError, ModelMismatchError, SettingsError
 from splade_os.ingest.index.adopt import adopt_index
-from tests.conftest import MATRIX, url_of
 
 PRODUCTS = {
     "1": {"title": "cat moon", "text": "river", "brand": "Acme", "price": 10,
@@ -40,11 +39,9 @@ MAPPING = {
 }
 
 
-@pytest.fixture(params=MATRIX)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ClusterEngine]:
-    opened = ClusterEngine(url_of(request.param, request, tmp_path))
-    yield opened
-    opened.close()
+@pytest.fixture
+def engine(cluster_engine: ClusterEngine) -> ClusterEngine:
+    return cluster_engine
 
 
 @pytest.fixture
