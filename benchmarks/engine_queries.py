@@ -33,7 +33,7 @@ from splade_os import SearchClient, __version__
 from splade_os.encoding.layout import read_layout
 from splade_os.encoding.lexical import LexicalPrior
 from splade_os.encoding.query import IdfQueryEncoder
-from splade_os.encoding.resolve import content_hash, resolve_model
+from splade_os.encoding.resolve import model_hash, resolve_model
 from splade_os.engines import DocumentRenderer, Engine, IndexMeta, connect
 from splade_os.engines.opensearch_ml.ml_commons import MlCommons
 from splade_os.errors import IndexNotFoundError
@@ -121,7 +121,7 @@ def fill(engine: Engine, corpus: list[str], plain: IdfQueryEncoder) -> None:
     prior = LexicalPrior(1.0, 250.0, plain.vocabulary.special_ids)
     identity = ModelIdentity(
         name="starter",
-        content_hash=content_hash(part.folder),
+        content_hash=model_hash(part),
         activation=part.activation,
         pooling=part.pooling,
         max_length=part.max_length,

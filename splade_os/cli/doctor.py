@@ -201,7 +201,7 @@ def _model(settings: Settings, meta: IndexMeta | None) -> Finding:
     from splade_os.encoding.choice import choose
     from splade_os.encoding.layout import read_layout
     from splade_os.encoding.resolve import (
-        content_hash,
+        model_hash,
         resolve_model,
         resolve_recorded,
     )
@@ -216,7 +216,7 @@ def _model(settings: Settings, meta: IndexMeta | None) -> Finding:
     else:
         folder = resolve_model(settings.model or DEFAULT_MODEL).folder
     part = read_layout(folder).document
-    found = content_hash(part.folder)
+    found = model_hash(part)
     if meta is not None and meta.model.content_hash not in ("", found):
         told = f"{folder} is not the model of the index: content hash {short_hash(found)}, not "
         return Finding("model", False, told + short_hash(meta.model.content_hash))

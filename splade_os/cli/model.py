@@ -25,9 +25,9 @@ def model() -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show what is understood of the model NAME (starter, a folder, or a hub name)."""
-    from splade_os.encoding.layout import StaticPart, read_layout
+    from splade_os.encoding.layout import read_layout
     from splade_os.encoding.onnx_backend import GRAPHS, graph_file
-    from splade_os.encoding.resolve import content_hash, resolve_model
+    from splade_os.encoding.resolve import model_hash, resolve_model
     from splade_os.encoding.tokenization import TextTokenizer
     from splade_os.encoding.weights import hashed_files
 
@@ -38,11 +38,6 @@ def show(name: str, as_json: bool) -> None:
         part.folder, max_length=None, lowercase=part.lowercase, special_tokens=False
     )
     weights = sum(file.stat().st_size for file in hashed_files(part.folder))
-    query = "the same transformer"
-    if layout.query.folder != part.folder:
-        query = "another transformer"
-    if isinstance(layout.query, StaticPart):
-        query = f"inference-free, table {layout.query.weights.name}"
     facts: dict[str, Any] = {
         "folder": str(found.folder),
         "revision": found.revision,
@@ -52,13 +47,13 @@ def show(name: str, as_json: bool) -> None:
         "activation": part.activation,
         "pooling": part.pooling,
         "max_length": part.max_length,
-        "query_side": query,
+        "query_side": layout.query_side,
         "document_prompt": layout.document_prompt,
         "query_prompt": layout.query_prompt,
         **layout.options.model_dump(exclude_none=True),
         "onnx": ", ".join(p for p in GRAPHS if graph_file(part.folder, p)) or None,
         "licence": _licence(found.folder / "README.md"),
-        "content_hash": content_hash(part.folder),
+        "content_hash": model_hash(part),
     }
     if as_json:
         print_json(facts)

@@ -22,7 +22,7 @@ from splade_os.encoding.layout import ModelLayout, SpladePart, StaticPart, read_
 from splade_os.encoding.lexical import LexicalPrior, mean_weight
 from splade_os.encoding.parallel import ParallelBackend
 from splade_os.encoding.query import IdfQueryEncoder
-from splade_os.encoding.resolve import content_hash, query_hash, resolve_model
+from splade_os.encoding.resolve import model_hash, query_hash, resolve_model
 from splade_os.encoding.rows import combine, heaviest, prune, row_numbers, scale
 from splade_os.encoding.start import exact_backend, start_backend
 from splade_os.encoding.text import has_content, normalized
@@ -169,7 +169,7 @@ class DocumentEncoder:
             mean = mean_weight(exact, tokenizer, chosen.max_active_dims)
         table = _table(layout) if chosen.fold_idf else None
         weightless = choice.backend == "none" and not has_weights(part.folder)
-        hash_of = "" if weightless else content_hash(part.folder)
+        hash_of = "" if weightless else model_hash(part)
         identity = ModelIdentity(
             name=found.name,
             revision=found.revision,

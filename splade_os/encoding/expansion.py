@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from splade_os.encoding.rows import row_numbers, selected
+from splade_os.encoding.rows import selected, stands
 from splade_os.vectors import Ids, SparseBatch
 from splade_os.vocabulary import Vocabulary
 
@@ -63,7 +63,4 @@ def without_expansion(
     suspects = silent[batch.indices]
     if not suspects.any():
         return batch
-    places = np.repeat(np.arange(len(tokens)), [len(ids) for ids in tokens]) * batch.width
-    own = places + np.concatenate([np.empty(0, np.int32), *tokens])
-    stands = np.isin(row_numbers(batch) * batch.width + batch.indices, own)
-    return selected(batch, batch.values, ~suspects | stands)
+    return selected(batch, batch.values, ~suspects | stands(batch, tokens))

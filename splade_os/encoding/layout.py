@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,16 @@ from splade_os.encoding.module_config import (
     read_static_length,
     read_text_settings,
     refuse_unknown,
+    unsupported,
     warn_unknown,
 )
+from splade_os.encoding.parts import ModelLayout, SpladePart, StaticPart, UnitLength, VectorStep
 from splade_os.encoding.refused_families import autoencoder, causal_model
 from splade_os.encoding.weights import PICKLED, SAFETENSORS, is_adapter, weights_folder
-from splade_os.errors import ModelError, SettingsError, SpladeWarning
+from splade_os.errors import ModelError, SpladeWarning
 from splade_os.identity import EncodingOptions
+
+__all__ = ["OPTIONS_FILE", "ModelLayout", "SpladePart", "StaticPart", "UnitLength", "read_layout"]
 
 _ALIASES = {"IDF": "SparseStaticEmbedding", "Asym": "Router", "MLMTransformer": "Transformer"}
 ACTIVATIONS = ("relu", "log1p_relu")
@@ -58,95 +62,8 @@ _POOLING = {
     "word_embedding_dimension",
 }  # fmt: skip
 
-
-@dataclass(frozen=True)
-class SpladePart:
-    """A masked-LM transformer with SPLADE pooling.
-
-    Attributes:
-        folder: holds config.json, weights and tokenizer.
-        family: ``model_type`` of its config, e.g. ``bert``.
-        max_length: tokens, special ones included, after which a text is cut.
-        lowercase: put a lower-casing step before the tokenizer.
-        activation: ``relu`` or ``log1p_relu``; ``None`` = the folder does not say.
-        pooling: ``max`` or ``sum``; ``None`` = the folder does not say.
-    """
-
-    folder: Path
-    family: str
-    max_length: int
-    lowercase: bool
-    activation: str | None
-    pooling: str | None
-
-    def stated(self, options: EncodingOptions) -> SpladePart:
-        """This part with activation and pooling, as the folder or else the options state them.
-
-        Raises:
-            ModelError: neither does.
-            SettingsError: both do, and they differ.
-        """
-        for name in ("activation", "pooling"):
-            known, given = getattr(self, name), getattr(options, name)
-            if known and given and known != given:
-                raise SettingsError(
-                    f"{self.folder} says that its {name} is {known}, not {given}.",
-                    hint=f"Leave --{name} out.",
-                )
-        activation = self.activation or options.activation
-        pooling = self.pooling or options.pooling
-        if activation is None or pooling is None:
-            raise ModelError(
-                f"{self.folder} is a plain masked-LM checkpoint: nothing in it says which "
-                "activation and pooling it was trained with.",
-                hint="Name both, as its model card says: --activation relu (SPLADE, OpenSearch "
-                "doc-v1 and v2) or log1p_relu (OpenSearch doc-v3), and --pooling max.",
-            )
-        return replace(self, activation=activation, pooling=pooling)
-
-
-@dataclass(frozen=True)
-class StaticPart:
-    """An inference-free query side: one weight per token.
-
-    Attributes:
-        folder: holds the tokenizer.
-        weights: ``model.safetensors`` with a tensor ``weight`` ``(V,)``, a JSON object
-            token → weight, or lines of token, tab and weight.
-        max_length: tokens after which a query is cut, or ``None``.
-        lowercase: put a lower-casing step before the tokenizer.
-    """
-
-    folder: Path
-    weights: Path
-    max_length: int | None
-    lowercase: bool
-
-
-@dataclass(frozen=True)
-class ModelLayout:
-    """A model folder, understood.
-
-    Attributes:
-        folder: the root.
-        document: the document side.
-        query: the query side; the same object as ``document`` in a symmetric model.
-        document_prompt, query_prompt: text put before every text.
-        options: what the folder says about encoding: ``max_active_dims`` of
-            sentence-transformers, and all of ``splade_os.json``.
-    """
-
-    folder: Path
-    document: SpladePart
-    query: SpladePart | StaticPart
-    document_prompt: str
-    query_prompt: str
-    options: EncodingOptions
-
-    @property
-    def inference_free(self) -> bool:
-        """Whether queries need no transformer."""
-        return isinstance(self.query, StaticPart)
+Chain = Sequence[tuple[str, Path]]
+"""Kinds of modules and their folders, in the order in which they run."""
 
 
 def read_layout(folder: str | Path) -> ModelLayout:
@@ -171,8 +88,8 @@ def read_layout(folder: str | Path) -> ModelLayout:
         chain.append((name, _inside(root, module.get("path", ""), modules_file)))
     document: SpladePart | StaticPart
     query: SpladePart | StaticPart
-    if len(chain) == 1 and chain[0][0] == "Router":
-        query, document = _read_router(chain[0][1])
+    if chain and chain[0][0] == "Router":
+        query, document = _read_router(chain[0][1], chain[1:])
     else:
         document, query = _read_splade(chain, modules_file)
     if not isinstance(document, SpladePart):
@@ -266,8 +183,14 @@ def _kind(type_string: Any, where: Path) -> str:
     return name if name == "MLMTransformer" else _ALIASES.get(name, name)
 
 
-def _read_router(folder: Path) -> tuple[SpladePart | StaticPart, SpladePart | StaticPart]:
-    """Query and document side."""
+def _read_router(
+    folder: Path, behind: Chain
+) -> tuple[SpladePart | StaticPart, SpladePart | StaticPart]:
+    """Query and document side.
+
+    Args:
+        behind: modules that both routes end in.
+    """
     file = folder / "router_config.json"
     if not file.is_file():
         file = folder / "config.json"  # Asym, before it was called Router
@@ -288,8 +211,9 @@ def _read_router(folder: Path) -> tuple[SpladePart | StaticPart, SpladePart | St
         chain = [
             (_kind(types[str(module)], file), _inside(folder, str(module), file)) for module in ids
         ]
-        if len(chain) == 1 and chain[0][0] == "SparseStaticEmbedding":
-            static = _read_static(chain[0][1])
+        chain += behind
+        if chain[0][0] == "SparseStaticEmbedding":
+            static = _read_table(chain, file)
             sides.append((static, static))
         else:
             sides.append(_read_splade(chain, file))
@@ -308,15 +232,29 @@ def _route(task: str, mappings: Any, file: Path) -> str:
     return next((routes[key] for key in asked if key in routes), task)
 
 
-def _read_splade(chain: Sequence[tuple[str, Path]], where: Path) -> tuple[SpladePart, SpladePart]:
+def _read_table(chain: Chain, where: Path) -> StaticPart:
+    """An inference-free side."""
+    if len(chain) > 1:
+        described = " + ".join(kind for kind, _ in chain)
+        raise ModelError(
+            f"{where} describes {described}: splade-os puts nothing behind the table of an "
+            "inference-free side, which neither an engine nor an index could do with it.",
+            hint="Normalize there divides all scores of a query by one number and changes no "
+            "order: take it out of the route in a copy of the folder.",
+        )
+    return _read_static(chain[0][1])
+
+
+def _read_splade(chain: Chain, where: Path) -> tuple[SpladePart, SpladePart]:
     kinds = [kind for kind, _ in chain]
     if "SparseAutoEncoder" in kinds:
         raise autoencoder(where)
-    if [_ALIASES.get(kind, kind) for kind in kinds] != ["Transformer", "SpladePooling"]:
+    head, behind = [_ALIASES.get(kind, kind) for kind in kinds[:2]], chain[2:]
+    if head != ["Transformer", "SpladePooling"] or {k for k, _ in behind} - set(_STEPS):
         raise ModelError(
             f"{where} describes {' + '.join(kinds) or 'nothing'}; splade-os runs "
-            "Transformer + SpladePooling, alone or behind a Router with a "
-            "SparseStaticEmbedding query side.",
+            "Transformer + SpladePooling, with SparseStaticEmbedding or Normalize behind them or "
+            "without, alone or in a Router, whose query side may be a SparseStaticEmbedding.",
         )
     folder, pooling_file = chain[0][1], chain[1][1] / "config.json"
     pooling = read_object(pooling_file)
@@ -326,11 +264,27 @@ def _read_splade(chain: Sequence[tuple[str, Path]], where: Path) -> tuple[Splade
         activation=_one_of(pooling, "activation_function", "relu", ACTIVATIONS, pooling_file),
         pooling=_one_of(pooling, "pooling_strategy", "max", POOLINGS, pooling_file),
         fill_mask=kinds[0] == "MLMTransformer",
+        steps=tuple(_STEPS[kind](place) for kind, place in behind),
     )
 
 
+def _read_normalize(folder: Path) -> UnitLength:
+    file = folder / "config.json"
+    config = read_optional(file)
+    for key in ("module_input_name", "module_output_name"):
+        if config.get(key) not in (None, "sentence_embedding"):
+            raise unsupported(file, key, config[key])
+    refuse_unknown(config, file, {"module_input_name", "module_output_name"})
+    return UnitLength()
+
+
 def _read_transformer(
-    folder: Path, activation: str | None, pooling: str | None, *, fill_mask: bool = True
+    folder: Path,
+    activation: str | None,
+    pooling: str | None,
+    *,
+    fill_mask: bool = True,
+    steps: tuple[VectorStep, ...] = (),
 ) -> tuple[SpladePart, SpladePart]:
     """Document and query side that one transformer makes; the same object where both cut texts at
     the same length."""
@@ -345,6 +299,7 @@ def _read_transformer(
         lowercase=text.lowercase,
         activation=activation,
         pooling=pooling,
+        steps=steps,
     )
     if text.query_length == text.document_length:
         return document, document
@@ -369,6 +324,13 @@ def _read_static(folder: Path) -> StaticPart:
     if not weights.is_file():
         raise ModelError(f"{weights} is missing: the weights of the query side.")
     return StaticPart(folder, weights, read_static_length(folder), lowercase=False)
+
+
+_STEPS: dict[str, Callable[[Path], VectorStep]] = {
+    "SparseStaticEmbedding": _read_static,
+    "Normalize": _read_normalize,
+}
+"""What may stand behind the pooling."""
 
 
 def _one_of(

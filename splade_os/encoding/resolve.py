@@ -121,6 +121,22 @@ def content_hash(folder: Path) -> str:
     return hashlib.sha256(f"{plain} positions ".encode() + scaled).hexdigest() if scaled else plain
 
 
+def model_hash(part: SpladePart) -> str:
+    """`content_hash` of a transformer, and of what stands behind its pooling, if anything does.
+
+    Raises:
+        ModelError, MissingExtraError: see `content_hash`.
+    """
+    plain = content_hash(part.folder)
+    if not part.steps:
+        return plain
+    whole = hashlib.sha256(plain.encode())
+    for step in part.steps:
+        own = file_hash(step.weights) if isinstance(step, StaticPart) else "unit length"
+        whole.update(f" {own}".encode())
+    return whole.hexdigest()
+
+
 def query_hash(part: SpladePart | StaticPart) -> str:
     """SHA-256 over what IDF queries of a model are made of: the tokenizer of its query side, and
     the table, if it has one. Needs no weights of a transformer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -97,6 +98,13 @@ def heaviest(batch: SparseBatch, most: int) -> SparseBatch:
     keep = np.zeros(len(rows), bool)
     keep[order] = np.arange(len(rows)) - batch.indptr[rows] < most
     return selected(batch, batch.values, keep)
+
+
+def stands(batch: SparseBatch, tokens: Sequence[Ids]) -> npt.NDArray[np.bool_]:
+    """Which weights are of tokens that stand in their text, given as token ids, bool ``(nnz,)``."""
+    places = np.repeat(np.arange(len(tokens)), [len(ids) for ids in tokens]) * batch.width
+    own = places + np.concatenate([np.empty(0, np.int32), *tokens])
+    return np.isin(row_numbers(batch) * batch.width + batch.indices, own)
 
 
 def selected(batch: SparseBatch, values: Weights, keep: npt.NDArray[np.bool_]) -> SparseBatch:

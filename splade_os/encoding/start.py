@@ -10,6 +10,7 @@ from splade_os.encoding.choice import BackendName, Choice, Precision, choose, to
 from splade_os.encoding.layout import SpladePart
 from splade_os.encoding.onnx_backend import OnnxBackend, graph_file
 from splade_os.encoding.parallel import ParallelBackend
+from splade_os.encoding.stepped import with_steps
 from splade_os.encoding.unloaded import Unloaded
 from splade_os.errors import MissingExtraError, SettingsError
 
@@ -66,6 +67,10 @@ def _devices(wish: str | None) -> list[str | None]:
 def _start(part: SpladePart, choice: Choice, device_name: str) -> Backend:
     if choice.backend == "none":
         return Unloaded(part.folder)
+    return with_steps(_transformer(part, choice, device_name), part)
+
+
+def _transformer(part: SpladePart, choice: Choice, device_name: str) -> Backend:
     if choice.graph is not None:
         return OnnxBackend(choice.graph, choice.precision)
     try:

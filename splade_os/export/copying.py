@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from splade_os.encoding.checkpoint import native_config
-from splade_os.encoding.layout import StaticPart, read_layout
+from splade_os.encoding.layout import SpladePart, read_layout
 from splade_os.encoding.weights import ADAPTER, ADAPTER_WEIGHTS, weights_folder
 
 NO_PART = (
@@ -33,13 +33,13 @@ def copy_model(source: Path, target: Path) -> None:
     layout = read_layout(source)
     ignored = shutil.ignore_patterns(*NO_PART)
     shutil.copytree(source, target, ignore=ignored, copy_function=shutil.copyfile)
+    for table in layout.tables:
+        if not table.weights.is_relative_to(source):  # converted
+            folder = target / table.folder.relative_to(source)
+            shutil.copyfile(table.weights, folder / table.weights.name)
     for part in (layout.document, layout.query):
-        folder = target / part.folder.relative_to(source)
-        if isinstance(part, StaticPart):
-            if not part.weights.is_relative_to(source):  # converted
-                shutil.copyfile(part.weights, folder / part.weights.name)
-        elif weights_folder(part.folder) != part.folder:
-            copy_transformer(part.folder, folder)
+        if isinstance(part, SpladePart) and weights_folder(part.folder) != part.folder:
+            copy_transformer(part.folder, target / part.folder.relative_to(source))
 
 
 def copy_transformer(source: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from splade_os.encoding.layout import read_layout
-from splade_os.encoding.resolve import content_hash, resolve_model, same_queries
+from splade_os.encoding.resolve import model_hash, resolve_model, same_queries
 from splade_os.engines import Engine
 from splade_os.errors import IndexFormatError, ModelMismatchError
 from splade_os.statistics import TermStatistics
@@ -24,7 +24,7 @@ def index_statistics(engine: Engine, index: str, model: str) -> tuple[TermStatis
     meta = engine.index_meta(index)
     found = resolve_model(model, weights=False)
     if not same_queries(found, meta.model) and (
-        content_hash(read_layout(found.folder).document.folder) != meta.model.content_hash
+        model_hash(read_layout(found.folder).document) != meta.model.content_hash
     ):
         raise ModelMismatchError(
             f"The index {index} was encoded with the model {meta.model.name}; {model} has another "

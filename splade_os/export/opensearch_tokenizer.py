@@ -37,7 +37,7 @@ from splade_os import __version__
 from splade_os.encoding.first_words import BLANKS, space_before
 from splade_os.encoding.layout import read_layout
 from splade_os.encoding.query import IdfQueryEncoder
-from splade_os.encoding.resolve import content_hash, resolve_model
+from splade_os.encoding.resolve import model_hash, resolve_model
 from splade_os.errors import ModelError
 from splade_os.export.opensearch_package import (
     MANIFEST,
@@ -106,7 +106,7 @@ def export_opensearch_tokenizer(
         splade_os=__version__,
         name=name or _safe_name(found.folder.name if found.name != "starter" else found.name),
         model=found.name,
-        content_hash=content_hash(layout.document.folder),
+        content_hash=model_hash(layout.document),
         feature_naming=FEATURE_NAMING,
         idf_origin=origin or ("model" if statistics is None else "statistics"),
         idf_documents=None if statistics is None else statistics.documents,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import orjson
 
-from splade_os.encoding.layout import read_layout
+from splade_os.encoding.backend import Backend
+from splade_os.encoding.layout import StaticPart, read_layout
 from splade_os.encoding.resolve import resolve_model
+from splade_os.encoding.stepped import with_steps
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.errors import MissingExtraError, ModelError
 from splade_os.identity import CheckpointKeywords, EncodingOptions
@@ -52,6 +54,12 @@ def export_torchscript(model: str, out: str | Path, **options: Unpack[Checkpoint
         raise MissingExtraError("Exporting to TorchScript", "torch") from None
     layout = read_layout(resolve_model(model).folder)
     part = layout.document.stated(EncodingOptions(**options).over(layout.options))
+    if any(isinstance(step, StaticPart) for step in part.steps):
+        raise ModelError(
+            f"{part.folder} keeps the tokens of a text alone (SparseStaticEmbedding behind the "
+            "pooling), which no TorchScript file is written for.",
+            hint="Encode with splade-os: every other way runs it.",
+        )
     transformer = SpladeTransformer(part, torch.device("cpu"), torch.float32)
     transformer.model.set_attn_implementation("eager")  # older libtorch has no fused one
     graph = graph_of(transformer)
@@ -62,7 +70,8 @@ def export_torchscript(model: str, out: str | Path, **options: Unpack[Checkpoint
             self.graph = graph
 
         def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {"output": self.graph(inputs["input_ids"], inputs["attention_mask"])}
+            weights = self.graph(inputs["input_ids"], inputs["attention_mask"])
+            return {"output": nn.functional.normalize(weights, dim=-1) if part.steps else weights}
 
     tokenizer = TextTokenizer(
         part.folder, max_length=part.max_length, lowercase=part.lowercase, special_tokens=True
@@ -78,28 +87,28 @@ def export_torchscript(model: str, out: str | Path, **options: Unpack[Checkpoint
             traced = torch.jit.trace(Dictionaries().eval(), (example,), strict=False)
             torch.jit.save(traced, str(unfinished / FILE))
         (unfinished / "tokenizer.json").write_bytes(orjson.dumps(tokenizer.to_json()))
-        difference = _check(unfinished / FILE, transformer, tokenizer)
+        difference = _check(unfinished / FILE, with_steps(transformer, part), tokenizer)
         unfinished.rename(target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return difference
 
 
-def _check(file: Path, transformer: Any, tokenizer: TextTokenizer) -> float:
+def _check(file: Path, backend: Backend, tokenizer: TextTokenizer) -> float:
     """The written file against torch."""
     import torch
 
     random = np.random.default_rng(0)
     words = [t for t in tokenizer.vocabulary().tokens if t.isalpha()] or ["a"]
     tokens = tokenizer([" ".join(random.choice(words, n)) for n in (1, 3, 9, 27, 81, 300)])
-    expected = transformer(tokens)
+    expected = backend.encode(tokens, None).to_dense()
     longest = max(map(len, tokens))
     ids = torch.tensor([[*row.tolist(), *[0] * (longest - len(row))] for row in tokens])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in tokens])
     loaded = torch.jit.load(str(file))
     with torch.no_grad():
-        got = loaded({"input_ids": ids, "attention_mask": mask})["output"]
-    difference = float((got - expected).abs().max())
+        got = loaded({"input_ids": ids, "attention_mask": mask})["output"].numpy()
+    difference = float(np.abs(got - expected).max())
     if difference > _TOLERANCE:
         raise ModelError(f"The TorchScript file differs by {difference:.2g}: not exported.")
     return difference

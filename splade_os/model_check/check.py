@@ -96,10 +96,10 @@ def _query_side(layout: ModelLayout) -> CheckRow:
     tokenizer = TextTokenizer(
         part.folder, max_length=None, lowercase=part.lowercase, special_tokens=False
     )
+    says = layout.query_side
     if isinstance(part, StaticPart):
-        return CheckRow("query side", "info", f"inference-free, table {part.weights.name}")
+        return CheckRow("query side", "info", says)
     spaced = leading_space(layout, tokenizer, layout.options.leading_space)
-    says = "the same transformer" if part is layout.document else "another transformer"
     says += "; mode idf with the table of an index"
     if spaced:
         says += ", where first words count as behind a space"

@@ -23,7 +23,7 @@ from splade_os.encoding.idf_source import IdfSource
 from splade_os.encoding.layout import read_layout
 from splade_os.encoding.query import IdfQueryEncoder, QueryEncoder, load_query_encoder
 from splade_os.encoding.resolve import (
-    content_hash,
+    model_hash,
     resolve_model,
     resolve_recorded,
     same_queries,
@@ -375,7 +375,7 @@ class SearchSteps:
                 )
             have = wanted.model_copy(
                 update={
-                    "content_hash": wanted.content_hash and content_hash(part.folder),
+                    "content_hash": wanted.content_hash and model_hash(part),
                     # a checkpoint that does not say these is told by the index
                     "activation": part.activation or wanted.activation,
                     "pooling": part.pooling or wanted.pooling,

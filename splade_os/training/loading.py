@@ -94,6 +94,8 @@ def _splade(part: ModelPart) -> _Start:
     found = resolve_model(part.base)
     layout = read_layout(found.folder)
     source = layout.document
+    if source.steps:
+        raise ModelError(f"{part.base}: Normalize behind the pooling cannot be trained.")
     device = torch.device("cpu")
     running = SpladeTransformer(source, device, torch.float32)
     for folder in {source.folder, layout.query.folder}:

@@ -15,8 +15,8 @@ import orjson
 import torch
 
 from splade_os.encoding.tokenization import TextTokenizer
+from splade_os.export.frame import Side, write_frame
 from splade_os.export.idf import write_table
-from splade_os.export.sentence_transformers import write_frame
 from splade_os.export.tensors import save_file
 from splade_os.training.model import SideFiles, SpladeModel
 
@@ -31,10 +31,10 @@ def save_model(model: SpladeModel, folder: str | Path) -> Path:
     root = Path(folder)
     parts = write_frame(
         root,
-        activation=model.document.activation,
-        pooling=model.document.pooling,
+        document=Side(
+            model.document.activation, model.document.pooling, model.document_files.lowercase
+        ),
         width=model.vocabulary_size,
-        lowercase=model.document_files.lowercase,
         inference_free=model.inference_free,
         prompts=(model.query_files.prompt, model.document_files.prompt),
         max_active_dims=model.max_active_dims,

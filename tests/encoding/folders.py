@@ -186,27 +186,105 @@ def mapped_routes(tiny: Path, folder: Path) -> Path:
     return folder
 
 
+def _table(body: SparseEncoder, size: int | None = None) -> SparseStaticEmbedding:
+    torch.manual_seed(3)
+    return SparseStaticEmbedding(
+        tokenizer=body.tokenizer, weight=torch.rand(size or len(vocabulary())) * 2
+    )
+
+
+def _save(folder: Path, *modules: torch.nn.Module, **options: Any) -> Path:
+    SparseEncoder(modules=list(modules), device="cpu", **options).save_pretrained(str(folder))
+    return folder
+
+
 def lexical(tiny: Path, folder: Path) -> Path:
     """A query side that weighs the terms of a query itself, and no others."""
+    return lexical_of(len(vocabulary()))(tiny, folder)
+
+
+def lexical_of(size: int) -> Maker:
+    """The same with a table of some size."""
+
+    def make(tiny: Path, folder: Path) -> Path:
+        body = SparseEncoder(str(tiny / "bert"), device="cpu")
+        chain = list(body.children())
+        return _save(
+            folder,
+            Router.for_query_document(
+                query_modules=[*chain, _table(body, size)], document_modules=chain
+            ),
+        )
+
+    return make
+
+
+def lexical_of_its_own(tiny: Path, folder: Path) -> Path:
+    """The same, with a transformer for each side."""
+    sides = [tiny_models.masked_lm("bert", folder.with_name(f"{folder.name}-{n}"), n)
+             for n in (1, 2)]  # fmt: skip
+    query, document = (SparseEncoder(str(side), device="cpu") for side in sides)
+    return _save(
+        folder,
+        Router.for_query_document(
+            query_modules=[*query.children(), _table(query)],
+            document_modules=list(document.children()),
+        ),
+    )
+
+
+def lexical_on_both(tiny: Path, folder: Path) -> Path:
+    """A symmetric model without expansion."""
     body = SparseEncoder(str(tiny / "bert"), device="cpu")
-    torch.manual_seed(3)
-    static = SparseStaticEmbedding(
-        tokenizer=body.tokenizer, weight=torch.rand(len(vocabulary())) * 2
-    )
-    modules = Router.for_query_document(
-        query_modules=[*body.children(), static], document_modules=list(body.children())
-    )
-    SparseEncoder(modules=[modules], device="cpu").save_pretrained(str(folder))
-    return folder
+    return _save(folder, *body.children(), _table(body))
 
 
 def normalised(tiny: Path, folder: Path) -> Path:
     """Vectors of length 1."""
     body = SparseEncoder(str(tiny / "bert"), device="cpu")
-    SparseEncoder(modules=[*body.children(), Normalize()], device="cpu").save_pretrained(
-        str(folder)
+    return _save(folder, *body.children(), Normalize())
+
+
+def normalised_by(norm: int) -> Maker:
+    """By a norm that sentence-transformers does not know."""
+
+    def make(tiny: Path, folder: Path) -> Path:
+        normalised(tiny, folder)
+        change(folder / "2_Normalize" / "config.json", norm=norm)
+        return folder
+
+    return make
+
+
+def normalised_tokens(tiny: Path, folder: Path) -> Path:
+    """Logits of length 1, as models with many vectors have them."""
+    body = SparseEncoder(str(tiny / "bert"), device="cpu")
+    return _save(folder, *body.children(), Normalize("token_embeddings"))
+
+
+def normalised_router(tiny: Path, folder: Path) -> Path:
+    """Two transformers, and vectors of length 1 behind both."""
+    router = next(SparseEncoder(str(two_transformers(tiny, folder.with_name("two")))).children())
+    return _save(folder, router, Normalize())
+
+
+def normalised_lexical(tiny: Path, folder: Path) -> Path:
+    """Documents of length 1; queries of length 1, and then their own terms of it; the heaviest."""
+    body = SparseEncoder(str(tiny / "bert"), device="cpu")
+    chain = list(body.children())
+    sides = Router.for_query_document(
+        query_modules=[*chain, Normalize(), _table(body)], document_modules=[*chain, Normalize()]
     )
-    return folder
+    return _save(folder, sides, max_active_dims=9)
+
+
+def normalised_table(tiny: Path, folder: Path) -> Path:
+    """Queries from a table, divided by their length."""
+    body = SparseEncoder(str(tiny / "bert"), device="cpu")
+    sides = Router.for_query_document(
+        query_modules=[_table(body), Normalize()], document_modules=list(body.children())
+    )
+    return _save(folder, sides)
 
 
 def causal(tiny: Path, folder: Path) -> Path:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sentence_transformers import SparseEncoder
 
 from splade_os import DocumentEncoder
+from splade_os.encoding import read_layout
+from splade_os.encoding.resolve import model_hash
+from splade_os.errors import ModelError
 from splade_os.export.onnx import export_onnx
+from splade_os.export.torchscript import export_torchscript
 from splade_os.training.loading import load_model
 from splade_os.training.recipe import ModelPart
 from tests.encoding import folders
@@ -33,6 +39,24 @@ FOLDERS: dict[str, Callable[[Path, Path], Path]] = {
     "pickled": pickled,
     "japanese": lambda tiny, folder: japanese_model(folder, **MECAB["basic"]),
 }
+
+
+@pytest.mark.parametrize("name", ["normalised", "lexical_on_both", "lexical_of_its_own"])
+def test_what_stands_behind_the_pooling(tiny: Path, tmp_path: Path, name: str) -> None:
+    """A graph ends at the pooling; what comes then is done behind it, and is part of the hash."""
+    folder = getattr(folders, name)(tiny, tmp_path / "model")
+    document = read_layout(folder).document
+    plain = replace(document, steps=())
+    assert (model_hash(document) != model_hash(plain)) == bool(document.steps)
+    expected = SparseEncoder(str(folder), device="cpu").encode_document(TEXTS).to_dense().numpy()
+    export_onnx(str(folder), tmp_path / "onnx")
+    graph = DocumentEncoder.load(str(tmp_path / "onnx"), backend="onnx")
+    np.testing.assert_allclose(graph.encode(TEXTS).to_dense(), expected, atol=1e-4)
+    if name == "lexical_on_both":
+        with pytest.raises(ModelError, match="keeps the tokens of a text alone"):
+            export_torchscript(str(folder), tmp_path / "script")
+        return
+    assert export_torchscript(str(folder), tmp_path / "script") < 1e-4
 
 
 @pytest.mark.parametrize("kind", FOLDERS)

@@ -59,6 +59,13 @@ RUN: dict[str, Maker] = {
     # routers
     "mapped routes": folders.mapped_routes,
     "two transformers": folders.two_transformers,
+    # behind the pooling
+    "lexical queries": folders.lexical,
+    "lexical queries of a transformer of their own": folders.lexical_of_its_own,
+    "lexical on both sides": folders.lexical_on_both,
+    "normalised": folders.normalised,
+    "normalised behind a router": folders.normalised_router,
+    "normalised lexical queries, heaviest terms": folders.normalised_lexical,
     # adapters
     "adapter": folders.adapter,
     "adapter beside its base": folders.adapter_beside,
@@ -139,8 +146,10 @@ def test_what_has_no_effect_is_said(tiny: Path, tmp_path: Path, layout: str) -> 
 
 
 REFUSED: dict[str, tuple[Maker, str]] = {
-    "normalised": (folders.normalised, r"SpladePooling \+ Normalize"),
-    "lexical queries": (folders.lexical, r"SpladePooling \+ SparseStaticEmbedding"),
+    "normalised table": (folders.normalised_table, r"SparseStaticEmbedding \+ Normalize"),
+    "normalised tokens": (folders.normalised_tokens, "module_input_name is 'token_embeddings'"),
+    "unknown key of Normalize": (folders.normalised_by(1), "norm is 1"),
+    "table behind, of another model": (folders.lexical_of(9), "do not belong together"),
     "causal": (folders.causal, r"causal language model \(qwen3\)"),
     "causal, no layout": (folders.causal_checkpoint, r"causal language model \(Qwen3ForCausalLM"),
     "CSR": (folders.autoencoder, "CSR model"),
@@ -225,7 +234,11 @@ def test_gte_with_ntk_positions(tiny: Path, tmp_path: Path) -> None:
     assert np.abs(plain - ours).max() > 1e-3
 
 
-@pytest.mark.parametrize("layout", ["adapter", "gte under its first name", "query_length"])
+@pytest.mark.parametrize("layout", [
+    "adapter", "gte under its first name", "query_length", "two transformers", "lexical queries",
+    "lexical queries of a transformer of their own", "normalised", "lexical on both sides",
+    "normalised lexical queries, heaviest terms",
+])  # fmt: skip
 def test_exported_to_sentence_transformers(tiny: Path, tmp_path: Path, layout: str) -> None:
     """What only splade-os mends is mended for others as well."""
     folder = RUN[layout](tiny, tmp_path / "model")
