@@ -37,6 +37,7 @@ from splade_os.engines.base import (
     TermsQuery,
     TextQuery,
 )
+from splade_os.engines.fields.stored import scored_vector
 from splade_os.engines.rest.bodies import checked
 from splade_os.engines.sqlite.candidates import candidates, field_values
 from splade_os.engines.sqlite.connections import Connections
@@ -622,7 +623,7 @@ def _hit(row: _Row, request: SearchRequest, meta: IndexMeta, index: str) -> Engi
         row.identifier,
         float(row.score),
         source,
-        vector if request.with_vector else None,
+        scored_vector(vector, meta) if request.with_vector else None,
         tuple(dict.fromkeys(word.lower() for word in words)),
         index,
     )
