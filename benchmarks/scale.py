@@ -240,7 +240,8 @@ def query_case(
             [client.build(q, K, "idf", source=())[0] for q in queries],
         )
         bodies[f"encoder {kind}"] = client.index, [
-            client.build(q, K, "raw", source=(), query_pruning=DEFAULT_PRUNING["encoder"])[0] for q in weighted
+            client.build(q, K, "raw", source=(), query_pruning=DEFAULT_PRUNING["encoder"])[0]
+            for q in weighted
         ]  # fmt: skip
     first = clients[FIELDS[0]]
     bodies["bm25"] = first.index, [first.build(q, K, "bm25", source=())[0] for q in queries]
