@@ -19,11 +19,11 @@ FEATURE_NAMING = "token-esc1"
 TOKEN_IDS = "token-id"
 """The other rule: a feature is the token's id in digits (OpenSearch's ``sparse_vector``)."""
 
-_ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE
-REPLACEMENTS = ((_ESCAPE, _ESCAPE + "0"), (".", _ESCAPE + "1"))
+ESCAPE = "\u241b"  # SYMBOL FOR ESCAPE
+REPLACEMENTS = ((ESCAPE, ESCAPE + "0"), (".", ESCAPE + "1"))
 """The rule as replacements of text, one after the other: for tokenizers that run elsewhere."""
 _ENCODE = str.maketrans(dict(REPLACEMENTS))
-_EMPTY = _ESCAPE + "2"
+_EMPTY = ESCAPE + "2"
 MAX_TERM_BYTES = 32_766
 """Lucene's limit for one term."""
 
@@ -37,7 +37,7 @@ def token_of(feature: str) -> str:
     """The token of a feature name; inverse of `feature_name`."""
     if feature == _EMPTY:
         return ""
-    return feature.replace(_ESCAPE + "1", ".").replace(_ESCAPE + "0", _ESCAPE)
+    return feature.replace(ESCAPE + "1", ".").replace(ESCAPE + "0", ESCAPE)
 
 
 class Vocabulary:

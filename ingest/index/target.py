@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from splade_os.engines import (
     IndexLayout,
     IndexMeta,
 )
+from splade_os.engines.fields.impacts import DEFAULT_MAX
 from splade_os.engines.names import check_name
 from splade_os.errors import (
     IndexExistsError,
@@ -43,15 +45,17 @@ def new_meta(
     Args:
         engine: where it will be.
         model, text_fields: what encodes which fields.
-        field_type: how vectors are stored; default the first that the engine has.
+        field_type: how vectors are stored; default the first that the engine has. ``impact:8``
+            says the weight that is stored as 255.
         vector_field, content_field: names of the fields that hold the vectors, and the text for
             BM25; default names that no document has.
 
     Raises:
         EngineError: the engine does not have the field type.
-        SettingsError: a name that cannot be, or that is taken.
+        SettingsError: a name that cannot be, or that is taken; a scale that is none.
     """
     field_type = field_type or next(iter(engine.field_types()), "rank_features")
+    field_type, impact_max = _with_scale(field_type)
     meta = IndexMeta(
         splade_os=__version__,
         field=vector_field or VECTOR_FIELD,
@@ -59,6 +63,7 @@ def new_meta(
         field_type=field_type,
         feature_naming=engine.feature_naming(field_type),
         text_fields=tuple(text_fields),
+        impact_max=impact_max,
         model=model,
     )
     if model.external and meta.feature_naming != FEATURE_NAMING:
@@ -69,6 +74,23 @@ def new_meta(
         )
     _check_names(meta)
     return meta
+
+
+def _with_scale(field_type: str) -> tuple[str, float | None]:
+    """The field type, and of ``impact`` the weight that is stored as 255."""
+    kind, colon, scale = field_type.partition(":")
+    if kind != "impact":
+        return field_type, None
+    try:
+        maximum = float(scale) if colon else DEFAULT_MAX
+    except ValueError:
+        maximum = 0.0
+    if not 0 < maximum < math.inf:
+        raise SettingsError(
+            f"--field-type {field_type}: {scale!r} is no weight.",
+            hint=f"Give the greatest usual one, e.g. impact:{DEFAULT_MAX:g} (the default).",
+        )
+    return kind, maximum
 
 
 def _check_names(meta: IndexMeta) -> None:
@@ -193,8 +215,11 @@ def _found_or_made(
             f"{difference}.",
             hint="Ingest into a new index, or name the model of this one.",
         )
+    stored_as = meta.field_type
+    if meta.impact_max is not None and field_type and ":" in field_type:
+        stored_as = f"impact:{meta.impact_max:g}"
     for option, wanted, there in (
-        ("--field-type", field_type, meta.field_type),
+        ("--field-type", field_type, stored_as),
         ("--vector-field", vector_field, meta.field),
         ("--content-field", content_field, meta.content_field),
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 
 from splade_os.engines import Engine, IndexMeta, SearchRequest, TermsQuery
+from splade_os.engines.fields.stored import scored_vector
 from splade_os.errors import SpladeWarning
-from splade_os.features import truncate
 from splade_os.ingest.documents.stamps import stored_stamp
 from splade_os.ingest.state.results import Written
 from splade_os.vocabulary import FEATURE_NAMING
@@ -75,7 +75,7 @@ def check_sample(
         sent: dict[str, Any] = orjson.loads(written.lines.split(b"\n", 2)[1])
         if mark != written.stamp:
             faults.append(f"the document {written.id} is not the one that was written last")
-        elif not _same_vector(sent.get(meta.field), document.get(meta.field)):
+        elif not _same_vector(sent, document, meta):
             faults.append(f"the document {written.id} has another vector than was sent, or none")
         else:
             mine.append(written)
@@ -96,27 +96,31 @@ def check_sample(
             stacklevel=2,
         )
     if meta.feature_naming == FEATURE_NAMING:  # searches of the other field types approximate
-        found = (_canary(engine, index, written, meta.field) for written in mine[:_QUERIES])
+        found = (_canary(engine, index, written, meta) for written in mine[:_QUERIES])
         faults.extend(fault for fault in found if fault)
     return SampleCheck(len(mine), tuple(faults))
 
 
-def _same_vector(sent: Any, stored: Any) -> bool:
+def _same_vector(sent: Mapping[str, Any], document: Mapping[str, Any], meta: IndexMeta) -> bool:
     """Whether a stored vector is the one that was sent, as exactly as engines keep it."""
-    if not sent:
-        return not stored
-    if not isinstance(stored, dict) or stored.keys() != sent.keys():
+    mine = scored_vector(sent.get(meta.field), meta)
+    try:
+        stored = scored_vector(document.get(meta.field), meta)
+    except ValueError:
         return False
-    return all(abs(stored[name] - weight) <= _KEPT * weight for name, weight in sent.items())
+    if stored.keys() != mine.keys():
+        return False
+    return all(abs(stored[name] - weight) <= _KEPT * weight for name, weight in mine.items())
 
 
-def _canary(engine: Engine, index: str, written: Written, field: str) -> str | None:
-    vector: dict[str, float] = orjson.loads(written.lines.split(b"\n", 2)[1])[field]
+def _canary(engine: Engine, index: str, written: Written, meta: IndexMeta) -> str | None:
+    sent = orjson.loads(written.lines.split(b"\n", 2)[1])
+    vector = scored_vector(sent.get(meta.field), meta)
     if not vector:
         return None
     heaviest = sorted(vector, key=lambda name: -vector[name])[:_TERMS]
     weights = np.array([vector[name] for name in heaviest], np.float32)
-    expected = float(np.dot(weights.astype(np.float64), truncate(weights)))
+    expected = float(np.square(weights, dtype=np.float64).sum())
     request = SearchRequest(TermsQuery(heaviest, weights), k=10, source=(), internal=True)
     hits = engine.search(index, request).hits
     slack = _TOLERANCE * expected

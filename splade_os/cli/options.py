@@ -87,8 +87,9 @@ def connection_options(command: Command) -> Command:
 index_option = click.option("--index", help="Name or alias of the index.")
 field_type_option = click.option(
     "--field-type",
-    type=click.Choice(["rank_features", "sparse_vector"]),
-    help="How a new index stores vectors.  [default: the first that the engine has]",
+    metavar="rank_features|sparse_vector|impact[:MAX]",
+    help="How a new index stores vectors; MAX: the weight that is stored as 255.  [default: the "
+    "first that the engine has]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from splade_os.engines.load_state import LoadState
 from splade_os.errors import EngineError
@@ -47,6 +47,8 @@ class IndexMeta(BaseModel):
         feature_naming: rule from token to feature name (`splade_os.vocabulary`).
         text_fields: fields that were encoded, in order.
         bm25: fields that BM25 searches, with their weights (``title^3``); none = ``content_field``.
+        impact_max: (field type ``impact``) the weight that is stored as 255
+            (`splade_os.engines.fields.impacts`).
         model: what encoded them.
     """
 
@@ -61,6 +63,7 @@ class IndexMeta(BaseModel):
     feature_naming: str
     text_fields: tuple[str, ...] = ("title", "text")
     bm25: tuple[str, ...] = ()
+    impact_max: float | None = Field(None, gt=0, allow_inf_nan=False)
     model: ModelIdentity
 
     @classmethod
@@ -76,7 +79,8 @@ class IndexMeta(BaseModel):
 
     def record(self) -> dict[str, Any]:
         """The record as it is stored: what was added to it later only where it says something."""
-        return self.model_dump(mode="json", exclude=None if self.bm25 else {"bm25"})
+        silent = {name for name in ("bm25", "impact_max") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=silent)
 
     @property
     def own_fields(self) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
 
@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from splade_os.engines import Engine, IndexMeta
+from splade_os.engines.fields.stored import scored_vector
 from splade_os.errors import EngineError, InputError
 from splade_os.evaluation.runs import Qrels, Run, without_query_ids
 from splade_os.evaluation.sparsity import Sparsity
 from splade_os.evaluation.ways import Way
-from splade_os.features import truncate
 from splade_os.search.client import SearchClient
 from splade_os.search.options import SearchKeywords
 from splade_os.vectors import SparseBatch
@@ -127,18 +127,14 @@ def stored_vectors(
 ) -> Iterator[tuple[list[str], SparseBatch]]:
     """Ids and vectors of all documents as the index has them, 1,000 at a time.
 
-    An engine cuts the weights that it was sent (`splade_os.features.truncate`), which is done
-    here as well, so that these are the numbers that it scores with.
+    The weights are the numbers that it scores with (`scored_vector`).
     """
     ids_of = {name: i for i, name in enumerate(vocabulary.named(meta.feature_naming))}
     documents = engine.scan(index, [meta.field], page=_PAGE)
     try:
         while page := list(islice(documents, _PAGE)):
-            batch = batch_of([source.get(meta.field) or {} for _, source in page], ids_of)
-            yield (
-                [identifier for identifier, _ in page],
-                replace(batch, values=truncate(batch.values)),
-            )
+            vectors = [scored_vector(source.get(meta.field), meta) for _, source in page]
+            yield [identifier for identifier, _ in page], batch_of(vectors, ids_of)
     finally:
         documents.close()  # type: ignore[attr-defined]  # ends the scroll
 

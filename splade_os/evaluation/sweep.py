@@ -17,6 +17,7 @@ import numpy as np
 
 from splade_os.encoding.rows import prune, row_numbers
 from splade_os.engines import DocumentRenderer, Engine, IndexMeta, IndexStats
+from splade_os.engines.fields.stored import scored_vector
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import EngineError, SettingsError, SpladeError
 from splade_os.evaluation.collection import Collection
@@ -168,7 +169,8 @@ def _copy(
     sparsity = Sparsity.empty(len(vocabulary))
     documents = engine.scan(client.index, page=_PAGE)
     while page := [(i, dict(source)) for i, source in islice(documents, _PAGE)]:
-        batch = change(batch_of([source.pop(meta.field, None) or {} for _, source in page], ids_of))
+        vectors = [scored_vector(source.pop(meta.field, None), meta) for _, source in page]
+        batch = change(batch_of(vectors, ids_of))
         for _, source in page:
             source.pop(meta.hash_field, None)  # the mark of another index
         sparsity.add(batch)

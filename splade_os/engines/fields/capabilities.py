@@ -87,6 +87,10 @@ class Capabilities:
             self._is("opensearch", 3, 3) and self.neural_search
         ):
             types.append("sparse_vector")
+        if self._is("opensearch", 2, 10) and (
+            self.modules is None or "analysis-common" in self.modules
+        ):
+            types.append("impact")
         return tuple(types)
 
     @property

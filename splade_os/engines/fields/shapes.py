@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
+from splade_os.engines.fields.impacts import term_of
 from splade_os.vectors import Weights
 
 _MAX_NEURAL_WEIGHT = 64.0  # FeatureField.newLinearQuery takes (0, 64]
@@ -24,13 +25,13 @@ _MAX_NEURAL_WEIGHT = 64.0  # FeatureField.newLinearQuery takes (0, 64]
 class _Clauses(dict[str, bytes]):
     """feature → the bytes before its weight; made on first use."""
 
-    def __init__(self, before: bytes, prefix: str, after: bytes) -> None:
+    def __init__(self, shape: Shape, before: bytes, prefix: str) -> None:
         super().__init__()
-        self._parts = before, prefix, after
+        self._shape, self._before, self._prefix = shape, before, prefix
 
     def __missing__(self, feature: str) -> bytes:
-        before, prefix, after = self._parts
-        made = self[feature] = before + orjson.dumps(prefix + feature) + after
+        name = self._prefix + (term_of(feature) if self._shape.name == "impact" else feature)
+        made = self[feature] = self._before + orjson.dumps(name) + self._shape.to_weight
         return made
 
 
@@ -39,7 +40,7 @@ class Shape:
     """One shape; ``%s`` stands for the field, in JSON.
 
     Attributes:
-        name: ``rank_feature``, ``term``, ``sparse_vector`` or ``neural_sparse``.
+        name: ``rank_feature``, ``term``, ``impact``, ``sparse_vector`` or ``neural_sparse``.
         opening, closing: around all clauses.
         open_clause: before the feature of a clause.
         to_weight: between the feature and its weight.
@@ -89,7 +90,7 @@ def numbers_of(weights: Weights) -> list[bytes]:
 def _bound(shape: Shape, field: str) -> tuple[bytes, _Clauses, bytes]:
     name = orjson.dumps(field)
     fill = [part.replace(b"%s", name) for part in (shape.opening, shape.open_clause, shape.closing)]
-    return fill[0], _Clauses(fill[1], f"{field}." if shape.dotted else "", shape.to_weight), fill[2]
+    return fill[0], _Clauses(shape, fill[1], f"{field}." if shape.dotted else ""), fill[2]
 
 
 def _neural_ending(weights: Weights, options: Mapping[str, Any]) -> tuple[bytes, Weights]:
@@ -117,6 +118,7 @@ RANK_FEATURE = Shape(
     dotted=True,
 )
 TERM = Shape("term", _SHOULD, b'{"term":{%s:{"value":', b',"boost":', b"}}}", b"]}}")
+IMPACT = replace(TERM, name="impact")
 SPARSE_VECTOR = Shape(
     "sparse_vector",
     b'{"sparse_vector":{"field":%s,"query_vector":{',

@@ -11,9 +11,20 @@ from typing import Any
 from splade_os import mappings
 from splade_os.engines.base import CONTENT_FIELD, HASH_FIELD, VECTOR_FIELD, IndexMeta
 from splade_os.engines.fields.capabilities import Capabilities
-from splade_os.engines.fields.shapes import NEURAL_SPARSE, RANK_FEATURE, SPARSE_VECTOR, TERM, Shape
+from splade_os.engines.fields.shapes import (
+    IMPACT,
+    NEURAL_SPARSE,
+    RANK_FEATURE,
+    SPARSE_VECTOR,
+    TERM,
+    Shape,
+)
 from splade_os.errors import EngineError
+from splade_os.text_fields import merged
 from splade_os.vocabulary import FEATURE_NAMING, TOKEN_IDS
+
+_OWN = "splade_os_"  # begins the names of what a field brings along
+_SETTINGS = ("analysis", "similarity")
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,11 @@ class FieldStrategy:
             del own["mapping.ignore_malformed"]  # as the user has it
         told = body["mappings"].get("_meta", {})
         body["mappings"]["_meta"] = {**told, "splade_os": meta.record()}
-        own.update(settings or {})
+        for name, value in (settings or {}).items():
+            if name in _SETTINGS:  # beside those of the field
+                own[name] = merged(own.get(name, {}), value)
+            else:
+                own[name] = value
         return body
 
     @staticmethod
@@ -88,6 +103,21 @@ class FieldStrategy:
         for name in meta.text_fields:
             properties.setdefault(name, properties["text"])
         mapping["properties"] = properties
+
+    def lacking(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The analysers and similarities of the field that an index lacks: an index gets them
+        only when it is made, or closed.
+
+        Args:
+            settings: of the index, flat.
+        """
+        own = mappings.load(self.folder, self.field_type)["settings"]["index"]
+        there = {
+            kind
+            for kind in _SETTINGS
+            if any(f".{_OWN}" in n and n.startswith(f"{kind}.") for n in settings)
+        }
+        return {kind: own[kind] for kind in _SETTINGS if kind in own and kind not in there}
 
     def adopted(self, meta: IndexMeta) -> dict[str, Any]:
         """Mapping of the two fields that an index of somebody else gets."""
@@ -121,6 +151,8 @@ def strategy_for(field_type: str, server: Capabilities) -> FieldStrategy:
         if server.term_on_rank_features:
             shapes.append(TERM)
         return FieldStrategy(field_type, server.distribution, FEATURE_NAMING, tuple(shapes))
+    if field_type == "impact":
+        return FieldStrategy(field_type, server.distribution, FEATURE_NAMING, (IMPACT,))
     if server.distribution == "opensearch":  # SEISMIC
         return FieldStrategy(field_type, "opensearch", TOKEN_IDS, (NEURAL_SPARSE,))
     shapes = [TERM]

@@ -17,6 +17,7 @@ from splade_os.engines.base import (
     SumQuery,
     TermsQuery,
 )
+from splade_os.engines.fields.stored import scored_vector
 from splade_os.engines.rest.bodies import HIGHLIGHT_MARK
 from splade_os.errors import EngineError, EngineTimeoutError
 
@@ -158,7 +159,7 @@ def _hit(
         hit["_id"],
         float(score),
         source,
-        (vector or {}) if request.with_vector and sparse else None,
+        scored_vector(vector, meta) if request.with_vector and sparse else None,
         highlighted_words(hit["highlight"]) if request.highlight and "highlight" in hit else (),
         hit["_index"],
         _more_of_hit(hit, request) if request.body else {},

@@ -68,8 +68,12 @@ def search_body(
     meta: IndexMeta,
     strategy: FieldStrategy,
     server: Capabilities,
+    factors: Mapping[str, float] | None = None,
 ) -> bytes:
     """The ``_search`` body of a request.
+
+    Args:
+        factors: (``impact``) feature → what its weight is multiplied by (`live_idf`).
 
     Raises:
         ValueError: see `checked`.
@@ -113,7 +117,7 @@ def search_body(
     query = request.query
     rescore = b""
     if isinstance(query, HybridQuery):
-        body = _hybrid(query, request, meta, strategy, server)
+        body = _hybrid(query, request, meta, strategy, server, factors)
         head["search_pipeline"] = query.pipeline
     elif isinstance(query, MatchQuery):
         body = _filtered(_match(query, meta), request.filter)
@@ -129,7 +133,7 @@ def search_body(
         terms = query.terms if isinstance(query, SumQuery) else query
         shape = strategy.shape(request.shape, server)
         first, rest = _split(request, *checked(terms))
-        body = _terms(first, shape, request, meta)
+        body = _terms(first, shape, request, meta, factors)
         if isinstance(query, SumQuery):
             body = _SUM + body + b"," + _match(query.match, meta) + b"]}}"
         body = _filtered(body, request.filter)
@@ -138,7 +142,7 @@ def search_body(
                 b',"rescore":{"window_size":%d,"query":{"query_weight":1,'
                 b'"rescore_query_weight":1,"rescore_query":' % request.phases.window
             )
-            rescore += _terms(rest, shape, request, meta) + b"}}"
+            rescore += _terms(rest, shape, request, meta, factors) + b"}}"
     if request.min_score is not None:
         head["min_score"] = request.min_score
     return orjson.dumps(head)[:-1] + b',"query":' + body + rescore + b"}"
@@ -163,9 +167,16 @@ def _split(
 
 
 def _terms(
-    terms: tuple[Sequence[str], Weights], shape: Shape, request: SearchRequest, meta: IndexMeta
+    terms: tuple[Sequence[str], Weights],
+    shape: Shape,
+    request: SearchRequest,
+    meta: IndexMeta,
+    factors: Mapping[str, float] | None,
 ) -> bytes:
     options: dict[str, Any] = {}
+    if factors is not None:
+        features, weights = terms
+        terms = features, weights * np.array([factors[f] for f in features], np.float32)
     if request.token_pruning:
         options["prune"] = True
     if meta.field_type == "sparse_vector" and shape.name == "neural_sparse":
@@ -211,6 +222,7 @@ def _hybrid(
     meta: IndexMeta,
     strategy: FieldStrategy,
     server: Capabilities,
+    factors: Mapping[str, float] | None,
 ) -> bytes:
     if not server.neural_search:
         raise EngineError(
@@ -220,7 +232,7 @@ def _hybrid(
         )
     terms = checked(query.terms)
     shape = strategy.shape(request.shape, server)
-    parts = [_terms(terms, shape, request, meta), _match(query.match, meta)]
+    parts = [_terms(terms, shape, request, meta, factors), _match(query.match, meta)]
     queries = b",".join(_filtered(part, request.filter) for part in parts)
     depth = b""
     if server.number >= (2, 19):  # older ones fuse as many as are asked for

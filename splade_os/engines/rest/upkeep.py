@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NoReturn, TypeVar
@@ -25,7 +26,7 @@ from splade_os.engines.rest.server import Steps
 from splade_os.engines.rest.steps import ClusterSteps
 from splade_os.engines.rest.targets import check_target
 from splade_os.engines.rest.views import DEFAULT_WINDOW
-from splade_os.errors import EngineError, IndexFormatError, IndexNotFoundError
+from splade_os.errors import EngineError, IndexFormatError, IndexNotFoundError, SettingsError
 
 _KEEP = "5m"  # between two pages of a scan
 _PIPELINES = ("default_pipeline", "final_pipeline")
@@ -223,6 +224,14 @@ class RestUpkeep:
     def adopt(self, index: str, meta: IndexMeta) -> None:
         found = self._mapping(index).get("_meta") or {}
         strategy = strategy_for(meta.field_type, self.capabilities())
+        lacking = strategy.lacking(self.settings(index))
+        if lacking:
+            raise SettingsError(
+                f"The index {index} lacks what a field of the type {meta.field_type} needs, and an "
+                "index takes that only while it is closed.",
+                hint=f"POST {index}/_close, PUT {index}/_settings with "
+                f"{json.dumps(lacking)}, POST {index}/_open; or --field-type rank_features.",
+            )
         body = {
             "_meta": {**found, "splade_os": meta.record()},
             "properties": strategy.adopted(meta),

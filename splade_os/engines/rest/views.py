@@ -4,7 +4,7 @@ one answer."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,6 +26,7 @@ class View:
         filters: of the alias, one for each index that it has one on.
         result_window: hits that a page may reach to (``index.max_result_window``).
         rescore_window: hits that a second phase may score (``index.max_rescore_window``).
+        shards: of each index; none where the user may not ask.
     """
 
     meta: IndexMeta
@@ -33,6 +34,7 @@ class View:
     filters: tuple[Mapping[str, Any], ...] = ()
     result_window: int = DEFAULT_WINDOW
     rescore_window: int = DEFAULT_WINDOW
+    shards: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_view(answer: Any, index: str, url: str) -> View:
@@ -50,11 +52,13 @@ def read_view(answer: Any, index: str, url: str) -> View:
     mappings = {name: expect(body, url, "mappings", kind=Mapping) for name, body in bodies.items()}
     meta = _meta(mappings, index)
     identity, filters, windows = set(), [], []
+    shards: dict[str, int] = {}
     for name, body in bodies.items():
         if "settings" not in body:
             continue
         settings = expect(body, url, "settings", "index", kind=Mapping)
         identity.add((name, str(expect(settings, url, "uuid"))))
+        shards[name] = int(settings.get("number_of_shards", 1))
         alias = expect(body, url, "aliases", kind=Mapping).get(index, {})
         if name != index and "filter" in alias:
             filters.append(alias["filter"])
@@ -63,7 +67,7 @@ def read_view(answer: Any, index: str, url: str) -> View:
     if not windows:
         return View(meta)
     result, rescore = (min(sizes) for sizes in zip(*windows, strict=True))
-    return View(meta, frozenset(identity), tuple(filters), result, rescore)
+    return View(meta, frozenset(identity), tuple(filters), result, rescore, shards)
 
 
 def _encoded(record: Any) -> Any:

@@ -37,6 +37,7 @@ from splade_os.engines.base import (
     TermsQuery,
     TextQuery,
 )
+from splade_os.engines.fields.stored import scored_vector
 from splade_os.engines.sqlite.connections import Connections
 from splade_os.engines.sqlite.filter_cache import FilterCache
 from splade_os.engines.sqlite.pages import Pages, Row
@@ -328,8 +329,7 @@ class SQLiteEngine(SQLiteUpkeep):
         try:
             yield db
         finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")  # of nothing: it ends the reading
+            db.rollback()  # of nothing: it ends the reading
 
     def search_many(
         self, index: str, requests: Sequence[SearchRequest]
@@ -399,7 +399,7 @@ def _hit(
         row.identifier,
         row.score,
         source,
-        (vector or {}) if request.with_vector else None,
+        scored_vector(vector, meta) if request.with_vector else None,
         _marked(db, number, row.document, request.query) if request.highlight else (),
         index,
     )
