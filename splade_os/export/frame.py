@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from splade_os.encoding.layout import OPTIONS_FILE, SpladePart, StaticPart
-from splade_os.encoding.parts import VectorStep
 
 _ST = "sentence_transformers"
 _TRANSFORMER = f"{_ST}.base.modules.transformer.Transformer"
 _POOLING = f"{_ST}.sparse_encoder.modules.splade_pooling.SpladePooling"
 _STATIC = f"{_ST}.sparse_encoder.modules.sparse_static_embedding.SparseStaticEmbedding"
 _ROUTER = f"{_ST}.base.modules.router.Router"
-_NORMALIZE = f"{_ST}.base.modules.normalize.Normalize"
+StepKind = Literal["SparseStaticEmbedding", "Normalize"]
+_STEPS: dict[StepKind, str] = {
+    "SparseStaticEmbedding": _STATIC,
+    "Normalize": f"{_ST}.base.modules.normalize.Normalize",
+}
 QUERY = "query_0_SparseStaticEmbedding"
 
 
@@ -34,12 +37,16 @@ class Side:
     activation: str
     pooling: str
     lowercase: bool = False
-    steps: tuple[VectorStep, ...] = ()
+    steps: tuple[StepKind, ...] = ()
 
     @classmethod
     def of(cls, part: SpladePart) -> Side:
         """Of a part that says its activation and pooling."""
-        return cls(str(part.activation), str(part.pooling), part.lowercase, part.steps)
+        kinds: list[StepKind] = [
+            "SparseStaticEmbedding" if isinstance(step, StaticPart) else "Normalize"
+            for step in part.steps
+        ]
+        return cls(str(part.activation), str(part.pooling), part.lowercase, tuple(kinds))
 
 
 @dataclass(frozen=True)
@@ -158,12 +165,11 @@ def _write_transformer(folder: Path, lowercase: bool, query_length: int | None) 
 def _write_head(root: Path, side: Side, width: int, prefix: str) -> list[tuple[Path, str]]:
     """Folders and types of the pooling and of what stands behind it."""
     chain = [(root / f"{prefix}1_SpladePooling", _POOLING)]
-    for i, step in enumerate(side.steps, 2):
-        kind = _STATIC if isinstance(step, StaticPart) else _NORMALIZE
-        chain.append((root / f"{prefix}{i}_{kind.rsplit('.', 1)[-1]}", kind))
-    for folder, kind in chain:
+    for i, kind in enumerate(side.steps, 2):
+        chain.append((root / f"{prefix}{i}_{kind}", _STEPS[kind]))
+    for folder, type_name in chain:
         folder.mkdir(exist_ok=True)
-        if kind == _NORMALIZE:
+        if type_name == _STEPS["Normalize"]:
             write_json(folder / "config.json", {"module_input_name": "sentence_embedding"})
     write_json(
         chain[0][0] / "config.json",

@@ -13,9 +13,10 @@ import yaml
 
 from splade_os.identity import EncodingOptions
 from splade_os.training.data import Rows
-from splade_os.training.model import SpladeModel, TextEncoder
+from splade_os.training.model import SpladeModel, TextEncoder, TransformerSide
 from splade_os.training.provenance import describe_data, describe_differences, hub_revisions
 from splade_os.training.recipe import Recipe
+from splade_os.training.steps import OwnTerms
 
 _PACKAGES = (
     "splade-os", "sentence-transformers", "transformers", "torch", "accelerate", "datasets",
@@ -99,11 +100,11 @@ def _front(recipe: Recipe, model: SpladeModel, rows: Rows, run: Run) -> str:
 def _architecture(recipe: Recipe, model: SpladeModel, run: Run) -> str:
     side = model.document
     query = {
-        "encoder": "the same transformer",
+        "encoder": _query_side(model),
         "idf": "a table of one weight per token: no model runs",
         "li-lsr": "a table of one weight per token (Li-LSR): no model runs",
     }[recipe.model.query.kind]
-    count = sum(p.numel() for p in side.parameters())
+    count = sum(p.numel() for each in model.sides for p in each.parameters())
     name = "log(1 + log(1 + relu(x)))" if side.activation == "log1p_relu" else "log(1 + relu(x))"
     rows = [
         ("base model", run.base),
@@ -120,6 +121,14 @@ def _architecture(recipe: Recipe, model: SpladeModel, run: Run) -> str:
         rows.append(("lexical prior", f"weight {model.options['lexical_weight']}, not trained"))
     intro = " ".join(recipe.description.split())
     return f"{intro}\n\n{_table(('', ''), rows)}"
+
+
+def _query_side(model: SpladeModel) -> str:
+    says = "the same transformer" if len(model.sides) == 1 else "a transformer of their own"
+    own = isinstance(model.query, TransformerSide) and any(
+        isinstance(step, OwnTerms) for step in model.query.steps
+    )
+    return f"{says}; only the terms of the query itself" if own else says
 
 
 def _usage(name: str, model: SpladeModel) -> str:

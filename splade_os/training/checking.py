@@ -23,6 +23,7 @@ from splade_os.evaluation.nanobeir import HUB, open_nanobeir
 from splade_os.statistics import TermStatistics
 from splade_os.training.data import Rows
 from splade_os.training.model import Features, SpladeModel, TextEncoder, dense
+from splade_os.training.query_table import presence
 from splade_os.training.recipe import EvaluationPart
 from splade_os.vectors import Ids
 
@@ -133,16 +134,14 @@ def _queries(
     collection: Collection, model: SpladeModel, encoder: TextEncoder, documents: Sequence[Ids]
 ) -> Tensor:
     texts = list(collection.queries.values())
-    if model.query is not None and collection.idf == "corpus":
+    if model.inference_free and collection.idf == "corpus":
         statistics = TermStatistics.empty(model.vocabulary_size)
         for ids in documents:
             statistics.count(ids)
         weights = IdfTable.from_statistics(statistics, encoder.vocabulary).weights
         table = torch.from_numpy(weights).to(model.device)
         features = _to(encoder.queries(texts), model.device)
-        presence = torch.zeros(len(texts), len(table) + 1, device=model.device)
-        ids = features["input_ids"].masked_fill(features["attention_mask"] == 0, len(table))
-        return presence.scatter_(1, ids, 1.0)[:, :-1] * table
+        return presence(features["input_ids"], features["attention_mask"], len(table)) * table
     parts = [
         model.encode_queries(_to(encoder.queries(texts[start : start + 32]), model.device)).float()
         for start in range(0, len(texts), 32)

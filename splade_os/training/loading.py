@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,19 @@ from splade_os.encoding.hub import download, is_hub_name
 from splade_os.encoding.idf import IdfTable
 from splade_os.encoding.layout import SpladePart, StaticPart, read_layout
 from splade_os.encoding.lexical import mean_weight
+from splade_os.encoding.module_config import read_optional
 from splade_os.encoding.resolve import STARTER, resolve_model
+from splade_os.encoding.stepped import table_of, with_steps
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.encoding.tokenizer.check import check_tokenizer
 from splade_os.encoding.tokenizer.files import CONFIG, SETTINGS, SOURCES, TokenizerFiles
 from splade_os.encoding.transformer import SpladeTransformer
 from splade_os.errors import MissingExtraError, ModelError, SettingsError
-from splade_os.training.model import DocumentSide, SideFiles, SpladeModel
+from splade_os.training.model import SideFiles, SpladeModel, TransformerSide
 from splade_os.training.pretrained import load_pretrained
-from splade_os.training.query_table import LinearTable, StaticTable
+from splade_os.training.query_table import LinearTable, QueryTable, StaticTable
 from splade_os.training.recipe import LexicalPart, ModelPart
+from splade_os.training.steps import OwnTerms, Step, UnitLength
 from splade_os.vectors import Weights
 from splade_os.vocabulary import Vocabulary
 
@@ -47,18 +51,23 @@ def load_model(part: ModelPart, corpus_idf: CorpusIdf | None = None) -> SpladeMo
         SettingsError: the recipe asks for what the base does not have.
     """
     start = _splade(part) if _is_splade(part.base) else _checkpoint(part)
-    document, files, query_files, table, options, max_active_dims = start
-    if part.dropout is not None:
-        _set_dropout(document, part.dropout)
+    document, files = start.document, start.files
+    for side in {document, start.query or document}:
+        if part.dropout is not None:
+            _set_dropout(side, part.dropout)
     if part.lora is not None:
-        _add_lora(document, part)
+        transformers = {id(side.mlm): side for side in (document, start.query or document)}
+        for side in transformers.values():
+            _add_lora(side, part)
     vocabulary = TextTokenizer(
         files.folder, max_length=None, lowercase=files.lowercase, special_tokens=False
     ).vocabulary(document.vocabulary_size)
-    query = None
+    query: QueryTable | TransformerSide | None = start.query
     if part.query.kind != "encoder":
         weights = torch.from_numpy(
-            _start_table(part, table, vocabulary, query_files, corpus_idf).astype(np.float32)
+            _start_table(part, start.table, vocabulary, start.query_files, corpus_idf).astype(
+                np.float32
+            )
         )
         if part.query.kind == "idf":
             query = StaticTable(weights, vocabulary.special_ids, part.query.trainable)
@@ -68,14 +77,29 @@ def load_model(part: ModelPart, corpus_idf: CorpusIdf | None = None) -> SpladeMo
         document,
         query,
         files,
-        query_files,
-        options,
-        part.max_active_dims or max_active_dims,
+        start.query_files,
+        start.options,
+        part.max_active_dims or start.max_active_dims,
         part.cut_in_training,
     )
 
 
-_Start = tuple[DocumentSide, SideFiles, SideFiles, Weights | None, dict[str, Any], int | None]
+@dataclass(frozen=True)
+class _Start:
+    """What a base gives.
+
+    Attributes:
+        query: its query side, where that is a transformer with something of its own.
+        table: its query side, where that is a table.
+    """
+
+    document: TransformerSide
+    files: SideFiles
+    query_files: SideFiles
+    query: TransformerSide | None = None
+    table: Weights | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    max_active_dims: int | None = None
 
 
 def _is_splade(base: str) -> bool:
@@ -94,8 +118,6 @@ def _splade(part: ModelPart) -> _Start:
     found = resolve_model(part.base)
     layout = read_layout(found.folder)
     source = layout.document
-    if source.steps:
-        raise ModelError(f"{part.base}: Normalize behind the pooling cannot be trained.")
     device = torch.device("cpu")
     running = SpladeTransformer(source, device, torch.float32)
     for folder in {source.folder, layout.query.folder}:
@@ -115,41 +137,66 @@ def _splade(part: ModelPart) -> _Start:
             source.folder, max_length=length, lowercase=source.lowercase, special_tokens=True
         )
         # measured once at the start and kept: what the prior weighs must not move in training
-        options["mean_weight"] = mean_weight(running, tokenizer, dims)
-    mlm = _with_decoder(running)
+        options["mean_weight"] = mean_weight(with_steps(running, source), tokenizer, dims)
+    side = _side(running, source, part)
     files = SideFiles(
         _stage(source.folder, length), length, source.lowercase, layout.document_prompt
     )
-    table, query_files = None, files
-    query_length = part.query_max_length or length
-    if isinstance(layout.query, StaticPart):
+    theirs, query, table = layout.query, None, None
+    if isinstance(theirs, StaticPart):
         tokenizer = TextTokenizer(
-            layout.query.folder,
-            max_length=None,
-            lowercase=layout.query.lowercase,
-            special_tokens=False,
+            theirs.folder, max_length=None, lowercase=theirs.lowercase, special_tokens=False
         )
-        table = IdfTable.from_file(layout.query.weights, tokenizer.vocabulary()).weights
-        if part.query.kind != "encoder":
-            query_length = part.query_max_length or layout.query.max_length or length
-            query_files = SideFiles(
-                _stage(layout.query.folder, query_length),
-                query_length,
-                layout.query.lowercase,
-                layout.query_prompt,
+        table = IdfTable.from_file(theirs.weights, tokenizer.vocabulary()).weights
+    elif part.query.kind == "encoder" and layout.two_transformers:
+        query = _side(SpladeTransformer(theirs, device, torch.float32), theirs, part)
+        if query.vocabulary_size != side.vocabulary_size:
+            raise ModelError(
+                f"{part.base}: queries have {query.vocabulary_size:,} dimensions, documents "
+                f"{side.vocabulary_size:,}.",
+                hint="Download or save the model again.",
             )
-    elif isinstance(layout.query, SpladePart) and layout.query.folder != source.folder:
-        raise ModelError(
-            f"{part.base} has two transformers, one for each side; one of them would be lost.",
-            hint="Train one that is symmetric or inference-free.",
+    elif part.query.kind == "encoder" and not layout.symmetric:
+        query = side.sharing(
+            part.activation or str(theirs.activation),
+            part.pooling or str(theirs.pooling),
+            _steps(theirs, side.vocabulary_size),
         )
-    if query_files is files:
-        query_files = SideFiles(
-            _stage(source.folder, query_length), query_length, source.lowercase, layout.query_prompt
-        )
+    wanted = SpladePart if part.query.kind == "encoder" else StaticPart
+    own = theirs if isinstance(theirs, wanted) else source
+    if isinstance(own, StaticPart):
+        query_length = part.query_max_length or own.max_length or length
+    else:
+        longest = own.max_length if own.folder != source.folder else source.max_length
+        usual = min(own.max_length, part.max_length or own.max_length)
+        query_length = min(part.query_max_length or usual, longest)
+    query_files = SideFiles(
+        _stage(own.folder, query_length), query_length, own.lowercase, layout.query_prompt
+    )
+    return _Start(side, files, query_files, query, table, options, dims)
+
+
+def _side(running: SpladeTransformer, source: SpladePart, part: ModelPart) -> TransformerSide:
     assert source.activation is not None and source.pooling is not None  # the layout says both
-    side = DocumentSide(mlm, part.activation or source.activation, part.pooling or source.pooling)
-    return side, files, query_files, table, options, dims
+    return TransformerSide(
+        _with_decoder(running),
+        part.activation or source.activation,
+        part.pooling or source.pooling,
+        _steps(source, running.vocabulary_size),
+    )
+
+
+def _steps(source: SpladePart, size: int) -> list[Step]:
+    """What stands behind the pooling; a table learns unless its folder says that it is frozen."""
+    steps: list[Step] = []
+    for step in source.steps:
+        if isinstance(step, StaticPart):
+            frozen = read_optional(step.folder / "config.json").get("frozen", False)
+            weights = torch.from_numpy(table_of(source, step, size).copy())
+            steps.append(OwnTerms(weights, trainable=not frozen))
+        else:
+            steps.append(UnitLength())
+    return steps
 
 
 def _with_decoder(running: SpladeTransformer) -> Any:
@@ -187,7 +234,7 @@ def _checkpoint(part: ModelPart) -> _Start:
             "it would start with random weights there.",
             hint="Take a checkpoint with its masked-LM head (…ForMaskedLM).",
         )
-    side = DocumentSide(mlm, part.activation or "relu", part.pooling or "max")
+    side = TransformerSide(mlm, part.activation or "relu", part.pooling or "max")
     positions = side.architecture.max_length or 512
     known = [n for n in (tokenizer.model_max_length, positions) if n < _NO_LIMIT]
     length = min(part.max_length or min(known), positions)
@@ -197,7 +244,7 @@ def _checkpoint(part: ModelPart) -> _Start:
     files = SideFiles(folder, length)
     query_length = min(part.query_max_length or length, length)
     query_files = SideFiles(_stage(folder, query_length), query_length)
-    return side, files, query_files, None, {}, None
+    return _Start(side, files, query_files)
 
 
 def _start_table(
@@ -240,7 +287,7 @@ def _start_table(
     return IdfTable.from_file(file, vocabulary).weights
 
 
-def _set_dropout(document: DocumentSide, probability: float) -> None:
+def _set_dropout(document: TransformerSide, probability: float) -> None:
     for module in document.mlm.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = probability
@@ -248,7 +295,7 @@ def _set_dropout(document: DocumentSide, probability: float) -> None:
             module.attention_dropout = probability
 
 
-def _add_lora(document: DocumentSide, part: ModelPart) -> None:
+def _add_lora(document: TransformerSide, part: ModelPart) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:

@@ -2,13 +2,14 @@
 
 Both sides map token ids to weights ``(B, V)``. The document side is a masked-LM transformer under
 the pooling head of the encoder that keeps no logits (`splade_os.encoding.pooling_grad`). The query
-side is the same transformer, or a table (`splade_os.training.query_table`).
+side is the same, another one, the same with other steps behind the pooling, or a table
+(`splade_os.training.query_table`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from splade_os.encoding.lexical import LexicalPrior
 from splade_os.encoding.pooling_grad import pool_with_gradient
 from splade_os.encoding.tokenization import TextTokenizer
 from splade_os.training.query_table import QueryTable
+from splade_os.training.steps import OwnTerms, Step
 from splade_os.vectors import Ids, SparseBatch
 from splade_os.vocabulary import Vocabulary
 
@@ -43,16 +45,17 @@ class SideFiles:
     prompt: str = ""
 
 
-class DocumentSide(nn.Module):  # type: ignore[misc]
-    """Transformer, decoder and pooling head.
+class TransformerSide(nn.Module):  # type: ignore[misc]
+    """Transformer, decoder and pooling head, and what stands behind it.
 
     Args:
         mlm: a transformers masked-LM model; its decoder is taken out and its states are pooled
             with the decoder's weights tile by tile.
         activation: ``relu`` or ``log1p_relu``; pooling: ``max`` or ``sum``.
+        steps: see `splade_os.training.steps`.
     """
 
-    def __init__(self, mlm: Any, activation: str, pooling: str) -> None:
+    def __init__(self, mlm: Any, activation: str, pooling: str, steps: Sequence[Step] = ()) -> None:
         super().__init__()
         family = str(mlm.config.model_type)
         self.architecture = probe(mlm, str(mlm.config.name_or_path or family))
@@ -64,7 +67,17 @@ class DocumentSide(nn.Module):  # type: ignore[misc]
             module = mlm.get_submodule(name)
             module.forward = _in_float32(module.forward)
         self.activation, self.pooling = activation, pooling
+        self.steps = nn.ModuleList(steps)
         self.vocabulary_size = self.architecture.vocabulary_size
+
+    def sharing(self, activation: str, pooling: str, steps: Sequence[Step]) -> TransformerSide:
+        """A side with the same transformer, whose weights it shares, and a head of its own."""
+        other = TransformerSide.__new__(TransformerSide)
+        nn.Module.__init__(other)
+        other.architecture, other.vocabulary_size = self.architecture, self.vocabulary_size
+        other.mlm, other.decoder = self.mlm, self.decoder
+        other.activation, other.pooling, other.steps = activation, pooling, nn.ModuleList(steps)
+        return other
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Weights ``(B, V)`` float32 of padded ids ``(B, L)``."""
@@ -72,7 +85,7 @@ class DocumentSide(nn.Module):  # type: ignore[misc]
         weight, bias = self.decoder.weight, self.decoder.bias
         if bias is None:
             bias = torch.zeros(len(weight), device=weight.device)
-        return pool_with_gradient(
+        weights = pool_with_gradient(
             hidden,
             attention_mask.bool(),
             weight,
@@ -80,6 +93,9 @@ class DocumentSide(nn.Module):  # type: ignore[misc]
             activation_name=self.activation,
             pooling=self.pooling,
         )
+        for step in self.steps:
+            weights = step(weights, input_ids, attention_mask)
+        return weights
 
     def whole(self) -> Any:
         """The masked-LM model with its decoder back in place, to be saved; call `detach` after."""
@@ -106,7 +122,8 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
 
     Args:
         document: the document side.
-        query: a table, or ``None``: queries go through the document side.
+        query: a table, a transformer (its own, or the document side's with another head), or
+            ``None``: queries go through the document side.
         document_files, query_files: tokenizers, lengths and prompts.
         options: what is written into ``splade_os.json`` (lexical prior and so on).
         max_active_dims: written into the model's configuration.
@@ -115,8 +132,8 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
 
     def __init__(
         self,
-        document: DocumentSide,
-        query: QueryTable | None,
+        document: TransformerSide,
+        query: QueryTable | TransformerSide | None,
         document_files: SideFiles,
         query_files: SideFiles,
         options: Mapping[str, Any] | None = None,
@@ -137,7 +154,19 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
     @property
     def inference_free(self) -> bool:
         """Whether queries need no transformer."""
-        return self.query is not None
+        return self.table is not None
+
+    @property
+    def table(self) -> QueryTable | None:
+        """The query side, where it is a table."""
+        return self.query if isinstance(self.query, QueryTable) else None
+
+    @property
+    def sides(self) -> tuple[TransformerSide, ...]:
+        """Those that are transformers, each transformer once."""
+        if isinstance(self.query, TransformerSide) and self.query.mlm is not self.document.mlm:
+            return self.document, self.query
+        return (self.document,)
 
     @property
     def device(self) -> torch.device:
@@ -146,18 +175,21 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
 
     def encode_queries(self, features: Features) -> Tensor:
         """Weights ``(B, V)``."""
+        ids, mask = features["input_ids"], features["attention_mask"]
         if self.query is None:
             return self.encode_documents(features)
+        if isinstance(self.query, TransformerSide):
+            return self._cut(self.query(ids, mask))
         if self.query.needs_embeddings:
-            return self.query(
-                features["input_ids"], features["attention_mask"], self.document.decoder.weight
-            )
-        return self.query(features["input_ids"], features["attention_mask"])
+            return self.query(ids, mask, self.document.decoder.weight)
+        return self.query(ids, mask)
 
     def encode_documents(self, features: Features) -> Tensor:
         """Learned weights ``(B, V)``, without the lexical prior; outside training cut to
         ``max_active_dims``."""
-        weights = self.document(features["input_ids"], features["attention_mask"])
+        return self._cut(self.document(features["input_ids"], features["attention_mask"]))
+
+    def _cut(self, weights: Tensor) -> Tensor:
         if self.cut or not self.training:
             return heaviest(weights, self.max_active_dims)
         return weights
@@ -173,20 +205,22 @@ class SpladeModel(nn.Module):  # type: ignore[misc]
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Called by the Trainer: the body recomputes its activations in the backward pass."""
-        self.document.mlm.activation_checkpointing_enable(**options)
+        for side in self.sides:
+            side.mlm.activation_checkpointing_enable(**options)
 
     def gradient_checkpointing_enable(
         self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         """The same, as earlier versions of transformers call it."""
-        self.document.mlm.gradient_checkpointing_enable(
-            gradient_checkpointing_kwargs=gradient_checkpointing_kwargs or {"use_reentrant": False}
-        )
+        kwargs = gradient_checkpointing_kwargs or {"use_reentrant": False}
+        for side in self.sides:
+            side.mlm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=kwargs)
 
     def after_step(self) -> None:
-        """What must hold after every optimiser step: query weights stay in (0, 64]."""
-        if self.query is not None:
-            self.query.clamp()
+        """What must hold after every optimiser step: weights of tables stay positive."""
+        for module in self.modules():
+            if isinstance(module, QueryTable | OwnTerms):
+                module.clamp()
 
 
 def heaviest(weights: Tensor, count: int | None) -> Tensor:
@@ -207,6 +241,7 @@ class TextEncoder:
 
     Attributes:
         document, query: tokenizers, as the finished model will use them.
+        document_pad, query_pad: ids that fill up short texts.
         prior: lexical prior of documents, or ``None``.
     """
 
@@ -216,7 +251,8 @@ class TextEncoder:
     document_prompt: str = ""
     query_prompt: str = ""
     prior: LexicalPrior | None = None
-    _pad: int = field(default=0)
+    document_pad: int = 0
+    query_pad: int = 0
 
     @classmethod
     def of(cls, model: SpladeModel) -> TextEncoder:
@@ -235,7 +271,7 @@ class TextEncoder:
                 vocabulary.special_ids,
                 # as `DocumentEncoder` adds it to a model without a table
                 FirstWords(document)
-                if model.query is None
+                if not model.inference_free
                 and model.options.get("leading_space") is not False
                 and splits_first_words(document)
                 else None,
@@ -246,18 +282,21 @@ class TextEncoder:
                 q.folder,
                 max_length=q.max_length,
                 lowercase=q.lowercase,
-                special_tokens=model.query is None,
+                special_tokens=not model.inference_free,
             ),
             vocabulary,
             d.prompt,
             q.prompt,
             prior,
             model.document.architecture.pad_id,
+            model.sides[-1].architecture.pad_id,
         )
 
     def queries(self, texts: Sequence[str]) -> Features:
         """Input of the query side."""
-        return self.pad(self.query([self.query_prompt + text for text in texts]))
+        return self._padded(
+            self.query([self.query_prompt + text for text in texts]), self.query_pad
+        )
 
     def documents(self, texts: Sequence[str]) -> Features:
         """Input of the document side."""
@@ -268,9 +307,12 @@ class TextEncoder:
         return self.document([self.document_prompt + text for text in texts])
 
     def pad(self, tokens: Sequence[Ids]) -> Features:
-        """Token ids as tensors ``(B, L)``."""
+        """Token ids of documents as tensors ``(B, L)``."""
+        return self._padded(tokens, self.document_pad)
+
+    def _padded(self, tokens: Sequence[Ids], pad_id: int) -> Features:
         lengths = [len(ids) for ids in tokens]
-        ids = np.full((len(tokens), max(1, *lengths)), self._pad, np.int64)
+        ids = np.full((len(tokens), max(1, *lengths)), pad_id, np.int64)
         mask = np.arange(ids.shape[1]) < np.array(lengths)[:, None]
         if sum(lengths):
             ids[mask] = np.concatenate(tokens)

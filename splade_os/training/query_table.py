@@ -15,6 +15,17 @@ from torch import Tensor, nn
 LOWEST, HIGHEST = 1e-3, 64.0
 
 
+def presence(input_ids: Tensor, attention_mask: Tensor, size: int) -> Tensor:
+    """1 where a token stands in a text, else 0: ``(B, V)`` of padded ids ``(B, L)``.
+
+    Args:
+        size: V.
+    """
+    ids = input_ids.masked_fill(attention_mask == 0, size)
+    found = torch.zeros(len(ids), size + 1, device=ids.device)
+    return found.scatter_(1, ids, 1.0)[:, :size]
+
+
 class QueryTable(nn.Module):  # type: ignore[misc]
     """Base of both kinds. ``needs_embeddings``: `forward` takes the word embeddings."""
 
@@ -35,11 +46,7 @@ class QueryTable(nn.Module):  # type: ignore[misc]
     ) -> Tensor:
         """Weights ``(B, V)`` of padded ids ``(B, L)``."""
         table = self.table(embeddings)
-        size = len(table)
-        ids = input_ids.masked_fill(attention_mask == 0, size)
-        presence = torch.zeros(len(ids), size + 1, device=table.device)
-        presence.scatter_(1, ids, 1.0)
-        return presence[:, :size] * table
+        return presence(input_ids, attention_mask, len(table)) * table
 
     def clamp(self) -> None:
         """Bring the weights back into (0, 64]."""

@@ -20,7 +20,8 @@ class QuerySide(_Part):
 
     kind: Literal["encoder", "idf", "li-lsr"] = Field(
         "encoder",
-        description="encoder: the same transformer as documents. idf: one weight per token, no "
+        description="encoder: the same transformer as documents, or what the base has: one of its "
+        "own, a table behind the pooling. idf: one weight per token, no "
         "model runs. li-lsr: that weight is a linear function of the word embedding "
         "(arXiv 2505.01452) and becomes a table at the end.",
     )

@@ -10,11 +10,12 @@ import orjson
 import torch
 from safetensors.torch import load_file
 
-from splade_os.encoding.layout import StaticPart, read_layout
+from splade_os.encoding.layout import SpladePart, StaticPart, read_layout
 from splade_os.errors import ModelError
 from splade_os.export.tensors import save_file
-from splade_os.training.model import SpladeModel
+from splade_os.training.model import SpladeModel, TransformerSide
 from splade_os.training.query_table import LinearTable, StaticTable
+from splade_os.training.steps import OwnTerms
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _LAST_FILE = "trainer_state.json"  # what the Trainer writes last
@@ -91,8 +92,24 @@ def restore_weights(model: SpladeModel, folder: Path) -> None:
                 parameter.copy_(state[name])
         return
     layout = read_layout(folder)
-    state = load_file(layout.document.folder / "model.safetensors")
-    side = model.document
+    parts = [layout.document, layout.query]
+    for side, part in zip(model.sides, parts, strict=False):
+        if not isinstance(part, SpladePart):
+            raise ModelError(f"{folder} is a checkpoint of another model: it has a query table.")
+        _restore_transformer(side, part.folder)
+    tables = [module for module in model.modules() if isinstance(module, OwnTerms)]
+    if len(tables) != len(layout.tables) - isinstance(layout.query, StaticPart):
+        raise ModelError(f"{folder} is a checkpoint of another model: it has other tables.")
+    for table, found in zip(tables, layout.tables, strict=False):
+        table.weight.copy_(load_file(found.weights)["weight"])
+    if isinstance(model.query, StaticTable):
+        if not isinstance(layout.query, StaticPart):
+            raise ModelError(f"{folder} is a checkpoint of another model: it has no query table.")
+        model.query.weight.copy_(load_file(layout.query.weights)["weight"])
+
+
+def _restore_transformer(side: TransformerSide, folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
     try:
         mlm = side.whole()
         own = mlm.state_dict()
@@ -102,11 +119,6 @@ def restore_weights(model: SpladeModel, folder: Path) -> None:
         mlm.load_state_dict(state, strict=False)  # tied tensors are written once
     finally:
         side.detach_decoder()
-    if isinstance(model.query, StaticTable):
-        if not isinstance(layout.query, StaticPart):
-            raise ModelError(f"{folder} is a checkpoint of another model: it has no query table.")
-        table = load_file(layout.query.weights)["weight"]
-        model.query.weight.copy_(table)
 
 
 def _extra(model: SpladeModel) -> bool:

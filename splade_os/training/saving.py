@@ -1,6 +1,6 @@
 """Writes a `SpladeModel` as a folder that sentence-transformers, splade-os and engines read.
 
-Symmetric models: the transformer in the root, ``1_SpladePooling``. Inference-free ones: a Router.
+Symmetric models: the transformer in the root, ``1_SpladePooling``. Others: a Router.
 Beside them ``idf.json`` and ``query_token_weights.txt`` (what OpenSearch's tools read), and
 ``splade_os.json``.
 """
@@ -11,14 +11,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 
 from splade_os.encoding.tokenization import TextTokenizer
-from splade_os.export.frame import Side, write_frame
+from splade_os.export.frame import Side, StepKind, write_frame, write_json
 from splade_os.export.idf import write_table
 from splade_os.export.tensors import save_file
-from splade_os.training.model import SideFiles, SpladeModel
+from splade_os.training.model import SideFiles, SpladeModel, TransformerSide
+from splade_os.training.steps import OwnTerms, UnitLength
+
+_KINDS: dict[type, StepKind] = {OwnTerms: "SparseStaticEmbedding", UnitLength: "Normalize"}
 
 
 def save_model(model: SpladeModel, folder: str | Path) -> Path:
@@ -29,26 +31,45 @@ def save_model(model: SpladeModel, folder: str | Path) -> Path:
         folder: made if missing; files of the same names are replaced.
     """
     root = Path(folder)
+    document, query = _side(model.document, model.document_files), None
+    if isinstance(model.query, TransformerSide):
+        query = _side(model.query, model.query_files)
+    own_body = len(model.sides) > 1
+    length = model.query_files.max_length
+    shared = not own_body and not model.inference_free
     parts = write_frame(
         root,
-        document=Side(
-            model.document.activation, model.document.pooling, model.document_files.lowercase
-        ),
-        width=model.vocabulary_size,
+        document=document,
+        query=query,
+        own_body=own_body,
         inference_free=model.inference_free,
+        width=model.vocabulary_size,
         prompts=(model.query_files.prompt, model.document_files.prompt),
+        query_length=length if shared and length != model.document_files.max_length else None,
         max_active_dims=model.max_active_dims,
         options=model.options,
     )
-    _save_transformer(model, parts.body)
+    _save_transformer(model.document, parts.body)
     _copy_tokenizer(model.document_files, parts.body)
+    if parts.query_body is not None:
+        _save_transformer(model.sides[1], parts.query_body)
+        _copy_tokenizer(model.query_files, parts.query_body)
+    tables = [module for module in model.modules() if isinstance(module, OwnTerms)]
+    for table, folder in zip(tables, parts.tables, strict=True):
+        save_file({"weight": table.weight.detach().cpu()}, folder / "model.safetensors")
+        write_json(folder / "config.json", {"frozen": not table.weight.requires_grad})
+        _copy_tokenizer(model.document_files, folder)
     if parts.query is not None:
         _save_query(model, parts.query)
     return root
 
 
-def _save_transformer(model: SpladeModel, folder: Path) -> None:
-    side = model.document
+def _side(side: TransformerSide, files: SideFiles) -> Side:
+    return Side(side.activation, side.pooling, files.lowercase, tuple(_KINDS[type(step)]
+                for step in side.steps))  # fmt: skip
+
+
+def _save_transformer(side: TransformerSide, folder: Path) -> None:
     try:
         mlm = side.whole()
         state = {name: tensor.detach().cpu().float() for name, tensor in _merged(mlm).items()}
@@ -95,13 +116,13 @@ def _tied(mlm: Any) -> set[str]:
 
 
 def _save_query(model: SpladeModel, folder: Path) -> None:
-    assert model.query is not None
+    assert model.table is not None
     folder.mkdir(exist_ok=True)
     with torch.no_grad():
-        table = model.query.table(model.document.decoder.weight).float().cpu().contiguous()
+        table = model.table.table(model.document.decoder.weight).float().cpu().contiguous()
     save_file({"weight": table}, folder / "model.safetensors")
-    trainable = any(p.requires_grad for p in model.query.parameters())
-    (folder / "config.json").write_bytes(orjson.dumps({"frozen": not trainable}))
+    trainable = any(p.requires_grad for p in model.table.parameters())
+    write_json(folder / "config.json", {"frozen": not trainable})
     _copy_tokenizer(model.query_files, folder)
     tokenizer = TextTokenizer(
         model.query_files.folder,

@@ -128,9 +128,13 @@ def build_top_trainer(recipe: Recipe, arguments: Any) -> TopTrainer:
         raise SettingsError("top_only needs training.max_steps.")
     rows, held_out = load_rows(recipe.data)
     model = load_model(recipe.model, count_idf(rows)).to(arguments.device)
-    kind = (model.query is not None, model.document.pooling, model.document.activation)
-    if kind != (True, "max", "relu"):
-        raise SettingsError("top_only is for inference-free models with max pooling and relu.")
+    side = model.document
+    kind = (model.inference_free, side.pooling, side.activation, len(side.steps))
+    if kind != (True, "max", "relu", 0):
+        raise SettingsError(
+            "top_only is for inference-free models with max pooling and relu, and "
+            "nothing behind the pooling."
+        )
     if any(part.kind != "flops" for part in recipe.regularisers.values()):
         raise SettingsError("top_only has no regulariser but flops.")
     collections = load_collections(recipe.evaluation, held_out)

@@ -338,7 +338,7 @@ class SpladeTrainer(Trainer):  # type: ignore[misc]
         """As the Trainer's; a query table has a group of its own, without weight decay."""
         if self.optimizer is not None:
             return self.optimizer
-        table = self.model.query
+        table = self.model.table
         own = [] if table is None else [p for p in table.parameters() if p.requires_grad]
         for parameter in own:
             parameter.requires_grad_(False)

@@ -20,7 +20,7 @@ from splade_os.errors import ModelError
 from splade_os.export.graph import graph_of
 from splade_os.export.int8 import quantise
 from splade_os.export.onnx import _write_graph
-from splade_os.training.model import DocumentSide
+from splade_os.training.model import TransformerSide
 from tests.encoding.families import FAMILIES, POSITIONS, VOCABULARY, make, naive, part, texts
 
 # mean error of weights, relative to their mean; the rest of fp32 is 1e-5 in every weight
@@ -167,4 +167,4 @@ def test_heads_that_are_no_decoder_run_whole(
         graph_of(model)
     mlm = AutoModelForMaskedLM.from_pretrained(folder)
     with pytest.raises(ModelError, match="Training needs a head that ends in one decoder"):
-        DocumentSide(mlm, "relu", pooling)
+        TransformerSide(mlm, "relu", pooling)

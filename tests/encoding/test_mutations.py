@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from splade_os.encoding import DocumentEncoder, load_query_encoder
 from splade_os.errors import SpladeError
+from tests import tiny_models
 from tests.encoding import folders
 
 VALUES: list[Any] = [
@@ -40,6 +42,9 @@ def models(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
             tokenizer_args={"model_max_length": 9},
             processing_kwargs={"text": {"max_length": 8}, "common": {}},
         )(tiny, root / "lengths"),
+        "lexical": folders.lexical_of_its_own(tiny, root / "lexical"),
+        "normalised": folders.normalised_router(tiny, root / "normalised"),
+        "table": tiny_models.idf_json(tiny / "router", root / "table"),
     }
 
 
@@ -61,7 +66,7 @@ def put(content: Any, way: tuple[Any, ...], value: Any) -> Any:
 
 @given(data=st.data())
 @settings(
-    max_examples=120,
+    max_examples=4000 if "SPLADE_OS_TEST_FULL" in os.environ else 120,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_files_of_a_model(
@@ -88,6 +93,7 @@ def test_files_of_a_model(
         for load in (
             lambda: DocumentEncoder.load(str(folder), device="cpu").encode(["a cat", ""]),
             lambda: load_query_encoder(str(folder), "idf").encode(["a cat"]),
+            lambda: load_query_encoder(str(folder), "encoder").encode(["a cat"]),
         ):
             try:
                 load()
