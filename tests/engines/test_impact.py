@@ -36,7 +36,13 @@ from splade_os.engines.base import TwoPhase
 from splade_os.engines.fields import impacts
 from splade_os.engines.fields.capabilities import Capabilities
 from splade_os.engines.fields.strategies import strategy_for
-from splade_os.errors import EncodingError, EngineError, IndexFormatError, SettingsError
+from splade_os.errors import (
+    DeploymentError,
+    EncodingError,
+    EngineError,
+    IndexFormatError,
+    SettingsError,
+)
 from splade_os.evaluation.live import indexed_sparsity
 from splade_os.ingest.documents.records import RecordReader
 from splade_os.ingest.index.adopt import adopt_index
@@ -222,6 +228,12 @@ def test_any_client_can_search(engine: Engine, index: str) -> None:
     assert len(hits) == (expected > 0).sum() > 50
     for hit in hits:
         assert hit["_score"] == pytest.approx(expected[int(hit["_id"][1:])], rel=1e-4)
+
+
+def test_no_encoder_of_the_engine(engine: Engine, index: str) -> None:
+    made(engine, index)
+    with pytest.raises(DeploymentError, match=r"impact|encodes no queries itself"):
+        engine.query_pipeline(index)
 
 
 def test_a_weight_that_is_too_great(engine: Engine, index: str) -> None:
