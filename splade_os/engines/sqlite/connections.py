@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 from weakref import WeakSet
@@ -24,6 +23,11 @@ CREATE TABLE IF NOT EXISTS postings (
     in_index INTEGER, feature TEXT, document INTEGER, weight REAL NOT NULL,
     PRIMARY KEY (in_index, feature, document)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS postings_of_document ON postings (document);
+CREATE TABLE IF NOT EXISTS posting_blocks (
+    in_index INTEGER, feature TEXT, block INTEGER, postings BLOB NOT NULL,
+    PRIMARY KEY (in_index, feature, block)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS with_posting_blocks (in_index INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS states (in_index INTEGER PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS field_values (
     in_index INTEGER NOT NULL, field TEXT NOT NULL, value NOT NULL, document INTEGER NOT NULL,
     PRIMARY KEY (in_index, field, value, document)) WITHOUT ROWID;
@@ -40,18 +44,20 @@ _INHERITED: list[sqlite3.Connection] = []
 """Of parent processes: SQLite forbids to use them in a forked one, even to close them."""
 
 
-class _Handle:
+class Handle:
     """A connection that is closed when its thread ends."""
 
     def __init__(self, connection: sqlite3.Connection, file: Path | None) -> None:
         self.connection, self.process = connection, os.getpid()
         self.exists = file is not None
-        self.given: Sequence[str] = ()
-        # texts for a query: JSON would lose what stands behind U+0000
-        connection.create_function("given", 1, lambda i: self.given[i])
+
+    @property
+    def own(self) -> bool:
+        """Whether it is one of this process."""
+        return self.process == os.getpid()
 
     def close(self) -> None:
-        if self.process == os.getpid():
+        if self.own:
             self.connection.close()
         else:
             _INHERITED.append(self.connection)
@@ -71,7 +77,7 @@ class Connections:
 
     def __init__(self, file: Path) -> None:
         self._file, self._own = file, threading.local()
-        self._all: WeakSet[_Handle] = WeakSet()
+        self._all: WeakSet[Handle] = WeakSet()
         self._closed = False
         self.of_thread()
 
@@ -79,20 +85,27 @@ class Connections:
         """The connection of the thread that asks; of a file that is missing, an empty one."""
         return self._handle(write).connection
 
-    def give(self, texts: Sequence[str]) -> None:
-        """What ``given(i)`` is in this thread's SQL."""
-        self._handle(False).given = texts
+    def snapshot(self) -> Handle:
+        """Another one, which the caller closes: one view of the file, that holds no writer up."""
+        handle = self._open(False)
+        db = handle.connection
+        (mode,) = db.execute("PRAGMA journal_mode").fetchone()
+        if handle.exists and mode != "wal":  # of a file system where a reader would hold it up
+            copy = sqlite3.connect("", check_same_thread=False)  # on disk, and gone when closed
+            db.backup(copy)
+            db.close()
+            copy.executescript(_SCHEMA)
+            return Handle(copy, self._file)
+        db.execute("BEGIN")
+        db.execute("SELECT 1 FROM indices").fetchone()  # the view begins with what is first read
+        return handle
 
-    def snapshot(self) -> sqlite3.Connection:
-        """Another one, which the caller closes: its transaction is one view of the file."""
-        return self._open(False).connection
-
-    def _handle(self, write: bool) -> _Handle:
+    def _handle(self, write: bool) -> Handle:
         if self._closed:
             raise EngineError(f"sqlite:///{self._file} was closed.")
-        handle: _Handle | None = getattr(self._own, "handle", None)
+        handle: Handle | None = getattr(self._own, "handle", None)
         missing = handle is not None and not handle.exists and (write or self._is_there())
-        if handle is None or handle.process != os.getpid() or missing:
+        if handle is None or not handle.own or missing:
             self._own.handle = handle = self._open(write)
             self._all.add(handle)
         return handle
@@ -100,7 +113,7 @@ class Connections:
     def _is_there(self) -> bool:
         return self._file.exists()
 
-    def _open(self, write: bool) -> _Handle:
+    def _open(self, write: bool) -> Handle:
         try:
             if write:
                 private_file(self._file)
@@ -108,8 +121,8 @@ class Connections:
                 self._require_possible()
                 empty = sqlite3.connect(":memory:", check_same_thread=False)
                 empty.executescript(_SCHEMA)
-                return _Handle(empty, None)
-            return _Handle(self._connected(), self._file)
+                return Handle(empty, None)
+            return Handle(self._connected(), self._file)
         except (sqlite3.Error, OSError) as error:
             raise EngineUnavailableError(
                 f"The file {self._file} cannot be opened as a database: {error}.",

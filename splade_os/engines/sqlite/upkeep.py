@@ -88,10 +88,10 @@ class SQLiteUpkeep:
         self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         number = self._number(index)
-        db = self._connections.snapshot()
+        handle = self._connections.snapshot()
         try:
             with self._translated():
-                cursor = db.execute(
+                cursor = handle.connection.execute(
                     "SELECT id, source FROM documents WHERE in_index = ? ORDER BY number", (number,)
                 )
             while True:
@@ -101,7 +101,7 @@ class SQLiteUpkeep:
                     return
                 yield from ((identifier, _fields(blob, fields)) for identifier, blob in rows)
         finally:
-            db.close()
+            handle.close()
 
     def settings(self, index: str) -> Mapping[str, Any]:
         self._number(index)
