@@ -487,6 +487,14 @@ class Engine(Protocol):
     def refresh(self, index: str) -> None:
         """Make everything written so far searchable."""
 
+    def merge(self, index: str, segments: int = 1) -> None:
+        """Rewrite what is stored of an index in as few parts: a search of it costs less, and what
+        was deleted or overwritten takes up no room any more. It ends when that is done.
+
+        Raises:
+            EngineError: the engine merges by itself (a serverless service).
+        """
+
     def count(self, index: str) -> int:
         """Number of searchable documents."""
 

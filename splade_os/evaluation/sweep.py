@@ -18,7 +18,6 @@ import numpy as np
 from splade_os.encoding.rows import prune, row_numbers
 from splade_os.engines import DocumentRenderer, Engine, IndexMeta, IndexStats
 from splade_os.engines.fields.stored import scored_vector
-from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import EngineError, SettingsError, SpladeError
 from splade_os.evaluation.collection import Collection
 from splade_os.evaluation.evaluate import Settings
@@ -200,9 +199,7 @@ def _send(engine: Engine, name: str, body: bytes) -> None:
 def _settled(engine: Engine, name: str) -> IndexStats:
     """The size of an index of one segment: what is compared is not left to merging."""
     engine.refresh(name)
-    if isinstance(engine, ClusterEngine):
-        engine.request("POST", f"/{name}/_forcemerge", params={"max_num_segments": "1"})
-        engine.refresh(name)
+    engine.merge(name)
     return engine.stats(name)
 
 

@@ -74,7 +74,7 @@ def filled(engine_url: str, tiny: Path) -> Iterator[tuple[str, str]]:
     "command",
     [
         ["index", "show"], ["index", "delete", "--yes"], ["search", "cat"], ["enrich"],
-        ["index", "recount"], ["ingest", "-"], ["apply", "-"],
+        ["index", "recount"], ["index", "optimize"], ["ingest", "-"], ["apply", "-"],
     ],
 )  # fmt: skip
 def test_a_command_without_an_index_lists_those_there(
@@ -84,6 +84,12 @@ def test_a_command_without_an_index_lists_those_there(
     done = run(*command, "--url", url)
     assert done.code == 2 and "Which index?" in done.err
     assert name in done.err or " more (splade-os index list)" in done.err
+
+
+def test_merged(run: Run, filled: tuple[str, str]) -> None:
+    url, name = filled
+    done = run("index", "optimize", "--url", url, "--index", name)
+    assert done.code == 0 and f"{name}: " in done.err and "bytes before" in done.err
 
 
 @pytest.mark.parametrize("command", [["index", "show"], ["search", "cat"], ["enrich"]])

@@ -196,6 +196,19 @@ def test_overwriting_leaves_nothing_behind(engine: Engine, index: str) -> None:
     assert engine.count(index) == 0
 
 
+def test_merging_changes_nothing(engine: Engine, index: str) -> None:
+    batch = random_batch(60)
+    fill(engine, index, batch)
+    body = b"".join(orjson.dumps({"delete": {"_id": f"d{i}"}}) + b"\n" for i in range(0, 60, 2))
+    assert all(outcome.ok for outcome in engine.bulk(index, body))
+    engine.refresh(index)
+    request = SearchRequest(terms([ODD.index("a"), 700, 900, 1100], [1.0, 2.0, 3.0, 4.0]), k=60)
+    before = [(hit.id, hit.score) for hit in engine.search(index, request).hits]
+    engine.merge(index)
+    assert [(hit.id, hit.score) for hit in engine.search(index, request).hits] == before
+    assert engine.count(index) == 30
+
+
 def test_empty_vector_is_kept(engine: Engine, index: str) -> None:
     engine.create_index(index, meta_for(engine))
     nothing = np.empty(0, np.int32), np.empty(0, np.float32)

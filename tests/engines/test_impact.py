@@ -6,7 +6,6 @@ The oracle is the brute-force product of the weights that the documents' own str
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +34,15 @@ from splade_os.engines import (
 )
 from splade_os.engines.base import TwoPhase
 from splade_os.engines.fields import impacts
-from splade_os.errors import EncodingError, EngineError, IndexFormatError, SettingsError
+from splade_os.engines.fields.capabilities import Capabilities
+from splade_os.engines.fields.strategies import strategy_for
+from splade_os.errors import (
+    DeploymentError,
+    EncodingError,
+    EngineError,
+    IndexFormatError,
+    SettingsError,
+)
 from splade_os.evaluation.live import indexed_sparsity
 from splade_os.ingest.documents.records import RecordReader
 from splade_os.ingest.index.adopt import adopt_index
@@ -44,7 +51,7 @@ from splade_os.ingest.load import AliasOptions, load_source
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.report import IngestReport
 from splade_os.vectors import SparseBatch
-from tests.conftest import MATRIX, NEWEST, url_of
+from tests.conftest import MATRIX, url_of
 from tests.engines.contract import IDENTITY, ODD, VOCABULARY
 
 MAXIMUM = 4.0
@@ -202,6 +209,33 @@ def test_parts_of_a_score(engine: Engine, index: str) -> None:
     assert paged[:100] == [hit.id for hit in ranking] and len(first) > len(paged)
 
 
+def test_any_client_can_search(engine: Engine, index: str) -> None:
+    """The tokens alone, in a match, are ranked as by the table of document frequencies."""
+    batch = vectors(300)
+    made(engine, index, 3)
+    write(engine, index, batch)
+    stored = quantised(batch.to_dense())
+    df = (stored > 0).sum(0)
+    ids = np.argsort(-df[len(ODD) :])[:6] + len(ODD)
+    idf = np.log1p((300 - df[ids] + 0.5) / (df[ids] + 0.5))
+    expected = stored[:, ids] @ idf / (2 * MAXIMUM)
+    client = opensearchpy.OpenSearch(engine.url)
+    body = {"query": {"match": {"splade_os_vector": " ".join(f"t{i - len(ODD)}" for i in ids)}}}
+    answer = client.search(
+        index=index, body=body, params={"search_type": "dfs_query_then_fetch", "size": 300}
+    )
+    hits = answer["hits"]["hits"]
+    assert len(hits) == (expected > 0).sum() > 50
+    for hit in hits:
+        assert hit["_score"] == pytest.approx(expected[int(hit["_id"][1:])], rel=1e-4)
+
+
+def test_no_encoder_of_the_engine(engine: Engine, index: str) -> None:
+    made(engine, index)
+    with pytest.raises(DeploymentError, match=r"impact|encodes no queries itself"):
+        engine.query_pipeline(index)
+
+
 def test_a_weight_that_is_too_great(engine: Engine, index: str) -> None:
     meta = made(engine, index)
     rows = [(np.array([7], np.int32), np.array([w], np.float32)) for w in (7.9, 8.0, np.inf)]
@@ -214,12 +248,16 @@ def test_a_weight_that_is_too_great(engine: Engine, index: str) -> None:
     assert isinstance(lines[2], EncodingError) and "infinite" in str(lines[2])
 
 
-def test_where_there_is_none(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    for kind in ("sqlite", NEWEST[1]):
-        engine = connect(url_of(kind, request, tmp_path))
-        with warnings.catch_warnings(), pytest.raises(EngineError, match="'impact'"):
-            new_meta(engine, IDENTITY, ("text",), "impact")
-        engine.close()
+def test_where_there_is_none(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/engine.db")
+    with pytest.raises(EngineError, match="'impact'"):
+        new_meta(engine, IDENTITY, ("text",), "impact")
+    engine.close()
+    servers = [("elasticsearch", "9.2.0"), ("opensearch", "2.9.0"), ("opensearch", "3.8.0")]
+    for server in servers:
+        modules = frozenset({"mapper-extras"} if server[1] == "3.8.0" else {"analysis-common"})
+        with pytest.raises(EngineError, match="'impact'"):
+            strategy_for("impact", Capabilities(*server, modules))
 
 
 @pytest.fixture

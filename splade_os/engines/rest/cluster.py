@@ -164,6 +164,9 @@ class ClusterEngine(RestUpkeep, RestStatistics):
     def refresh(self, index: str) -> None:
         self._run(self._steps.refresh(index))
 
+    def merge(self, index: str, segments: int = 1) -> None:
+        self._run(self._steps.merge(index, segments))
+
     def count(self, index: str) -> int:
         return self._run(self._steps.count(index))
 

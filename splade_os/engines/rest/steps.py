@@ -63,6 +63,7 @@ from splade_os.errors import (
 from splade_os.statistics import Count, TermStatistics, summed
 
 _BULK_FILTER = "errors,items.*._id,items.*.status,items.*.result,items.*.error"
+_MERGE_TIMEOUT = 24 * 3600.0  # seconds: a large index is rewritten for hours
 _MOST_IDF = 64  # names and points in time of which frequencies are kept
 _NETWORK_GRACE = 5.0  # seconds over a search's own time-out, for the way there and back
 
@@ -223,6 +224,22 @@ class ClusterSteps(ServerSteps):
             yield Call("POST", f"/{index}/_refresh", index=index)
         self._written()
 
+    def merge(self, index: str, segments: int) -> Steps[None]:
+        server = yield from self.capabilities()
+        if server.serverless:
+            raise EngineError(
+                f"{self._url} is a serverless service, which merges by itself.",
+                hint="There is nothing to do.",
+            )
+        yield Call(
+            "POST",
+            f"/{index}/_forcemerge",
+            params={"max_num_segments": str(segments)},
+            index=index,
+            timeout=_MERGE_TIMEOUT,
+        )
+        yield from self.refresh(index)
+
     def concrete(self, index: str) -> Steps[str]:
         """The indices behind a name, which see nothing of an alias's filter."""
         return ",".join(sorted(name for name, _ in (yield from self.identity(index))))
@@ -245,6 +262,12 @@ class ClusterSteps(ServerSteps):
                 hint="Let the client encode them: mode idf.",
             )
         view = yield from self.view(index)
+        if view.meta.impact_max is not None:
+            raise DeploymentError(
+                f"{index} stores its vectors in a field of the type impact, which OpenSearch does "
+                "not search by neural_sparse.",
+                hint="It needs no encoder for them: mode idf, or a match with the tokens.",
+            )
         return (yield from query_pipeline(index, view.meta.field))
 
     def count(self, index: str) -> Steps[int]:

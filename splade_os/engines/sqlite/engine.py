@@ -244,6 +244,11 @@ class SQLiteEngine(SQLiteUpkeep):
     def refresh(self, index: str) -> None:
         self._number(index)  # what is committed is searchable
 
+    def merge(self, index: str, segments: int = 1) -> None:
+        number = self._number(index)
+        with self._transaction() as db:
+            db.execute(f"INSERT INTO content_{number} (content_{number}) VALUES ('optimize')")
+
     def count(self, index: str) -> int:
         number = self._number(index)
         with self._translated():
