@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from splade_os.encoding.adapters import base_folder
+from splade_os.encoding.config_keys import check_keys, refuse_quantised, unread_tensor
 from splade_os.encoding.gte import as_native_gte
 from splade_os.encoding.refused_families import causal_model
 from splade_os.encoding.weights import plain_weights_folder, weights_folder
@@ -78,6 +79,15 @@ def _load(kind: Any, base: Path, weights: Path, name: Path) -> Checkpoint:
                 hint=f"Do {base / 'config.json'} and the weights belong to one model? "
                 "Download or save it again.",
             ) from error
+    lost = unread_tensor(report["unexpected_keys"], model)
+    if lost is not None:
+        raise ModelError(
+            f"{name}: transformers' {type(model).__name__} has no place for the tensor {lost} of "
+            "its weights, so that the model would run without it and give other vectors than it "
+            "was trained for.",
+            hint=f"Does {base / 'config.json'} say what the model is? docs/models.md lists "
+            "families; code of a folder is never run.",
+        )
     model.config.name_or_path = str(name)
     return Checkpoint(model, sorted(report["missing_keys"]))
 
@@ -102,7 +112,9 @@ def read_config(folder: Path, kind: Any) -> Any:
             hint="A newer transformers may have it: pip install -U transformers. docs/encode.md "
             "lists the families that are tested.",
         )
-    own = {key: value for key, value in content.items() if key != "auto_map"}
+    refuse_quantised(content, file)
+    # a tuple in the place of named results has no logits
+    own = {key: value for key, value in content.items() if key not in ("auto_map", "return_dict")}
     try:
         config = CONFIG_MAPPING[family].from_dict(own)
     except Exception as error:  # transformers checks the numbers of the file, in its own words
@@ -110,6 +122,7 @@ def read_config(folder: Path, kind: Any) -> Any:
             f"{file} is no configuration of a {family} model: {_first_line(error)}",
             hint="Download or save the model again.",
         ) from error
+    check_keys(content, config, file)
     if type(config) not in kind._model_mapping:
         if type(config) in AutoModelForCausalLM._model_mapping:
             raise causal_model(folder, family)

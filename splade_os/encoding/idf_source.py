@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from splade_os.encoding.idf import IdfTable
+from splade_os.encoding.idf_file import FORMS
 from splade_os.encoding.layout import ModelLayout, StaticPart
 from splade_os.errors import ModelError
 from splade_os.statistics import TermStatistics
@@ -15,7 +16,7 @@ from splade_os.vocabulary import Vocabulary
 
 IdfSource = str | Path | Mapping[str, float]
 """``index`` (counted at ingest), ``model`` (the table that the model was saved with), a file
-(``idf.json`` or safetensors), or a mix: source → its share."""
+(`splade_os.encoding.idf_file.FORMS`), or a mix: source → its share."""
 
 
 def choose_table(
@@ -63,7 +64,7 @@ def choose_table(
     if not there:
         raise ModelError(
             f"There is no IDF table {source}.",
-            hint="Name index, model, or a file: idf.json, query_token_weights.txt, safetensors.",
+            hint=f"Name index, model, or a file: {FORMS}.",
         )
     return IdfTable.from_file(Path(source), vocabulary, str(source))
 

@@ -315,7 +315,7 @@ def _read_static(folder: Path) -> StaticPart:
     weights = folder / SAFETENSORS
     if name is not None and not isinstance(name, str):
         raise ModelError(f"{file}: path is {name!r}, no name of a file.")
-    if name:
+    if name and name.endswith(".json"):  # any other is not read by sentence-transformers either
         # a JSON table; the path may also be the model's own name on the hub, whose root has it
         candidates = [folder / name, folder.parent / name, folder.parent / "idf.json"]
         weights = next((file for file in candidates if file.is_file()), candidates[0])

@@ -287,6 +287,18 @@ def normalised_table(tiny: Path, folder: Path) -> Path:
     return _save(folder, sides)
 
 
+def with_tensor(name: str) -> Maker:
+    """A tensor more than the class has."""
+
+    def make(tiny: Path, folder: Path) -> Path:
+        shutil.copytree(tiny / "bert", folder)
+        file = folder / "model.safetensors"
+        save_file({**load_file(file), name: torch.rand(4, 4)}, file, metadata={"format": "pt"})
+        return folder
+
+    return make
+
+
 def causal(tiny: Path, folder: Path) -> Path:
     """A decoder's body in a SPLADE layout."""
     shutil.copytree(tiny / "bert", folder)

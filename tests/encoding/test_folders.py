@@ -56,6 +56,15 @@ RUN: dict[str, Maker] = {
     "pooling and activation": bert(
         POOLING, pooling_strategy="sum", activation_function="log1p_relu"
     ),
+    "results without names": bert("config.json", return_dict=False),
+    "hidden states as well": bert("config.json", output_hidden_states=True, use_cache=True),
+    "attention to the left": bert("config.json", is_decoder=True),
+    "positions as always": bert(
+        "config.json", position_embedding_type="absolute", pooler_fc_size=7
+    ),
+    "rotary positions as they are": family("nomic_bert", position_embedding_type="rotary"),
+    "heads of other tasks": folders.with_tensor("cls.seq_relationship.weight"),
+    "a pooler": folders.with_tensor("bert.pooler.dense.bias"),
     # routers
     "mapped routes": folders.mapped_routes,
     "two transformers": folders.two_transformers,
@@ -121,6 +130,10 @@ def test_runs_as_in_sentence_transformers(tiny: Path, tmp_path: Path, layout: st
 
 WARN: dict[str, tuple[Maker, str]] = {
     "unknown key of a model": (bert(truncate_dim=12), "truncate_dim is not known"),
+    "unknown key of a configuration": (
+        bert("config.json", sandwich_norm=True),
+        r"sandwich_norm is not known to transformers' BertConfig",
+    ),
     "unknown processing_kwargs": (
         bert(SBERT, processing_kwargs={"max_length": 3}),
         r"processing_kwargs\.max_length is not known",
@@ -139,7 +152,7 @@ def test_what_has_no_effect_is_said(tiny: Path, tmp_path: Path, layout: str) -> 
     make, message = WARN[layout]
     folder = make(tiny, tmp_path / "model")
     with pytest.warns(SpladeWarning, match=message):
-        read_layout(folder)
+        DocumentEncoder.load(str(folder), device="cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SpladeWarning)
         equal(sides(folder), expected(folder))
@@ -204,6 +217,23 @@ REFUSED: dict[str, tuple[Maker, str]] = {
     "code of the folder": (
         bert("config.json", model_type="neobert", auto_map={"AutoModel": "model.NeoBERT"}),
         "no model of the type 'neobert'.*never run",
+    ),
+    "relative positions": (
+        bert("config.json", position_embedding_type="relative_key_query"),
+        "position_embedding_type is 'relative_key_query', which transformers' BertConfig does not",
+    ),
+    "alibi": (
+        bert("config.json", alibi_starting_size=512, auto_map={"AutoModelForMaskedLM": "m.Mosaic"}),
+        "alibi_starting_size is 512",
+    ),
+    "gated": (bert("config.json", feed_forward_type="geglu"), "feed_forward_type is 'geglu'"),
+    "tensor without a place": (
+        folders.with_tensor("bert.encoder.layer.0.attention.self.distance_embedding.weight"),
+        "BertForMaskedLM has no place for the tensor .*distance_embedding",
+    ),
+    "quantised": (
+        bert("config.json", quantization_config={"quant_method": "bitsandbytes"}),
+        "stored quantised",
     ),
     "no type": (bert("config.json", model_type=None), "no model of the type None"),
 }
