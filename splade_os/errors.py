@@ -28,22 +28,31 @@ A message says what happened, where, and what to do next; ``hint`` holds the las
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class SpladeWarning(UserWarning):
     """Something works, but not as the user may think."""
 
 
+def one_line(text: str) -> str:
+    """A text with its control characters and line breaks as their escapes."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 class SpladeError(Exception):
     """Base of all errors raised by splade-os.
 
     Args:
-        message: what happened and where.
+        message: what happened and where; one line, whatever names and values it quotes.
         hint: what to do next; printed on a line of its own.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = one_line(message)
         super().__init__(message)
         self.message = message
         self.hint = hint

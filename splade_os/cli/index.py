@@ -310,7 +310,7 @@ def recount(**flags: Any) -> None:
 @connection_options
 @index_option
 @click.option(
-    "--segments", type=click.IntRange(1), default=1, show_default=True, help="Of each shard."
+    "--segments", type=click.IntRange(1, 1000), default=1, show_default=True, help="Of each shard."
 )
 def optimize(segments: int, **flags: Any) -> None:
     """Merge the segments of an index that is not written to any more.

@@ -64,7 +64,7 @@ def test_a_message_of_a_server(capsys: pytest.CaptureFixture[str]) -> None:
         patch.setattr("sys.argv", ["x"])
         assert run(fails) == 1
     said = capsys.readouterr().err
-    assert "index \ufffd[31mred\nsecond line \ufffd" in said and not HOSTILE.search(said)
+    assert r"index \x1b[31mred\nsecond line " in said and not HOSTILE.search(said)
 
 
 def test_a_stored_field_of_a_hits_own_name() -> None:
