@@ -5,17 +5,16 @@ The class is transformers' own, by ``model_type``; ``auto_map`` is not looked at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import orjson
-
 from splade_os.encoding.adapters import base_folder
 from splade_os.encoding.config_keys import check_keys, refuse_quantised, unread_tensor
 from splade_os.encoding.gte import as_native_gte
+from splade_os.encoding.module_config import read_object
 from splade_os.encoding.refused_families import causal_model
 from splade_os.encoding.weights import plain_weights_folder, weights_folder
 from splade_os.errors import ModelError
@@ -142,12 +141,7 @@ def native_config(folder: Path) -> dict[str, Any]:
         ModelError: it is damaged, or asks for what they do not compute.
     """
     file = base_folder(folder, weights=False) / "config.json"
-    try:
-        content = orjson.loads(file.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise ModelError(f"{file} cannot be read: {error}") from None
-    if not isinstance(content, Mapping):
-        raise ModelError(f"{file} is not a JSON object.")
+    content = read_object(file)
     return as_native_gte(dict(content), file)
 
 
