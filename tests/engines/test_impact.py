@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splade_os import DocumentEncoder, SearchClient
+from splade_os import DocumentEncoder, Index, SearchClient
 from splade_os.engines import (
     Cursor,
     DocumentRenderer,
@@ -318,7 +318,9 @@ def test_the_life_of_an_index(
         engine.delete_index(name)
 
 
-def test_an_index_of_somebody_else(engine: Engine, index: str, encoder: DocumentEncoder) -> None:
+def test_an_index_of_somebody_else(
+    engine: Engine, index: str, encoder: DocumentEncoder, tiny: Path
+) -> None:
     """It gets what the field needs only while it is closed; the message says the requests."""
     call = opensearchpy.OpenSearch(engine.url).transport.perform_request
     call("PUT", f"/{index}", body={"mappings": {"properties": {"title": {"type": "text"}}}})
@@ -329,6 +331,23 @@ def test_an_index_of_somebody_else(engine: Engine, index: str, encoder: Document
     call("PUT", f"/{index}/_settings", body=settings)
     call("POST", f"/{index}/_open")
     assert adopt_index(engine, index, encoder.identity, ["title"], field_type="impact").impact_max
+    with Index(engine=engine, index=index, model=str(tiny / "router")) as documents:
+        texts = encoder.vocabulary.tokens[10:12]
+        model = DocumentEncoder.load(str(tiny / "router"), device="cpu")
+        vectors_of = model.encode(texts).to_dense()
+        whole = {encoder.vocabulary.tokens[i]: 1.0 for i in np.flatnonzero(vectors_of.any(0))}
+
+        def scores() -> dict[str, float]:
+            return {hit.id: hit.score for hit in documents.search(whole, mode="raw")}
+
+        first, second = (pytest.approx(quantised(row).sum(), rel=1e-4) for row in vectors_of)
+        documents.upsert([{"id": "1", "title": texts[0]}, {"id": "2", "title": texts[1]}])
+        assert scores() == {"1": first, "2": second}
+        documents.update("1", {"price": 3})
+        documents.update("2", {"title": texts[0]})
+        assert scores() == {"1": first, "2": first}
+        documents.delete(["2"])
+        assert scores() == {"1": first} and documents.get("1")["price"] == 3
     layout = IndexLayout({"analysis": {"analyzer": {"mine": {"type": "keyword"}}}}, None)
     ensure_index(engine, f"{index}-2", encoder.identity, ["title"], "impact", layout=layout)
     names = engine.settings(f"{index}-2")
