@@ -43,7 +43,7 @@ test-matrix: env-dev  ## the tests of engines and search on six versions of the 
 test-faults: env-dev  ## kills, lost answers and dead nodes, many rounds of each
 	@SPLADE_OS_TEST_FULL=1 $(PY) -m pytest tests/faults
 
-soak: env-dev  ## random searches, loads, kills and swaps, against arithmetic and a model: 15 minutes each (SPLADE_OS_SOAK_SECONDS)
+soak: env-dev  ## random searches, loads, kills, restarts and swaps, against arithmetic and a model: 15 minutes each (SPLADE_OS_SOAK_SECONDS)
 	@SPLADE_OS_SOAK_SECONDS=$${SPLADE_OS_SOAK_SECONDS:-900} $(PY) -m pytest tests/soak tests/ingest/test_histories.py -s --timeout 0
 
 test-plugins: env-dev  ## query encoding in the engine, on OpenSearch with its plugins (570 MB)

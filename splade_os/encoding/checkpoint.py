@@ -109,7 +109,7 @@ def read_config(folder: Path, kind: Any) -> Any:
         raise ModelError(
             f"{file}: the installed transformers has no model of the type {family!r}"
             f"{remote if 'auto_map' in content else ''}.",
-            hint="A newer transformers may have it: pip install -U transformers. docs/encode.md "
+            hint="A newer transformers may have it: pip install -U transformers. docs/models.md "
             "lists the families that are tested.",
         )
     refuse_quantised(content, file)
@@ -129,7 +129,7 @@ def read_config(folder: Path, kind: Any) -> Any:
         raise ModelError(
             f"{folder}: transformers has no {kind.__name__.removeprefix('AutoModelFor')} model of "
             f"the family {family}, which is what is needed here.",
-            hint="SPLADE models are masked-LM ones (BERT and its like): docs/encode.md lists "
+            hint="SPLADE models are masked-LM ones (BERT and its like): docs/models.md lists "
             "families.",
         )
     return config

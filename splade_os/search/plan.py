@@ -140,22 +140,18 @@ def plan_sparse(
     """The plan of the modes ``idf``, ``encoder`` and ``raw``."""
     if sparse is None:
         return Plan(options.mode, reason=NO_TERM, weights_from=weights_from)
-    request = _terms_request(sparse, meta, options, options.mode, options.k, options.offset)
+    request = _request(sparse.query, meta, options, options.mode)
     return Plan(options.mode, (request,), sparse, weights_from)
 
 
 def plan_bm25(text: str, meta: IndexMeta, options: SearchOptions) -> Plan:
     """The plan of the mode ``bm25``."""
-    return Plan(options.mode, (_match_request(text, meta, options, options.k, options.offset),))
+    return Plan(options.mode, (_request(MatchQuery(text), meta, options),))
 
 
 def plan_text(text: str, pipeline: QueryPipeline, meta: IndexMeta, options: SearchOptions) -> Plan:
     """The plan of the mode ``engine``."""
-    request = replace(
-        _match_request(text, meta, options, options.k, options.offset),
-        query=TextQuery(text, pipeline.name),
-        method_parameters=options.method_parameters,
-    )
+    request = _request(TextQuery(text, pipeline.name), meta, options)
     origin = f"engine (search pipeline {pipeline.name}, model {pipeline.model_id})"
     return Plan(options.mode, (request,), weights_from=origin)
 
@@ -168,20 +164,18 @@ def plan_hybrid(
     if fusion.method == "sum":
         return _plan_sum(text, sparse, meta, options, weights_from)
     if sparse is None:
-        reason = SPARSE_IS_EMPTY
-        request = _match_request(text, meta, options, options.k, options.offset)
-        return Plan(options.mode, (request,), None, weights_from, reason)
+        request = _request(MatchQuery(text), meta, options)
+        return Plan(options.mode, (request,), None, weights_from, SPARSE_IS_EMPTY)
     if fusion.engine:
-        request = _terms_request(sparse, meta, options, fusion.sparse, options.k, options.offset)
         query = HybridQuery(sparse.query, MatchQuery(text), pipeline(fusion), fusion.depth)
-        request = replace(request, query=query, two_phase=None, min_score=None, dfs=options.dfs)
+        request = replace(_request(query, meta, options, fusion.sparse), two_phase=None)
         return Plan(options.mode, (request,), sparse, weights_from)
     depth = max(fusion.depth, options.k)  # the same for all pages
     if not options.explain:  # stored fields are fetched of the page alone: `plan_page`
         options = replace(options, source=())
     requests = (
-        _terms_request(sparse, meta, options, fusion.sparse, depth, 0),
-        _match_request(text, meta, options, depth, 0),
+        replace(_request(sparse.query, meta, options, fusion.sparse), k=depth, offset=0),
+        replace(_request(MatchQuery(text), meta, options), k=depth, offset=0),
     )
     return Plan(options.mode, requests, sparse, weights_from)
 
@@ -191,25 +185,15 @@ def _plan_sum(
 ) -> Plan:
     """One query with both parts; a part of weight 0 is none."""
     ours, theirs = options.fusion.weights
-    match = replace(
-        _match_request(text, meta, options, options.k, options.offset),
-        query=MatchQuery(text, theirs),
-        min_score=options.min_score,
-    )
     if sparse is None or not ours:
         reason = None if sparse is not None else SPARSE_IS_EMPTY
+        match = _request(MatchQuery(text, theirs), meta, options)
         return Plan(options.mode, (match,), None, weights_from, reason)
     if ours != 1:
         weights = sparse.query.weights * np.float32(ours)
         sparse = replace(sparse, query=replace(sparse.query, weights=weights))
-    request = _terms_request(
-        sparse, meta, options, options.fusion.sparse, options.k, options.offset
-    )
-    if theirs:
-        query = SumQuery(sparse.query, MatchQuery(text, theirs))
-        highlight = options.explain or options.marks is not None
-        request = replace(request, query=query, highlight=highlight, dfs=options.dfs)
-    request = replace(request, min_score=options.min_score)
+    query = SumQuery(sparse.query, MatchQuery(text, theirs)) if theirs else sparse.query
+    request = _request(query, meta, options, options.fusion.sparse)
     return Plan(options.mode, (request,), sparse, weights_from)
 
 
@@ -285,49 +269,41 @@ def _returned(source: Mapping[str, Any], options: SearchOptions) -> Mapping[str,
     return {n: v for n, v in source.items() if any(fnmatchcase(n, name) for name in names)}
 
 
-def _terms_request(
-    sparse: Sparse, meta: IndexMeta, options: SearchOptions, mode: str, k: int, offset: int
+def _request(
+    query: TermsQuery | MatchQuery | SumQuery | TextQuery | HybridQuery,
+    meta: IndexMeta,
+    options: SearchOptions,
+    sparse: str | None = None,
 ) -> SearchRequest:
-    two_phase = options.pruning(mode).two_phase
+    """A page of what a query finds.
+
+    Args:
+        sparse: the mode that its weighted terms are of, where it has any.
+    """
+    two_phase = None if sparse is None else options.pruning(sparse).two_phase
     if meta.feature_naming == TOKEN_IDS and options.query_pruning is None:
         two_phase = None  # SEISMIC spares work by itself
+    has_words = not isinstance(query, TermsQuery)
+    marked = options.explain or options.marks is not None
+    fused = options.mode == "hybrid" and options.fusion.method != "sum"
     return SearchRequest(
-        sparse.query,
-        k,
+        query,
+        options.k,
         _fetched(meta, options),
-        with_vector=options.explain or options.marks is not None,
+        with_vector=marked and sparse is not None,
+        highlight=marked and has_words and not isinstance(query, HybridQuery),
         filter=options.filters,
-        offset=offset,
+        offset=options.offset,
         after=options.after,
-        min_score=None if options.mode == "hybrid" else options.min_score,
+        min_score=None if fused else options.min_score,  # of what is fused
         timeout=options.timeout,
         allow_partial=options.allow_partial,
+        dfs=options.dfs and has_words,
         total=options.total,
         two_phase=two_phase,
         shape=options.shape,
         token_pruning=options.token_pruning,
         method_parameters=options.method_parameters,
-        body=options.engine_body,
-        parameters=options.parameters,
-    )
-
-
-def _match_request(
-    text: str, meta: IndexMeta, options: SearchOptions, k: int, offset: int
-) -> SearchRequest:
-    return SearchRequest(
-        MatchQuery(text),
-        k,
-        _fetched(meta, options),
-        highlight=options.explain or options.marks is not None,
-        filter=options.filters,
-        offset=offset,
-        after=options.after,
-        min_score=None if options.mode == "hybrid" else options.min_score,
-        timeout=options.timeout,
-        allow_partial=options.allow_partial,
-        dfs=options.dfs,
-        total=options.total,
         body=options.engine_body,
         parameters=options.parameters,
     )
@@ -412,6 +388,16 @@ class ResultBuilder:
         )
 
     def _hit(self, hit: EngineHit, rank: int, plan: Plan, options: SearchOptions) -> Hit:
+        source, more = _returned(hit.source, options), hit.more
+        highlight: Mapping[str, Sequence[str]] = {}
+        sort: tuple[Any, ...] = ()
+        if more:
+            more = dict(more)
+            highlight, sort = more.pop("highlight", {}), tuple(more.pop("sort", ()))
+        if not options.explain and options.marks is None:
+            return Hit(
+                hit.id, hit.score, rank, source, (), (), {}, hit.index, highlight, sort, more
+            )
         terms = self._terms(hit, plan.sparse)
         scores: dict[str, float] = {}
         if plan.mode == "hybrid" and options.explain and options.fusion.method == "sum":
@@ -419,8 +405,6 @@ class ResultBuilder:
             # what a float32 sum leaves of it, where BM25 had no part
             rest = hit.score - sparse if hit.matched_words or not terms else 0.0
             scores = {options.fusion.sparse: sparse, "bm25": max(rest, 0.0)}
-        more = dict(hit.more)
-        highlight = more.pop("highlight", {})
         if options.marks is not None:
             tokens = frozenset(term.token for term in terms)
             words = hit.matched_words
@@ -429,13 +413,13 @@ class ResultBuilder:
             hit.id,
             hit.score,
             rank,
-            _returned(hit.source, options),
+            source,
             terms if options.explain else (),
             hit.matched_words if options.explain else (),
             scores,
             hit.index,
             highlight,
-            tuple(more.pop("sort", ())),
+            sort,
             more,
         )
 

@@ -6,7 +6,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +19,13 @@ import numpy as np
 import pytest
 
 from splade_os import AsyncSearchClient, Results, SearchClient
-from splade_os.engines import Engine
+from splade_os.engines import Engine, connect
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import EngineError, IndexNotFoundError
 from splade_os.features import truncate
 from splade_os.ingest.index.target import ensure_index
+from splade_os.local import down, up
+from splade_os.local.state import load_state
 from tests.search.test_search import WORDS, loaded
 from tests.search.test_service import in_child
 
@@ -100,29 +105,77 @@ def same(hits: Any, expected: dict[str, float], k: int | None = None, offset: in
 
 @pytest.fixture
 def service(engine: Engine, index: str, tiny: Path, seed: int) -> Iterator[Service]:
-    identity = loaded(tiny / "router").identity
-    names = [f"{index}-{letter}" for letter in "ab"]
-    metas = [ensure_index(engine, name, identity, ("text",)) for name in names]
-    made = Service(engine, index, random.Random(seed), metas[0].field)
-    made.holds = {name: {} for name in names}
-    for name in names:
-        made.write(name, 30)
-    made.switch()
-    yield made
-    for name in names:
+    service = made(engine, index, tiny, seed)
+    yield service
+    for name in service.holds:
         with contextlib.suppress(IndexNotFoundError):
             engine.delete_index(name)
+
+
+def made(engine: Engine, alias: str, tiny: Path, seed: int) -> Service:
+    """Two indices with some documents, and an alias of one of them."""
+    identity = loaded(tiny / "router").identity
+    names = [f"{alias}-{letter}" for letter in "ab"]
+    metas = [ensure_index(engine, name, identity, ("text",)) for name in names]
+    service = Service(engine, alias, random.Random(seed), metas[0].field)
+    service.holds = {name: {} for name in names}
+    for name in names:
+        service.write(name, 30)
+    service.switch()
+    return service
 
 
 def test_no_wrong_hit(engine_url: str, service: Service, rounds: Iterator[int], seed: int) -> None:
     with SearchClient(engine_url, service.alias, idf="model") as client:
         for number in rounds:
-            operation = service.random.choice(OPERATIONS)
-            try:
-                operation(client, service)
-            except BaseException as error:
-                error.add_note(f"operation {number}, {operation.__name__}, seed {seed}")
+            operate(client, service, number, seed)
+
+
+def test_no_wrong_hit_when_nodes_die(tiny: Path, rounds: Iterator[int], seed: int) -> None:
+    """A node of its own is killed and started again between the operations, under clients that
+    know nothing of it; `make soak` alone, since a start takes ten seconds."""
+    if "SPLADE_OS_SOAK_SECONDS" not in os.environ:
+        pytest.skip("make soak kills nodes")
+    name = f"soak-{os.getpid()}"
+    try:
+        state = up(name=name, via="jvm", port=0, heap="512m")
+        with contextlib.closing(connect(state.url)) as engine:
+            service = made(engine, f"soak-{os.getpid()}", tiny, seed)
+            with SearchClient(state.url, service.alias, idf="model") as client:
+                for number in rounds:
+                    if number % 60 == 30:
+                        (node,) = load_state(name).nodes  # type: ignore[union-attr]
+                        os.kill(node.pid or 0, signal.SIGKILL)
+                        with pytest.raises(EngineError):
+                            client.search(service.query(), 5, "raw")
+                        up(name=name, via="jvm", port=node.port, heap="512m")
+                        searchable(engine, service)
+                    operate(client, service, number, seed)
+    finally:
+        down(name, delete_data=True)
+
+
+def searchable(engine: Engine, service: Service) -> None:
+    """Wait until the shards of a node that was started again are there."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            for index in service.holds:
+                engine.count(index)
+            return
+        except EngineError:
+            if time.monotonic() > end:
                 raise
+            time.sleep(0.1)
+
+
+def operate(client: SearchClient, service: Service, number: int, seed: int) -> None:
+    operation = service.random.choice(OPERATIONS)
+    try:
+        operation(client, service)
+    except BaseException as error:
+        error.add_note(f"operation {number}, {operation.__name__}, seed {seed}")
+        raise
 
 
 def write(client: SearchClient, service: Service) -> None:
@@ -181,12 +234,12 @@ def by_text(client: SearchClient, service: Service) -> None:
 
 
 def scan(client: SearchClient, service: Service) -> None:
-    """On a cluster one view of the index, whatever is written meanwhile."""
+    """One view of the index, whatever is written meanwhile."""
     query = service.query()
     expected, hits = service.expected(query), []
     for number, hit in enumerate(client.scan(query, "raw", page=4)):
-        if number == 2 and isinstance(service.engine, ClusterEngine):
-            service.delete(service.live)
+        if number == 2:
+            service.random.choice([write, delete, switch])(client, service)
         hits.append(hit)
     same(hits, expected)
 
@@ -231,6 +284,23 @@ def cancelled(client: SearchClient, service: Service) -> None:
     same(asyncio.run(work()), service.expected(query))
 
 
+def cut_off(client: SearchClient, service: Service) -> None:
+    """Ctrl-C at any moment leaves a client that is right."""
+    query = service.query()
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, service.random.uniform(1e-4, 0.02))
+        for _ in client.scan(query, "raw", page=3):
+            pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    same(client.search(query, 100, "raw"), service.expected(query))
+
+
 def refused(client: SearchClient, service: Service) -> None:
     """An error leaves nothing behind."""
     with pytest.raises(EngineError):
@@ -240,5 +310,5 @@ def refused(client: SearchClient, service: Service) -> None:
 
 OPERATIONS = (
     write, delete, switch, page, page, filtered, many, by_text, scan, abandoned_scan, forked,
-    cancelled, refused,
+    cancelled, cut_off, refused,
 )  # fmt: skip
