@@ -191,6 +191,9 @@ def test_parts_of_a_score(engine: Engine, index: str) -> None:
     words = {
         h.id: h.score for h in engine.search(index, SearchRequest(match, k=250, dfs=True)).hits
     }
+    wide = TermsQuery([*terms.features, "word4"], np.append(terms.weights, np.float32(1)))
+    marked = engine.search(index, SearchRequest(SumQuery(wide, match), k=250, highlight=True)).hits
+    assert {word for hit in marked for word in hit.matched_words} == {"word3"}
     both = engine.search(index, SearchRequest(SumQuery(terms, match), k=250)).hits
     ids, weights, _ = query(3)
     for hit in both:
