@@ -143,6 +143,20 @@ def test_scores_stay_exact(engine: Engine, index: str, shards: int) -> None:
     check(engine, index, stored, range(3))
 
 
+def test_several_indices(engine: Engine, index: str) -> None:
+    """Of one shard each, and searched together: by a pattern, and by their names."""
+    batch = vectors(200)
+    parts = [batch.take(range(100)), batch.take(range(100, 200))]
+    for n, part in enumerate(parts):
+        made(engine, f"{index}-{n}", shards=n + 1)
+        write(engine, f"{index}-{n}", part, first=100 * n)
+    stored = quantised(batch.to_dense())
+    check(engine, f"{index}-*", stored, range(3))
+    check(engine, f"{index}-0,{index}-1", stored, range(3))
+    for n in range(2):
+        engine.delete_index(f"{index}-{n}")
+
+
 def test_every_token_is_found(engine: Engine, index: str) -> None:
     """The separators of the stored string are tokens, too."""
     tokens = [*range(len(ODD)), WIDTH - 1]
