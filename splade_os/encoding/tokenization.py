@@ -147,13 +147,15 @@ class TextTokenizer:
         model: most texts have none.
 
         Raises:
-            ModelError: the head has many more tokens: the vocabulary is not whole.
+            ModelError: the head has many more tokens than lines of a vocabulary: it is not whole.
         """
         known = max(self._backend.ids().values(), default=-1) + 1
         if known > size:
             self._limit = size
-        if size - known > max(_PADDED, size // 50) or 2 * known < size:
-            file = TokenizerFiles(self._folder).vocabulary[0]
+        file = next(iter(TokenizerFiles(self._folder).vocabulary), self._folder)
+        # lines, which are a vocabulary wherever they end; JSON that was cut cannot be read
+        lines = file.suffix != ".json"
+        if lines and (size - known > max(_PADDED, size // 50) or 2 * known < size):
             raise ModelError(
                 f"{file} has {known:,} tokens, and the head of the model {size:,}: it is not "
                 "whole, or of another model.",
