@@ -47,8 +47,8 @@ def _set(engine: ClusterEngine, index: str, **settings: Any) -> None:
 def test_a_shard_that_is_nowhere(cluster: ClusterEngine, index: str) -> None:
     """What the engine lists of each shard is what can answer."""
     settings = {"number_of_shards": 2, "number_of_replicas": 0, _NODE: "nowhere"}
-    settings["index.write.wait_for_active_shards"] = "0"  # else making it waits for them
-    cluster.request("PUT", f"/{index}", {"settings": settings})
+    at_once = {"wait_for_active_shards": "0"}  # else making it waits for them
+    cluster.request("PUT", f"/{index}", {"settings": settings}, params=at_once)
     with pytest.raises(IngestError, match="2 of the 2 shards"):
         wait_for_shards(cluster, index, 1, 0)
     _set(cluster, index, **{_NODE: None})
