@@ -10,10 +10,9 @@ import hashlib
 from functools import partial
 from pathlib import Path
 
-import orjson
-
 from splade_os.encoding.file_hash import file_hash
 from splade_os.encoding.hub import download, is_hub_name
+from splade_os.encoding.module_config import read_object
 from splade_os.encoding.weights import (
     ADAPTER,
     ADAPTER_WEIGHTS,
@@ -39,12 +38,13 @@ def base_folder(folder: Path, *, weights: bool = True) -> Path:
     if (folder / "config.json").is_file() or not is_adapter(folder):
         return folder
     file = folder / ADAPTER
-    try:
-        name = orjson.loads(file.read_bytes())["base_model_name_or_path"]
-    except (orjson.JSONDecodeError, OSError, KeyError, TypeError) as error:
-        raise ModelError(f"{file} does not name the model it belongs to: {error}.") from None
+    name = read_object(file).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
-        raise ModelError(f"{file}: base_model_name_or_path is {name!r}, no folder or hub name.")
+        raise ModelError(
+            f"{file}: base_model_name_or_path is {name!r}, no folder or hub name: it does not name "
+            "the model it belongs to.",
+            hint="Write the folder or hub name of that model there.",
+        )
     path = Path(name).expanduser()
     try:
         if not path.is_dir():

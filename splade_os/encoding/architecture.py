@@ -66,7 +66,7 @@ def probe(model: Any, name: str) -> Architecture:
     Raises:
         ModelError: it does not run, or gives a text other logits when another stands beside it.
     """
-    input_size = int(model.get_input_embeddings().weight.shape[0])
+    input_size = _input_size(model, name)
     pad_id = _pad_id(model, input_size)
     training = model.training
     model.eval()
@@ -103,7 +103,7 @@ def require_decoder(architecture: Architecture, family: str, what: str) -> None:
         raise ModelError(
             f"{what} needs a head that ends in one decoder over the vocabulary, and that of this "
             f"{family} model does not: it is encoded with, and nothing else.",
-            hint="docs/encode.md lists the families that are tested.",
+            hint="docs/models.md lists the families that are tested.",
         )
 
 
@@ -175,6 +175,22 @@ def _positions(model: Any) -> Iterator[list[int]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _input_size(model: Any, name: str) -> int:
+    """Rows of the input embeddings."""
+    try:
+        embeddings = model.get_input_embeddings()
+    except NotImplementedError:
+        embeddings = None
+    weight = getattr(embeddings, "weight", None)
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise ModelError(
+            f"{name}: a {model.config.model_type} model has no table of input embeddings, which "
+            "is no transformer over tokens that splade-os runs.",
+            hint="docs/models.md lists families.",
+        )
+    return int(weight.shape[0])
 
 
 def _pad_id(model: Any, size: int) -> int:

@@ -5,17 +5,16 @@ The class is transformers' own, by ``model_type``; ``auto_map`` is not looked at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import orjson
-
 from splade_os.encoding.adapters import base_folder
 from splade_os.encoding.config_keys import check_keys, refuse_quantised, unread_tensor
 from splade_os.encoding.gte import as_native_gte
+from splade_os.encoding.module_config import read_object
 from splade_os.encoding.refused_families import causal_model
 from splade_os.encoding.weights import plain_weights_folder, weights_folder
 from splade_os.errors import ModelError
@@ -109,7 +108,7 @@ def read_config(folder: Path, kind: Any) -> Any:
         raise ModelError(
             f"{file}: the installed transformers has no model of the type {family!r}"
             f"{remote if 'auto_map' in content else ''}.",
-            hint="A newer transformers may have it: pip install -U transformers. docs/encode.md "
+            hint="A newer transformers may have it: pip install -U transformers. docs/models.md "
             "lists the families that are tested.",
         )
     refuse_quantised(content, file)
@@ -129,7 +128,7 @@ def read_config(folder: Path, kind: Any) -> Any:
         raise ModelError(
             f"{folder}: transformers has no {kind.__name__.removeprefix('AutoModelFor')} model of "
             f"the family {family}, which is what is needed here.",
-            hint="SPLADE models are masked-LM ones (BERT and its like): docs/encode.md lists "
+            hint="SPLADE models are masked-LM ones (BERT and its like): docs/models.md lists "
             "families.",
         )
     return config
@@ -142,12 +141,7 @@ def native_config(folder: Path) -> dict[str, Any]:
         ModelError: it is damaged, or asks for what they do not compute.
     """
     file = base_folder(folder, weights=False) / "config.json"
-    try:
-        content = orjson.loads(file.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise ModelError(f"{file} cannot be read: {error}") from None
-    if not isinstance(content, Mapping):
-        raise ModelError(f"{file} is not a JSON object.")
+    content = read_object(file)
     return as_native_gte(dict(content), file)
 
 

@@ -44,6 +44,9 @@ _HARMLESS = {
     # sizes, with which tensors would not fit; ModernBERT's files say its ``norm_eps`` twice
     "hidden_size", "intermediate_size", "layer_norm_eps", "num_attention_heads",
     "num_hidden_layers",
+    # tokens of a tokenizer, which knows them itself
+    "bos_token_id", "cls_token_id", "eos_token_id", "mask_token_id", "pad_token_id",
+    "sep_token_id", "unk_token_id",
     # of heads and losses that are not run
     "classifier_activation", "classifier_bias", "classifier_dropout", "classifier_pooling",
     "directionality", "finetuning_task", "pooler_dropout", "pooler_fc_size", "pooler_hidden_act",

@@ -72,5 +72,5 @@ def _unsupported(file: Path, key: str, value: Any) -> ModelError:
     return ModelError(
         f"{file}: {key} is {value!r}, which transformers' GTE class does not compute; the folder's "
         "own code is never run.",
-        hint="Take another model; docs/encode.md lists the families that are tested.",
+        hint="Take another model; docs/models.md lists the families that are tested.",
     )

@@ -18,6 +18,7 @@ from splade_os.vocabulary import Vocabulary
 
 _MOST_MISSING = 0.01
 """Part of a vocabulary that may have been added behind a table; more is another vocabulary."""
+_PADDED = 127  # entries by which tables are rounded up to a multiple, as heads are
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -93,6 +94,13 @@ class IdfTable:
         if isinstance(found, dict):
             return cls.from_tokens(found, vocabulary, origin, str(file))
         weights = found
+        more = len(weights) - len(vocabulary)
+        if more > max(_PADDED, _MOST_MISSING * len(vocabulary)):
+            raise ModelError(
+                f"{file} has {len(weights):,} weights for {len(vocabulary):,} tokens: "
+                "table and tokenizer do not belong together.",
+                hint="Name the table of this model, or its whole folder.",
+            )
         missing = vocabulary.tokens[len(weights) :]
         if len(missing) > _MOST_MISSING * len(vocabulary):
             raise ModelError(

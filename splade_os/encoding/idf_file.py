@@ -14,6 +14,7 @@ import numpy.typing as npt
 import orjson
 from safetensors import SafetensorError, deserialize
 
+from splade_os.encoding.downloaded import AGAIN, refuse_pointer
 from splade_os.errors import ModelError
 from splade_os.vectors import Weights
 
@@ -22,6 +23,7 @@ FORMS = (
     "(query_token_weights.txt, .tsv), safetensors with a tensor 'weight', or one array of weights "
     "of NumPy (.npy, .npz), any of them also with gzip (.gz)"
 )
+_HINT = f"{AGAIN} An IDF table is {FORMS}."
 _LARGEST = 1 << 30  # bytes, unpacked: a vocabulary of a million takes 4 MB
 _NAMES = ("weight", "weights", "idf")
 
@@ -33,6 +35,7 @@ def read_table(file: Path) -> dict[str, Any] | Weights:
         ModelError: the file is missing or damaged, or in no form that is known.
     """
     try:
+        refuse_pointer(file)
         data = file.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
@@ -60,7 +63,7 @@ def _unzipped(data: bytes, file: Path) -> bytes:
         with gzip.open(io.BytesIO(data)) as stream:
             plain = stream.read(_LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise ModelError(f"{file} is damaged or cut short: {error}.") from None
+        raise ModelError(f"{file} is damaged or cut short: {error}.", hint=_HINT) from None
     if len(plain) > _LARGEST:
         raise ModelError(f"{file} holds more than {_LARGEST >> 30} GiB: no table of weights.")
     return plain
@@ -76,9 +79,7 @@ def _parse_numpy(data: bytes, file: Path) -> Weights:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         found = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise ModelError(
-            f"{file} cannot be read: {error}", hint=f"An IDF table is {FORMS}."
-        ) from None
+        raise ModelError(f"{file} cannot be read: {error}", hint=_HINT) from None
     named = [found[name] for name in _NAMES if name in found]
     if not named and len(found) != 1:
         raise ModelError(
@@ -98,9 +99,9 @@ def _parse_json(data: bytes, file: Path) -> dict[str, Any]:
     try:
         table = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise ModelError(f"{file} is not valid JSON: {error}") from None
+        raise ModelError(f"{file} is not valid JSON: {error}", hint=_HINT) from None
     if not isinstance(table, dict):
-        raise ModelError(f"{file} is not a JSON object of token and weight.")
+        raise ModelError(f"{file} is not a JSON object of token and weight.", hint=_HINT)
     return table
 
 
@@ -114,9 +115,11 @@ def _parse_lines(data: bytes, file: Path) -> dict[str, float]:
             token, weight = line.removesuffix(b"\r").rsplit(b"\t", 1)
             table[token.decode()] = float(weight)
         except UnicodeDecodeError:
-            raise ModelError(f"{file}:{number} is not UTF-8.") from None
+            raise ModelError(f"{file}:{number} is not UTF-8.", hint=_HINT) from None
         except ValueError:
-            raise ModelError(f"{file}:{number} is not a token, a tab and a weight.") from None
+            raise ModelError(
+                f"{file}:{number} is not a token, a tab and a weight.", hint=_HINT
+            ) from None
     return table
 
 
@@ -129,7 +132,7 @@ def _parse_safetensors(data: bytes, file: Path) -> Weights:
     except SafetensorError as error:
         raise ModelError(
             f"{file} holds no readable tensor 'weight': {error}",
-            hint=f"An IDF table is {FORMS}.",
+            hint=_HINT,
         ) from None
     if "weight" not in tensors:
         raise ModelError(f"{file} holds no tensor 'weight' but {', '.join(tensors) or 'nothing'}.")

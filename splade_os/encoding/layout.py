@@ -25,6 +25,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from splade_os.encoding.adapters import base_folder
+from splade_os.encoding.downloaded import AGAIN, missing
 from splade_os.encoding.module_config import (
     count,
     read_json,
@@ -80,7 +81,7 @@ def read_layout(folder: str | Path) -> ModelLayout:
         return _read_checkpoint(root)
     modules = read_json(modules_file)
     if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
-        raise ModelError(f"{modules_file} is not a list of modules.")
+        raise ModelError(f"{modules_file} is not a list of modules.", hint=AGAIN)
     chain = []
     for module in modules:
         warn_unknown(module, modules_file, _MODULE)
@@ -292,6 +293,14 @@ def _read_transformer(
     config = read_object(file)
     positions = count(config, "max_position_embeddings", file)
     text = read_text_settings(folder, fill_mask=fill_mask, limit=positions)
+    lengths = folder / "tokenizer_config.json"
+    if text.guessed and not lengths.is_file():
+        warnings.warn(
+            f"{lengths} is missing, and nothing else says where the model cuts texts: all of its "
+            f"{positions or 512} positions are taken.",
+            SpladeWarning,
+            stacklevel=2,
+        )
     document = SpladePart(
         folder=folder,
         family=str(config.get("model_type", "unknown")),
@@ -322,7 +331,7 @@ def _read_static(folder: Path) -> StaticPart:
     elif not weights.is_file() and (folder / PICKLED).is_file():
         weights = weights_folder(folder) / SAFETENSORS
     if not weights.is_file():
-        raise ModelError(f"{weights} is missing: the weights of the query side.")
+        raise missing(weights, "the weights of the query side")
     return StaticPart(folder, weights, read_static_length(folder), lowercase=False)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from splade_os.encoding.downloaded import AGAIN, missing, refuse_pointer
 from splade_os.errors import ModelError, SpladeWarning
 
 NO_LIMIT = 1_000_000  # tokenizers without a limit say 1e30
@@ -59,11 +60,13 @@ class TextSettings:
     Attributes:
         document_length, query_length: tokens after which a text is cut; ``None`` = not said.
         lowercase: put a lower-casing step before the tokenizer.
+        guessed: no file says a length: they are the positions of the model.
     """
 
     document_length: int | None
     query_length: int | None
     lowercase: bool
+    guessed: bool
 
 
 def read_text_settings(folder: Path, *, fill_mask: bool, limit: int | None) -> TextSettings:
@@ -108,7 +111,8 @@ def read_text_settings(folder: Path, *, fill_mask: bool, limit: int | None) -> T
         if "max_length" in call:
             lengths = [count(call, "max_length", file) or length] * 2
     document, query = (_smallest(each, limit) for each in lengths)
-    return TextSettings(document, query, bool(config.get("do_lower_case")))
+    guessed = lengths == [None, None]
+    return TextSettings(document, query, bool(config.get("do_lower_case")), guessed)
 
 
 def read_static_length(folder: Path) -> int | None:
@@ -120,6 +124,8 @@ def read_static_length(folder: Path) -> int | None:
 def _check_task(config: Mapping[str, Any], file: Path, fill_mask: bool) -> None:
     """Only the logits of the masked-LM head can be pooled."""
     task = config.get("transformer_task", "fill-mask" if fill_mask else "feature-extraction")
+    if task != "fill-mask" and not file.is_file():
+        raise missing(file, "it says that the masked-LM head is run")
     if task != "fill-mask":
         raise ModelError(
             f"{file}: transformer_task is {task!r}. What is pooled then are no logits over the "
@@ -175,7 +181,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """
     content = read_json(file)
     if not isinstance(content, dict):
-        raise ModelError(f"{file} is not a JSON object.")
+        raise ModelError(f"{file} is not a JSON object.", hint=AGAIN)
     return content
 
 
@@ -191,13 +197,12 @@ def read_json(file: Path) -> Any:
         ModelError: it is missing or damaged.
     """
     try:
+        refuse_pointer(file)
         return orjson.loads(file.read_bytes())
     except FileNotFoundError:
-        raise ModelError(f"{file} is missing.") from None
+        raise missing(file) from None
     except (orjson.JSONDecodeError, OSError) as error:
-        raise ModelError(
-            f"{file} cannot be read: {error}", hint="Download or save the model again."
-        ) from None
+        raise ModelError(f"{file} cannot be read: {error}", hint=AGAIN) from None
 
 
 def count(config: Mapping[str, Any], key: str, file: Path) -> int | None:

@@ -17,14 +17,14 @@ from typing import Any
 
 import orjson
 
+from splade_os.encoding.downloaded import AGAIN, refuse_pointer
 from splade_os.encoding.file_hash import file_hash
-from splade_os.encoding.weights import PICKLED, SAFETENSORS, named_files, refuse_pointer
+from splade_os.encoding.weights import PICKLED, SAFETENSORS, named_files
 from splade_os.encoding.weights_cache import cached_weights
 from splade_os.errors import MissingExtraError, ModelError
 
 _FORMAT = 1  # of what is written; another one is another key
 _ZIP = b"PK\x03\x04"  # only files in torch's format since 1.6 can be mapped
-_AGAIN = "Download it again: hf download NAME --local-dir FOLDER (git lfs pull in a clone)."
 
 
 def converted(folder: Path, name: str = PICKLED) -> Path:
@@ -82,11 +82,11 @@ def _tensors(file: Path) -> dict[str, Any]:
         what = f"asks for {asked[1]}" if asked else "is damaged, or no file of torch"
         raise ModelError(
             f"{file} {what}: only tensors are read from a pickle, and nothing of it was run.",
-            hint=f"If it is the model's own file: {_AGAIN} Else take a copy in safetensors.",
+            hint=f"If it is the model's own file: {AGAIN} Else take a copy in safetensors.",
         ) from None
     except Exception as error:  # only torch runs here, and it raises what a damaged file meets
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{file} is damaged or cut short: {reason}", hint=_AGAIN) from None
+        raise ModelError(f"{file} is damaged or cut short: {reason}", hint=AGAIN) from None
     if not isinstance(content, dict) or not content:
         raise ModelError(f"{file} holds a {type(content).__name__}, no table of tensors.")
     for name, tensor in content.items():

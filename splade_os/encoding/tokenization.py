@@ -11,14 +11,18 @@ import numpy as np
 import orjson
 from tokenizers import Encoding, Tokenizer, normalizers
 
+from splade_os.encoding.downloaded import AGAIN
 from splade_os.encoding.tokenizer.build import BuiltTokenizer, is_of_tokenizers, reading
 from splade_os.encoding.tokenizer.convert import SlowTokenizer
+from splade_os.encoding.tokenizer.files import TokenizerFiles
 from splade_os.encoding.tokenizer.load import load
 from splade_os.errors import EncodingError, ModelError
 from splade_os.vectors import Ids
 from splade_os.vocabulary import Vocabulary
 
 _MOST_GAPS = 1_000_000  # ids that no token has: a head is padded by some hundred at most
+
+_PADDED = 63  # entries by which heads are rounded up to a multiple
 
 
 class TokenizerBackend(Protocol):
@@ -140,9 +144,23 @@ class TextTokenizer:
 
     def limit(self, size: int) -> None:
         """Refuse texts with a token that a head of ``size`` tokens has not, instead of the whole
-        model: most texts have none."""
-        if max(self._backend.ids().values(), default=0) >= size:
+        model: most texts have none.
+
+        Raises:
+            ModelError: the head has many more tokens than lines of a vocabulary: it is not whole.
+        """
+        known = max(self._backend.ids().values(), default=-1) + 1
+        if known > size:
             self._limit = size
+        file = next(iter(TokenizerFiles(self._folder).vocabulary), self._folder)
+        # lines, which are a vocabulary wherever they end; JSON that was cut cannot be read
+        lines = file.suffix != ".json"
+        if lines and (size - known > max(_PADDED, size // 50) or 2 * known < size):
+            raise ModelError(
+                f"{file} has {known:,} tokens, and the head of the model {size:,}: it is not "
+                "whole, or of another model.",
+                hint=AGAIN,
+            )
 
     def _refuse_beyond(self, rows: Sequence[Ids], size: int) -> None:
         for i, row in enumerate(rows):

@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 from safetensors import SafetensorError, safe_open
 
+from splade_os.encoding.downloaded import AGAIN, missing, refuse_pointer, unfinished
 from splade_os.errors import ModelError
 
 SAFETENSORS = "model.safetensors"
@@ -20,8 +21,6 @@ PICKLED = "pytorch_model.bin"
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _INDEX = ".index.json"  # behind the name of the whole file, where there are shards
-_LFS = b"version https://git-lfs.github.com/spec/"
-_AGAIN = "Download it again: hf download NAME --local-dir FOLDER (git lfs pull in a clone)."
 
 
 def has_weights(folder: Path) -> bool:
@@ -60,8 +59,8 @@ def plain_weights_folder(folder: Path) -> Path:
 
         return converted(folder)
     raise ModelError(
-        f"{folder} has no weights: neither {SAFETENSORS} nor {PICKLED}.",
-        hint=f"If they were not downloaded: {_AGAIN}",
+        f"{folder} has no weights, neither {SAFETENSORS} nor {PICKLED}{unfinished(folder)}.",
+        hint=AGAIN,
     )
 
 
@@ -97,12 +96,12 @@ def named_files(folder: Path, name: str) -> list[Path]:
         files = [folder / shard for shard in shards]
         whole = all(Path(shard).name == shard for shard in shards)
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{index} cannot be read: {error}.", hint=_AGAIN) from None
+        raise ModelError(f"{index} cannot be read: {error}.", hint=AGAIN) from None
     if not files or not whole:
-        raise ModelError(f"{index} names no files of its folder.", hint=_AGAIN)
+        raise ModelError(f"{index} names no files of its folder.", hint=AGAIN)
     for file in files:
         if not file.is_file():
-            raise ModelError(f"{index} names {file.name}, which is missing.", hint=_AGAIN)
+            raise missing(file, f"{index.name} names it")
     return files
 
 
@@ -117,20 +116,7 @@ def check_safetensors(file: Path) -> None:
         with safe_open(file, "np"):
             pass
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file} is damaged or cut short: {error}.", hint=_AGAIN) from None
-
-
-def refuse_pointer(file: Path) -> None:
-    """Refuse what a clone without git LFS has in the place of a large file.
-
-    Raises:
-        ModelError: naming it.
-    """
-    with file.open("rb") as handle:
-        if handle.read(len(_LFS)) == _LFS:
-            raise ModelError(
-                f"{file} is a pointer of git LFS: the file itself was not downloaded.", hint=_AGAIN
-            )
+        raise ModelError(f"{file} is damaged or cut short: {error}.", hint=AGAIN) from None
 
 
 def _has(folder: Path, name: str) -> bool:

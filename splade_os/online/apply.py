@@ -219,7 +219,7 @@ class ChangeApplier:
             document = {**fields, self.meta.hash_field: str(replace(stamp, update=True))}
             o.item = _partial(record, stamp, document)
             return
-        o.clearing = bool(vector)
+        o.clearing = bool(vector) and self.meta.impact_max is None
         if o.clearing:
             o.item = _partial(record, stamp, {self.meta.field: [], self.meta.hash_field: ""})
         elif o.item is None or o.text != text:

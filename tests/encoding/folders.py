@@ -36,6 +36,27 @@ _COMMON: dict[str, Any] = {
 }
 
 
+_POSITIONS = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8}
+_ENDS = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "roberta": {}, "xlm-roberta": {}, "camembert": {}, "mpnet": {}, "nomic_bert": {}, "ernie": {},
+    "gte": {}, "electra": {"embedding_size": 16}, "albert": {"embedding_size": 16},
+    "modernbert": {**_ENDS, "local_attention": 8, "global_attn_every_n_layers": 2},
+    "eurobert": _ENDS, "deberta-v2": _POSITIONS,
+    "deberta": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    # nobody wrote a line for these
+    "roformer": {"embedding_size": 32}, "big_bird": {"attention_type": "original_full"},
+    "rembert": {"input_embedding_size": 16, "output_embedding_size": 24},
+    "squeezebert": {"embedding_size": 32}, "megatron-bert": {}, "roc_bert": {}, "ibert": {},
+    "xmod": {"languages": ["en"], "default_language": "en"}, "xlm-roberta-xl": {},
+    "luke": {"entity_vocab_size": 20, "entity_emb_size": 16}, "data2vec-text": {}, "mra": {},
+    "longformer": {"attention_window": [8, 8]}, "jina_embeddings_v3": {},
+    "esm": {"mask_token_id": 4, "position_embedding_type": "absolute"},
+}  # fmt: skip
+"""``model_type`` → what its configuration has beside the common part."""
+
+
 def bert(file: str = MODEL, **values: Any) -> Maker:
     """The symmetric model with keys of one file changed."""
 
@@ -297,6 +318,86 @@ def with_tensor(name: str) -> Maker:
         return folder
 
     return make
+
+
+def copy(tiny: Path, name: str, folder: Path) -> Path:
+    """One of the tiny models as it is."""
+    return Path(shutil.copytree(tiny / name, folder))
+
+
+def pickled(tiny: Path, folder: Path) -> Path:
+    """Weights in pytorch_model.bin alone."""
+    copy(tiny, "bert", folder)
+    tensors = folder / "model.safetensors"
+    torch.save(load_file(tensors), folder / "pytorch_model.bin")
+    tensors.unlink()
+    return folder
+
+
+def sharded(tiny: Path, folder: Path) -> Path:
+    """Weights in several files and an index, as transformers saves a large model."""
+    copy(tiny, "bert", folder)
+    model = AutoModelForMaskedLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="20KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    return folder
+
+
+def stored_in(dtype: torch.dtype) -> Maker:
+    """Weights of half the size."""
+
+    def make(tiny: Path, folder: Path) -> Path:
+        copy(tiny, "bert", folder)
+        file = folder / "model.safetensors"
+        tensors = {name: tensor.to(dtype) for name, tensor in load_file(file).items()}
+        save_file(tensors, file, metadata={"format": "pt"})
+        change(folder / "config.json", dtype=str(dtype).removeprefix("torch."))
+        return folder
+
+    return make
+
+
+def vocabulary_alone(tiny: Path, folder: Path) -> Path:
+    """A BERT of before there was a tokenizer.json."""
+    copy(tiny, "bert", folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(vocabulary()) + "\n")
+    change(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer", tokenizer_file=None)
+    return folder
+
+
+def checkpoint_with_table(tiny: Path, folder: Path) -> Path:
+    """OpenSearch's ``doc-v1``: a masked-LM checkpoint and idf.json; we are told its head."""
+    tiny_models.masked_lm("distilbert", folder)
+    (folder / "idf.json").write_text(json.dumps(_idf()))
+    (folder / "splade_os.json").write_text(json.dumps({"activation": "relu", "pooling": "max"}))
+    return folder
+
+
+def checkpoint_as_router(tiny: Path, folder: Path) -> Path:
+    """The same as a Router of sentence-transformers."""
+    base = tiny_models.masked_lm("distilbert", folder.with_name("base"))
+    file = folder.with_name("idf.json")
+    file.write_text(json.dumps(_idf()))
+    body = SparseEncoder(str(base), device="cpu")
+    static = SparseStaticEmbedding.from_json(str(file), body.tokenizer)
+    return _save(
+        folder,
+        Router.for_query_document(query_modules=[static], document_modules=list(body.children())),
+    )
+
+
+def _idf() -> dict[str, float]:
+    return {token: 0.5 + i % 17 for i, token in enumerate(vocabulary()) if i > 4}
+
+
+def perceiver(tiny: Path, folder: Path) -> Path:
+    """Latent vectors in the place of embeddings."""
+    sizes = {"d_latents": 32, "d_model": 32, "num_latents": 8, "num_self_attends_per_block": 1}
+    return family("perceiver", num_cross_attention_heads=2, num_self_attention_heads=2, **sizes)(
+        tiny, folder
+    )
 
 
 def causal(tiny: Path, folder: Path) -> Path:

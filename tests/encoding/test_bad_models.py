@@ -90,7 +90,7 @@ def test_shards(tiny: Path, model: Path) -> None:
 def test_shard_that_is_missing(model: Path) -> None:
     places = shard(model)
     (model / next(iter(places.values()))).unlink()
-    with pytest.raises(ModelError, match=r"names model-0000.-of-00002\.safetensors, which is miss"):
+    with pytest.raises(ModelError, match=r"model-0000.-of-00002\.safetensors is missing"):
         load(model)
 
 

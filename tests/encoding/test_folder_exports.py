@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from sentence_transformers import SparseEncoder
 
 from splade_os import DocumentEncoder
@@ -25,18 +23,9 @@ from tests.encoding import folders
 from tests.encoding.test_slow_tokenizers import MECAB, japanese_model
 from tests.tiny_models import TEXTS
 
-
-def pickled(tiny: Path, folder: Path) -> Path:
-    shutil.copytree(tiny / "bert", folder)
-    tensors = folder / "model.safetensors"
-    torch.save(load_file(tensors), folder / "pytorch_model.bin")
-    tensors.unlink()
-    return folder
-
-
 FOLDERS: dict[str, Callable[[Path, Path], Path]] = {
     "adapter": folders.adapter,
-    "pickled": pickled,
+    "pickled": folders.pickled,
     "japanese": lambda tiny, folder: japanese_model(folder, **MECAB["basic"]),
 }
 

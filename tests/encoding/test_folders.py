@@ -15,6 +15,7 @@ from splade_os.errors import ModelError, SpladeWarning
 from splade_os.export.sentence_transformers import export_sentence_transformers
 from tests.encoding import folders
 from tests.encoding.folders import SBERT, Maker, bert, family, new_gte, router
+from tests.encoding.test_slow_tokenizers import MECAB, japanese_model
 from tests.tiny_models import TEXTS
 
 POOLING = "1_SpladePooling/config.json"
@@ -59,9 +60,8 @@ RUN: dict[str, Maker] = {
     "results without names": bert("config.json", return_dict=False),
     "hidden states as well": bert("config.json", output_hidden_states=True, use_cache=True),
     "attention to the left": bert("config.json", is_decoder=True),
-    "positions as always": bert(
-        "config.json", position_embedding_type="absolute", pooler_fc_size=7
-    ),
+    "positions as always": bert("config.json", position_embedding_type="absolute"),
+    "size of a pooler": bert("config.json", pooler_fc_size=7),
     "rotary positions as they are": family("nomic_bert", position_embedding_type="rotary"),
     "heads of other tasks": folders.with_tensor("cls.seq_relationship.weight"),
     "a pooler": folders.with_tensor("bert.pooler.dense.bias"),
@@ -79,11 +79,35 @@ RUN: dict[str, Maker] = {
     "adapter": folders.adapter,
     "adapter beside its base": folders.adapter_beside,
     "adapter with scaled weights": folders.modernised_adapter,
-    # families; `test_families` has more
-    "gte": family("gte"),
+    # files
+    "symmetric": lambda tiny, folder: folders.copy(tiny, "bert", folder),
+    "inference-free": lambda tiny, folder: folders.copy(tiny, "router", folder),
+    "layout of 5.0": lambda tiny, folder: folders.copy(tiny, "bert-50", folder),
+    "inference-free of 5.0": lambda tiny, folder: folders.copy(tiny, "router-50", folder),
+    "inference-free before 5.0": lambda tiny, folder: folders.copy(tiny, "router-pre", folder),
+    "Asym": lambda tiny, folder: folders.copy(tiny, "router-asym", folder),
+    "idf.json": lambda tiny, folder: folders.copy(tiny, "router-json", folder),
+    "checkpoint with idf.json": folders.checkpoint_with_table,
+    "pytorch_model.bin": folders.pickled,
+    "shards": folders.sharded,
+    "vocab.txt": folders.vocabulary_alone,
+    "stored in bf16": folders.stored_in(torch.bfloat16),
+    "stored in fp16": folders.stored_in(torch.float16),
+    "MeCab": lambda tiny, folder: japanese_model(folder, **MECAB["word"]),
+    "Japanese characters": lambda tiny, folder: japanese_model(folder, **MECAB["character"]),
+    # families, by their `model_type`; `test_families` has their heads and precisions
+    **{name: family(name, **own) for name, own in folders.FAMILIES.items()},
     "gte under its first name": new_gte(),
     "mobilebert": family("mobilebert", **_SMALL),
     "deberta that is no legacy": family("deberta-v2", legacy=False),
+}
+PEERS: dict[str, Maker] = {
+    # the same weights in a folder that sentence-transformers reads
+    "gte under its first name": family("gte", tie_word_embeddings=True),  # it would run its code
+    "inference-free before 5.0": lambda tiny, folder: tiny / "router",
+    "Asym": lambda tiny, folder: tiny / "router",
+    "idf.json": lambda tiny, folder: tiny / "router",
+    "checkpoint with idf.json": folders.checkpoint_as_router,
 }
 
 
@@ -116,8 +140,8 @@ def equal(ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndar
 def test_runs_as_in_sentence_transformers(tiny: Path, tmp_path: Path, layout: str) -> None:
     folder = RUN[layout](tiny, tmp_path / "model")
     ours = sides(folder)
-    if layout == "gte under its first name":  # they would run the folder's code
-        equal(ours, expected(family("gte", tie_word_embeddings=True)(tiny, tmp_path / "gte")))
+    if layout in PEERS:
+        equal(ours, expected(PEERS[layout](tiny, tmp_path / "peer")))
         return
     if layout == "no length anywhere":  # they fail on long texts: IndexError
         short = [text for text in TEXTS if len(text) < 60]
@@ -159,6 +183,15 @@ def test_what_has_no_effect_is_said(tiny: Path, tmp_path: Path, layout: str) -> 
 
 
 REFUSED: dict[str, tuple[Maker, str]] = {
+    **{
+        name: (family(name), f"a {name} model gives a text other vectors when it is padded")
+        for name in ("fnet", "yoso", "nystromformer")
+    },
+    "convbert": (
+        family("convbert", head_ratio=2, num_groups=1, conv_kernel_size=3, embedding_size=32),
+        "a convbert model gives a text other vectors when it is padded",
+    ),
+    "perceiver": (folders.perceiver, "a perceiver model has no table of input embeddings"),
     "normalised table": (folders.normalised_table, r"SparseStaticEmbedding \+ Normalize"),
     "normalised tokens": (folders.normalised_tokens, "module_input_name is 'token_embeddings'"),
     "unknown key of Normalize": (folders.normalised_by(1), "norm is 1"),

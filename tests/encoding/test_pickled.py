@@ -216,5 +216,5 @@ def test_a_shard_that_is_missing(tiny: Path, tmp_path: Path) -> None:
     model = Path(shutil.copytree(tiny / "bert", tmp_path / "model"))
     pickle_weights(model, shards)
     (model / "pytorch_model-00002-of-00003.bin").unlink()
-    with pytest.raises(ModelError, match=r"names pytorch_model-00002-of-00003\.bin, which is miss"):
+    with pytest.raises(ModelError, match=r"pytorch_model-00002-of-00003\.bin is missing"):
         DocumentEncoder.load(str(model), device="cpu")

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splade_os import DocumentEncoder, SearchClient
+from splade_os import DocumentEncoder, Index, SearchClient
 from splade_os.engines import (
     Cursor,
     DocumentRenderer,
@@ -143,6 +143,20 @@ def test_scores_stay_exact(engine: Engine, index: str, shards: int) -> None:
     check(engine, index, stored, range(3))
 
 
+def test_several_indices(engine: Engine, index: str) -> None:
+    """Of one shard each, and searched together: by a pattern, and by their names."""
+    batch = vectors(200)
+    parts = [batch.take(range(100)), batch.take(range(100, 200))]
+    for n, part in enumerate(parts):
+        made(engine, f"{index}-{n}", shards=n + 1)
+        write(engine, f"{index}-{n}", part, first=100 * n)
+    stored = quantised(batch.to_dense())
+    check(engine, f"{index}-*", stored, range(3))
+    check(engine, f"{index}-0,{index}-1", stored, range(3))
+    for n in range(2):
+        engine.delete_index(f"{index}-{n}")
+
+
 def test_every_token_is_found(engine: Engine, index: str) -> None:
     """The separators of the stored string are tokens, too."""
     tokens = [*range(len(ODD)), WIDTH - 1]
@@ -191,6 +205,9 @@ def test_parts_of_a_score(engine: Engine, index: str) -> None:
     words = {
         h.id: h.score for h in engine.search(index, SearchRequest(match, k=250, dfs=True)).hits
     }
+    wide = TermsQuery([*terms.features, "word4"], np.append(terms.weights, np.float32(1)))
+    marked = engine.search(index, SearchRequest(SumQuery(wide, match), k=250, highlight=True)).hits
+    assert {word for hit in marked for word in hit.matched_words} == {"word3"}
     both = engine.search(index, SearchRequest(SumQuery(terms, match), k=250)).hits
     ids, weights, _ = query(3)
     for hit in both:
@@ -318,7 +335,9 @@ def test_the_life_of_an_index(
         engine.delete_index(name)
 
 
-def test_an_index_of_somebody_else(engine: Engine, index: str, encoder: DocumentEncoder) -> None:
+def test_an_index_of_somebody_else(
+    engine: Engine, index: str, encoder: DocumentEncoder, tiny: Path
+) -> None:
     """It gets what the field needs only while it is closed; the message says the requests."""
     call = opensearchpy.OpenSearch(engine.url).transport.perform_request
     call("PUT", f"/{index}", body={"mappings": {"properties": {"title": {"type": "text"}}}})
@@ -329,6 +348,23 @@ def test_an_index_of_somebody_else(engine: Engine, index: str, encoder: Document
     call("PUT", f"/{index}/_settings", body=settings)
     call("POST", f"/{index}/_open")
     assert adopt_index(engine, index, encoder.identity, ["title"], field_type="impact").impact_max
+    with Index(engine=engine, index=index, model=str(tiny / "router")) as documents:
+        texts = encoder.vocabulary.tokens[10:12]
+        model = DocumentEncoder.load(str(tiny / "router"), device="cpu")
+        vectors_of = model.encode(texts).to_dense()
+        whole = {encoder.vocabulary.tokens[i]: 1.0 for i in np.flatnonzero(vectors_of.any(0))}
+
+        def scores() -> dict[str, float]:
+            return {hit.id: hit.score for hit in documents.search(whole, mode="raw")}
+
+        first, second = (pytest.approx(quantised(row).sum(), rel=1e-4) for row in vectors_of)
+        documents.upsert([{"id": "1", "title": texts[0]}, {"id": "2", "title": texts[1]}])
+        assert scores() == {"1": first, "2": second}
+        documents.update("1", {"price": 3})
+        documents.update("2", {"title": texts[0]})
+        assert scores() == {"1": first, "2": first}
+        documents.delete(["2"])
+        assert scores() == {"1": first} and documents.get("1")["price"] == 3
     layout = IndexLayout({"analysis": {"analyzer": {"mine": {"type": "keyword"}}}}, None)
     ensure_index(engine, f"{index}-2", encoder.identity, ["title"], "impact", layout=layout)
     names = engine.settings(f"{index}-2")

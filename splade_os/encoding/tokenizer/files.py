@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from splade_os.encoding.downloaded import refuse_pointer
+from splade_os.encoding.module_config import read_optional
 from splade_os.encoding.tokenizer.classes import ALIASES
 from splade_os.errors import ModelError
 
@@ -110,8 +110,15 @@ class TokenizerFiles:
 
     @cached_property
     def sources(self) -> list[Path]:
-        """Files with a vocabulary, the first of them the one that is read."""
-        return [self.folder / name for name in SOURCES if (self.folder / name).is_file()]
+        """Files with a vocabulary, the first of them the one that is read.
+
+        Raises:
+            ModelError: one of them was not downloaded.
+        """
+        found = [self.folder / name for name in SOURCES if (self.folder / name).is_file()]
+        for file in found:
+            refuse_pointer(file)
+        return found
 
     def has(self, *names: str) -> bool:
         """Whether all of these files are there."""
@@ -123,7 +130,7 @@ class TokenizerFiles:
         Raises:
             ModelError: it cannot be read, or is no object.
         """
-        return read_object(self.folder / name)
+        return read_optional(self.folder / name)
 
     @cached_property
     def class_name(self) -> str:
@@ -169,25 +176,3 @@ def canonical(name: str) -> str:
     """A class by the name that transformers 5 gives it."""
     bare = name.removesuffix("Fast")
     return ALIASES.get(bare, bare)
-
-
-def read_object(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file.
-
-    Raises:
-        ModelError: it cannot be read, or is no object.
-    """
-    if not file.is_file():
-        return {}
-    try:
-        content = orjson.loads(file.read_bytes())
-    except (orjson.JSONDecodeError, OSError) as error:
-        raise ModelError(
-            f"{file} cannot be read: {error}", hint="Download or save the model again."
-        ) from None
-    if not isinstance(content, dict):
-        raise ModelError(
-            f"{file} is not a JSON object but a {type(content).__name__}.",
-            hint="Download or save the model again.",
-        )
-    return content

@@ -87,9 +87,9 @@ class Capabilities:
             self._is("opensearch", 3, 3) and self.neural_search
         ):
             types.append("sparse_vector")
-        if self._is("opensearch", 2, 10) and (
-            self.modules is None or "analysis-common" in self.modules
-        ):
+        filters = self.modules is None or "analysis-common" in self.modules
+        # a serverless collection has no term vectors, which tell the idf
+        if self._is("opensearch", 2, 10) and filters and not self.serverless:
             types.append("impact")
         return tuple(types)
 

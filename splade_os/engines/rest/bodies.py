@@ -112,6 +112,9 @@ def search_body(
             # what else is stored may be longer than any highlighter reads, and was not searched
             "fields": {name: {} for name in _searched(meta)},
         }
+        if meta.impact_max is not None and isinstance(request.query, SumQuery):
+            # the field of the vectors holds words, too: those of the expansion would be marked
+            head["highlight"]["highlight_query"] = orjson.loads(_match(request.query.match, meta))
         if server.highlight_end:
             head["highlight"][server.highlight_end] = 999_999  # the default of an index, less 1
     query = request.query

@@ -19,6 +19,8 @@ import orjson
 from splade_os.engines.base import HybridQuery, IndexMeta, SearchRequest, SumQuery, TermsQuery
 from splade_os.engines.fields.impacts import idf, term_of
 from splade_os.engines.rest.answers import expect
+from splade_os.engines.rest.server import Steps
+from splade_os.engines.rest.views import View
 from splade_os.engines.rest.wire import Call
 from splade_os.errors import EngineError
 
@@ -26,11 +28,12 @@ _MAX_AGE = 30.0
 """Seconds for which a frequency is believed where others write (what is written through the same
 engine ends it at once): as long may a score be off, by what the idf has changed."""
 _PROBES = 4  # routing values tried at once, for each shard
+_MOST = 64  # names and points in time of which factors are kept
 
 
 @dataclass
-class LiveIdf:
-    """What is known of the indices behind a name.
+class _Known:
+    """Factors that were asked for.
 
     Attributes:
         lasting: of a point in time, in which nothing changes.
@@ -38,14 +41,70 @@ class LiveIdf:
         since: when the first of them was asked for (`time.monotonic`).
     """
 
-    lasting: bool = False
+    lasting: bool
     factors: dict[str, float] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
 
     @property
     def fresh(self) -> bool:
-        """Whether it may still be believed."""
+        """Whether they may still be believed."""
         return self.lasting or time.monotonic() - self.since < _MAX_AGE
+
+
+class LiveIdf:
+    """What makes dot products of what ``impact`` fields score, for all indices of a cluster.
+
+    Args:
+        url: for messages.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._known: dict[tuple[str, str], _Known] = {}  # by name and point in time
+        self._routings: dict[tuple[str, str], list[str | None]] = {}  # by index and UUID
+
+    def factors(
+        self, index: str, view: View, pit: str, features: Sequence[str]
+    ) -> Steps[Mapping[str, float]]:
+        """What the weight of each feature (and of others) is multiplied by.
+
+        Args:
+            pit: the point in time that is searched; empty = what the index holds now.
+        """
+        known = self._known.get((index, pit))
+        if known is None or not known.fresh:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            known = self._known[index, pit] = _Known(lasting=bool(pit))
+        missing = [feature for feature in features if feature not in known.factors]
+        if missing:
+            routings = {}
+            for name, uuid in sorted(view.identity) or [(index, "")]:
+                routings[name] = yield from self._routing(name, uuid, view.shards.get(name, 1))
+            answer = yield frequencies_call(view.meta, missing, routings)
+            known.factors.update(read_factors(answer, view.meta, missing, self._url))
+        return known.factors
+
+    def written(self) -> None:
+        """Frequencies have changed, but those of points in time."""
+        self._known = {key: known for key, known in self._known.items() if known.lasting}
+
+    def _routing(self, name: str, uuid: str, shards: int) -> Steps[list[str | None]]:
+        """A routing value for each shard of an index."""
+        if shards == 1:
+            return [None]
+        if (name, uuid) not in self._routings:
+            path = f"/{name}/_search_shards"
+            values = [str(n) for n in range(_PROBES * shards)]
+            calls = [Call("GET", path, params={"routing": n}, index=name) for n in values]
+            found: dict[int, str | None] = {}
+            for value, answer in zip(values, (yield tuple(calls)), strict=True):
+                if isinstance(answer, EngineError):
+                    raise answer
+                ((first, *_), *_) = expect(answer, self._url, "shards", kind=list)
+                found.setdefault(int(first["shard"]), value)
+            self._routings[name, uuid] = list(found.values())
+        return self._routings[name, uuid]
 
 
 def frequencies_call(
@@ -107,17 +166,3 @@ def features_of(request: SearchRequest) -> Sequence[str]:
     query = request.query
     terms = query.terms if isinstance(query, HybridQuery | SumQuery) else query
     return terms.features if isinstance(terms, TermsQuery) else ()
-
-
-def shard_probes(name: str, shards: int) -> list[Call]:
-    """Requests that tell to which shards routing values lead."""
-    path = f"/{name}/_search_shards"
-    return [
-        Call("GET", path, params={"routing": str(n)}, index=name) for n in range(_PROBES * shards)
-    ]
-
-
-def shard_of(answer: Any, url: str) -> int:
-    """The shard to which a routing value leads."""
-    ((first, *_), *_) = expect(answer, url, "shards", kind=list)
-    return int(first["shard"])

@@ -42,14 +42,7 @@ from splade_os.engines.rest.answers import (
 from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, search_body, search_parameters
 from splade_os.engines.rest.clauses import clauses, fitted
 from splade_os.engines.rest.failures import PUT_OFF, refused, too_many_clauses
-from splade_os.engines.rest.live_idf import (
-    LiveIdf,
-    features_of,
-    frequencies_call,
-    read_factors,
-    shard_of,
-    shard_probes,
-)
+from splade_os.engines.rest.live_idf import LiveIdf, features_of
 from splade_os.engines.rest.server import NODES, ROOT, ServerSteps, Steps
 from splade_os.engines.rest.statistics import STATISTICS_INDEX, counts_of, query_of_counts
 from splade_os.engines.rest.views import View, read_view
@@ -64,7 +57,6 @@ from splade_os.statistics import Count, TermStatistics, summed
 
 _BULK_FILTER = "errors,items.*._id,items.*.status,items.*.result,items.*.error"
 _MERGE_TIMEOUT = 24 * 3600.0  # seconds: a large index is rewritten for hours
-_MOST_IDF = 64  # names and points in time of which frequencies are kept
 _NETWORK_GRACE = 5.0  # seconds over a search's own time-out, for the way there and back
 
 
@@ -81,8 +73,7 @@ class ClusterSteps(ServerSteps):
         self.statistics_index = statistics_index
         self._views: dict[str, View] = {}
         self._strategies: dict[str, FieldStrategy] = {}
-        self._idf: dict[tuple[str, str], LiveIdf] = {}  # by name and point in time
-        self._routings: dict[tuple[str, str], list[str | None]] = {}  # by index and UUID
+        self._live_idf = LiveIdf(url)
         self._warned = False
 
     def info(self) -> Steps[EngineInfo]:
@@ -204,7 +195,7 @@ class ClusterSteps(ServerSteps):
         self, index: str, body: bytes, attempts: int, guard: str | None = None
     ) -> Steps[list[Outcome]]:
         yield from self.view(index)  # else a missing index would be made, without a mapping
-        self._written()
+        self._live_idf.written()
         required = {} if guard is None else {"require_alias": "true"}
         answer = yield Call(
             "POST",
@@ -222,7 +213,7 @@ class ClusterSteps(ServerSteps):
         server = yield from self.capabilities()
         if not server.refreshes_alone:
             yield Call("POST", f"/{index}/_refresh", index=index)
-        self._written()
+        self._live_idf.written()
 
     def merge(self, index: str, segments: int) -> Steps[None]:
         server = yield from self.capabilities()
@@ -303,48 +294,11 @@ class ClusterSteps(ServerSteps):
             fit = replace(fit, two_phase=replace(phases, window=view.rescore_window))
         factors = None
         if meta.impact_max is not None and (features := features_of(fit)):
-            factors = yield from self._factors(index, view, fit, features)
+            pit = fit.after.pit if fit.after else ""
+            factors = yield from self._live_idf.factors(index, view, pit, features)
             if sum(view.shards.values()) != 1:
                 fit = replace(fit, dfs=True)
         return fit, meta, search_body(fit, meta, strategy, server, factors)
-
-    def _factors(
-        self, index: str, view: View, request: SearchRequest, features: Sequence[str]
-    ) -> Steps[Mapping[str, float]]:
-        """What makes a dot product of what an ``impact`` field scores."""
-        key = index, request.after.pit if request.after else ""
-        live = self._idf.get(key)
-        if live is None or not live.fresh:
-            if len(self._idf) >= _MOST_IDF:
-                self._idf.clear()
-            live = self._idf[key] = LiveIdf(lasting=bool(key[1]))
-        missing = [feature for feature in features if feature not in live.factors]
-        if missing:
-            routings = {}
-            for name, uuid in sorted(view.identity) or [(index, "")]:
-                routings[name] = yield from self._routing(name, uuid, view.shards.get(name, 1))
-            answer = yield frequencies_call(view.meta, missing, routings)
-            live.factors.update(read_factors(answer, view.meta, missing, self._url))
-        return live.factors
-
-    def _written(self) -> None:
-        """Frequencies have changed, but those of points in time."""
-        self._idf = {key: live for key, live in self._idf.items() if live.lasting}
-
-    def _routing(self, name: str, uuid: str, shards: int) -> Steps[list[str | None]]:
-        """A routing value for each shard of an index."""
-        if shards == 1:
-            return [None]
-        if (name, uuid) not in self._routings:
-            calls = shard_probes(name, shards)
-            answers = yield tuple(calls)
-            values: dict[int, str | None] = {}
-            for call, answer in zip(calls, answers, strict=True):
-                if isinstance(answer, EngineError):
-                    raise answer
-                values.setdefault(shard_of(answer, self._url), call.params["routing"])
-            self._routings[name, uuid] = list(values.values())
-        return self._routings[name, uuid]
 
     def _say_cut(self, cut: bool) -> None:
         """`SearchResponse` says every time what took part."""
