@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from splade_os.encoding.document import DocumentEncoder
 from splade_os.encoding.layout import ModelLayout, StaticPart
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.encoding.resolve import FoundModel
-from splade_os.errors import ModelError
+from splade_os.errors import EncodingError, ModelError
 from splade_os.identity import EncodingOptions
 from splade_os.model_check.report import CheckRow
 from splade_os.model_check.texts import LONG, TEXTS
@@ -21,7 +21,7 @@ from splade_os.model_check.tokenizers import Add
 
 TOLERANCE = 1e-4
 """Largest difference of a weight, of the largest weight; fp32 sums in another order."""
-BFLOAT16_MEAN_ERROR = 0.08
+ROUNDED_MEAN_ERROR = 0.08
 """Mean relative error above which a precision costs quality (`splade_os.encoding.choice`)."""
 _PLAIN: dict[str, Any] = {
     "lexical_weight": 0.0,
@@ -61,7 +61,8 @@ def check_encoding(
     add("padding", lambda: _padding(running, texts, vectors))
     add("maximum length", lambda: _length(running, layout))
     add("sentence-transformers", lambda: _oracle(found, layout, running, texts, vectors, stated))
-    add("bfloat16", lambda: _bfloat16(found, texts, vectors, stated))
+    add("bfloat16", lambda: _rounded(found, "bfloat16", texts, vectors, stated))
+    add("float16", lambda: _rounded(found, "float16", texts, vectors, stated))
     return True
 
 
@@ -166,21 +167,26 @@ def _sentence_transformer(found: FoundModel) -> Any:
         ) from error
 
 
-def _bfloat16(
-    found: FoundModel, texts: Sequence[str], ours: Dense, stated: dict[str, Any]
+def _rounded(
+    found: FoundModel,
+    precision: Literal["bfloat16", "float16"],
+    texts: Sequence[str],
+    ours: Dense,
+    stated: dict[str, Any],
 ) -> CheckRow:
     encoder = DocumentEncoder.load(
-        str(found.folder), device="cpu", dtype="bfloat16", backend="torch", **stated
+        str(found.folder), device="cpu", dtype=precision, backend="torch", **stated
     )
-    error = mean_error(encoder.encode(texts).to_dense(), ours)
-    if error <= BFLOAT16_MEAN_ERROR:
-        return CheckRow("bfloat16", "ok", f"mean error of a weight {error:.1%}")
-    return CheckRow(
-        "bfloat16",
-        "refused",
-        f"mean error of a weight {error:.1%}: rankings would change",
-        "Encode with --dtype float32.",
-    )
+    hint = "Encode with --dtype float32."
+    try:
+        error = mean_error(encoder.encode(texts).to_dense(), ours)
+    except EncodingError:  # float16 ends at 65,504
+        return CheckRow(precision, "refused", "weights or states are too large for it", hint)
+    says = f"mean error of a weight {error:.1%}"
+    if error <= ROUNDED_MEAN_ERROR:
+        return CheckRow(precision, "ok", says)
+    says += f", more than {ROUNDED_MEAN_ERROR:.0%}: rankings would change"
+    return CheckRow(precision, "refused", says, hint)
 
 
 def mean_error(got: Dense, exact: Dense) -> float:
