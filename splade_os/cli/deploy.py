@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from splade_os.cli.help_groups import Command
 from splade_os.cli.options import (
     connection_options,
     json_option,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from splade_os.export.opensearch_deploy import SettingChange
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("package", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @connection_options
 @click.option("--name", help="Of the query encoder.  [default: the package's]")
@@ -93,7 +94,7 @@ def deploy(
         echo(deployed.model_id)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name")
 @connection_options
 @click.option("--force", is_flag=True, help="Also where an index uses it by default.")
@@ -109,7 +110,7 @@ def undeploy(name: str, force: bool, yes: bool, **flags: Any) -> None:
         echo(f"Removed: {what}", err=True)
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @connection_options
 @json_option
 def list_(as_json: bool, **flags: Any) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from splade_os import __version__
+from splade_os.cli.help_groups import Command
 from splade_os.cli.options import (
     connection_options,
     index_option,
@@ -58,7 +59,7 @@ class Finding:
     hint: str | None = None
 
 
-@click.command()
+@click.command(cls=Command)
 @connection_options
 @index_option
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: the index's, or starter]")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from splade_os.cli.help_groups import add_options
 from splade_os.cli.options import MOST
 
 if TYPE_CHECKING:
@@ -100,18 +101,12 @@ _CHOICES = (
 
 def encoding_options(command: Command) -> Command:
     """What `DocumentEncoder.load` takes, as ``running`` and ``choices`` of `split_options`."""
-    return _with(command, (*_RUNNING, *_STATING, *_CHOICES))
+    return add_options(command, "Encoding", *_RUNNING, *_STATING, *_CHOICES)
 
 
 def stating_options(command: Command) -> Command:
     """What a plain checkpoint does not say about itself."""
-    return _with(command, _STATING)
-
-
-def _with(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(command, "Encoding", *_STATING)
 
 
 def split_options(flags: dict[str, Any]) -> tuple[dict[str, Any], EncodingOptions, dict[str, Any]]:

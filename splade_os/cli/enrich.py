@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from splade_os.cli.help_groups import Command
 from splade_os.cli.options import (
     connection_options,
     index_option,
@@ -19,7 +20,7 @@ from splade_os.cli.steps import busy
 from splade_os.cli.terminal import echo
 
 
-@click.command()
+@click.command(cls=Command)
 @connection_options
 @index_option
 @click.option("--model", help="Folder, hub name or 'starter'.  [default: the index's]")

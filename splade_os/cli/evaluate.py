@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from splade_os.cli.encoding import encoding_options, split_options
+from splade_os.cli.help_groups import Command
 from splade_os.cli.options import (
     connection_options,
     json_option,
@@ -39,7 +40,7 @@ _MODES = (
 _MEASURES = "ir-measures beside the card's, e.g. 'nDCG@10,R@1000,RR@10'."
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("collection")
 @connection_options
 @click.option("--index", help="Evaluate through this index, as its users search it.")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from splade_os.cli.encoding import stating_options
+from splade_os.cli.help_groups import Command
 from splade_os.cli.options import connection_options, index_option, open_engine, settings_of
 from splade_os.cli.steps import busy
 from splade_os.cli.terminal import echo
@@ -15,7 +16,7 @@ from splade_os.cli.terminal import echo
 _FORMS = ["onnx", "torchscript", "sentence-transformers", "idf", "opensearch-tokenizer"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model")
 @click.option("--to", "form", type=click.Choice(_FORMS), required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="New folder.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from splade_os.cli.encoding import encoding_options, split_options
+from splade_os.cli.help_groups import Group
 from splade_os.cli.ingest_options import field_name_options
 from splade_os.cli.options import (
     connection_options,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from splade_os.identity import ModelIdentity
 
 
-@click.group()
+@click.group(cls=Group)
 def index() -> None:
     """Create, adopt, list, show and delete indices; undo loads and swaps."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from splade_os.cli.encoding import encoding_options, split_options
+from splade_os.cli.help_groups import Command
 from splade_os.cli.ingest_options import (
     LAYOUT,
     layout_of,
@@ -51,7 +52,7 @@ DEAD_LETTERS_EXIT = 3
 INTERRUPTED_EXIT = 130
 
 
-class ResumableCommand(click.Command):
+class ResumableCommand(Command):
     """``--resume`` takes an optional value, and no source that follows it for one."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

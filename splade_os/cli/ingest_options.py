@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from splade_os.cli.help_groups import add_options
 from splade_os.cli.options import MOST
 
 if TYPE_CHECKING:
@@ -142,12 +143,12 @@ _RUNNING = (
 
 def field_name_options(command: Command) -> Command:
     """--vector-field and --content-field, of a new index."""
-    for option in (
-        click.option("--content-field", help="Of a new index: the field of the text for BM25."),
+    return add_options(
+        command,
+        "New index",
         click.option("--vector-field", help="Of a new index: the field of the vectors."),
-    ):
-        command = option(command)
-    return command
+        click.option("--content-field", help="Of a new index: the field of the text for BM25."),
+    )
 
 
 _LAYOUT = (
@@ -181,9 +182,7 @@ LAYOUT = ("like", "mapping", "settings", "shards", "own_mapping")
 
 def layout_options(command: Command) -> Command:
     """What a new index is made with: for `layout_of`."""
-    for option in reversed(_LAYOUT):
-        command = option(command)
-    return command
+    return add_options(command, "New index", *_LAYOUT)
 
 
 def layout_of(chosen: dict[str, Any], engine: Engine, source: str) -> IndexLayout | None:
@@ -213,16 +212,12 @@ def layout_of(chosen: dict[str, Any], engine: Engine, source: str) -> IndexLayou
 
 def reading_options(command: Command) -> Command:
     """How records are made of a source: for `split_reading`."""
-    for option in reversed(_READING):
-        command = option(command)
-    return command
+    return add_options(command, "Reading the source", *_READING)
 
 
 def running_options(command: Command) -> Command:
     """How an ingest runs: for `split_running`."""
-    for option in reversed(_RUNNING):
-        command = option(command)
-    return field_name_options(command)
+    return add_options(field_name_options(command), "Running", *_RUNNING)
 
 
 def split_reading(

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from splade_os.cli.help_groups import Command
 from splade_os.cli.options import MOST, check_output, connection_options, index_option, with_secrets
 from splade_os.cli.steps import busy
 from splade_os.cli.terminal import echo
@@ -14,7 +15,7 @@ from splade_os.cli.terminal import echo
 _KINDS = ["cross-encoder", "dense", "sparse"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("pairs")
 @connection_options
 @index_option

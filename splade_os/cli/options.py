@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from splade_os.cli.help_groups import CONNECTION, add_options
 from splade_os.cli.terminal import clean_json, echo
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ _CONNECTION = (
 
 def connection_options(command: Command) -> Command:
     """--url, --username ... as keyword arguments for `settings_of`."""
-    for option in reversed(_CONNECTION):
-        command = option(command)
-    return command
+    return add_options(command, CONNECTION, *_CONNECTION)
 
 
 index_option = click.option("--index", help="Name or alias of the index.")

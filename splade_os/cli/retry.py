@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from splade_os.cli.encoding import encoding_options, split_options
+from splade_os.cli.help_groups import Command
 from splade_os.cli.ingest_options import running_options, split_running
 from splade_os.cli.options import (
     connection_options,
@@ -19,7 +20,7 @@ from splade_os.cli.options import (
 from splade_os.cli.terminal import echo
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("letters", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @connection_options
 @index_option

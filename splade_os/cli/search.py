@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from splade_os.cli.help_groups import Command
 from splade_os.cli.options import (
     MOST,
     connection_options,
@@ -33,7 +34,7 @@ OWN_STYLE, EXPANSION_STYLE = "green", "magenta"
 _MODES = ["hybrid", "idf", "encoder", "engine", "bm25", "raw"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("text")
 @connection_options
 @index_option
