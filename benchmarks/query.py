@@ -1,7 +1,7 @@
 """What a query costs: client time, engine time against BM25, cost levers, exactness.
 
     python benchmarks/query.py [BEIR_FOLDER] [--url URL] [--documents 200000] [--sample N]
-        [--case client --case idf ...] [--keep]
+        [--case client --case idf ...] [--keep] [--seconds 30]
 
 Two indices on one node: the collection itself (quality, exactness), and a synthetic one of many
 documents (engine time), each of which is half of one real document and half of another: every
@@ -11,7 +11,8 @@ Engine time: wall clock of a prepared request over a kept connection, less that 
 matches nothing; of each query the best of several, interleaved with the peer's; mean over queries.
 Vectors are encoded once by ``starter`` and kept in the cache folder; ``--sample N`` takes that many
 documents of the collection, the judged ones among them. With ``--keep`` and ``--url`` the indices
-stay for the next run, so that cases can be run one by one.
+stay for the next run, so that cases can be run one by one. The cases first, service (16 threads and
+16 processes, ``--seconds`` each) and sqlite make indices of their own and need no collection.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from typing import Any
 import ir_measures
 import numpy as np
 import orjson
+from cases.embedded import embedded
+from cases.service import first, service
 from ir_measures import nDCG
 
 from splade_os import EXACT, DocumentEncoder, QueryPruning, SearchClient, SparseBatch, TwoPhase
@@ -61,6 +64,7 @@ TRIED_MANY = (
     "reading hits with less work gained 3 %; where searches are long, cores are the bound"
 )
 CASES = ("client", "idf", "levers", "exact", "many")
+OWN_CASES = ("first", "service", "sqlite")  # of indices of their own
 REPEATS = 4
 TIMED = 100  # queries whose engine time is taken
 CHUNK = 500
@@ -83,32 +87,45 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--documents", type=int, default=200_000)
     parser.add_argument("--sample", type=int)
-    parser.add_argument("--case", action="append", choices=CASES, help="default: all of them")
+    parser.add_argument("--case", action="append", choices=CASES + OWN_CASES, help="default: all")
+    parser.add_argument("--seconds", type=float, default=30, help="of each half of service")
     parser.add_argument("--keep", action="store_true", help="the indices, for the next run")
     parser.add_argument(
         "--only-prepare", action="store_true", help="measure nothing; implies --keep"
     )
     arguments = parser.parse_args()
-    if not arguments.folder.is_dir():
-        print(json.dumps({"benchmark": "query", "rows": [], "note": "no collection here"}))
-        return
+    cases = [] if arguments.only_prepare else arguments.case or [*CASES, *OWN_CASES]
+    collection = arguments.only_prepare or any(case in CASES for case in cases)
+    if collection and not arguments.folder.is_dir():
+        print(
+            f"There is no collection at {arguments.folder}: {CASES} are left out.", file=sys.stderr
+        )
+        cases = [case for case in cases if case in OWN_CASES]
+        collection = False
     started = None if arguments.url else up(name="benchmark-query", via="jvm", port=0, heap="2g")
     engine = ClusterEngine(arguments.url or started.url)  # type: ignore[union-attr]
+    own: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "first": lambda: first(engine.url, row),
+        "service": lambda: service(engine.url, arguments.seconds, row),
+        "sqlite": lambda: embedded(row),
+    }
+    rows = []
     try:
-        bench = Bench(engine, arguments.folder, arguments.sample, arguments.documents)
-        bench.prepare()
-        cases = [] if arguments.only_prepare else arguments.case or CASES
-        rows = [row for case in cases for row in getattr(bench, case)()]
-        if not (arguments.keep or arguments.only_prepare):
-            engine.delete_index(bench.real)
-            engine.delete_index(bench.synthetic)
+        if collection:
+            bench = Bench(engine, arguments.folder, arguments.sample, arguments.documents)
+            bench.prepare()
+            rows = [row for case in cases if case in CASES for row in getattr(bench, case)()]
+            if not (arguments.keep or arguments.only_prepare):
+                engine.delete_index(bench.real)
+                engine.delete_index(bench.synthetic)
+        rows += [row for case in cases if case in OWN_CASES for row in own[case]()]
     finally:
         engine.close()
         if started is not None:
             down("benchmark-query", delete_data=True)
     for r in rows:
         print(
-            f"{r['case']:<44} {r['ours']!s:>9} {r['peer']!s:>9} {r['unit']:<8} "
+            f"{r['case']:<52} {r['ours']!s:>9} {r['peer']!s:>9} {r['unit']:<8} "
             f"{r['ratio']!s:>7} (goal {r['goal']}) {r['ok']}  {r['note']}",
             file=sys.stderr,
         )

@@ -14,6 +14,7 @@ from splade_os.engines.driver import drive_async
 from splade_os.engines.rest.cluster import AsyncClusterEngine
 from splade_os.errors import EngineError, SettingsError
 from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords, SearchOptions, check_scan
+from splade_os.search.plan import Plan
 from splade_os.search.results import Hit, Results
 from splade_os.search.steps import (
     IDF_MAX_AGE,
@@ -157,11 +158,13 @@ class AsyncSearchClient:
         """`SearchClient.scan`."""
         check_scan(options)
         after: Cursor | None = Cursor()
+        plans: list[Plan] = []
         rank = 0
         try:
             while after is not None:
                 options["after"] = after
-                results = await self.search(text, page, mode, **options)
+                asked = SearchOptions(page, mode, **options)
+                results = await self._run(self._steps.search(text, asked, plans))
                 after = results.following
                 for hit in results:
                     rank += 1

@@ -22,6 +22,7 @@ from splade_os.search.options import (
     SearchOptions,
     check_scan,
 )
+from splade_os.search.plan import Plan
 from splade_os.search.results import Hit, Results
 from splade_os.search.steps import (
     IDF_MAX_AGE,
@@ -215,11 +216,13 @@ class SearchClient:
         """
         check_scan(options)
         after: Cursor | None = Cursor()
+        plans: list[Plan] = []
         rank = 0
         try:
             while after is not None:
                 options["after"] = after
-                results = self.search(text, page, mode, **options)
+                asked = SearchOptions(page, mode, **options)
+                results = self._run(self._steps.search(text, asked, plans))
                 after = results.following
                 for hit in results:
                     rank += 1

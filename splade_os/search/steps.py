@@ -530,13 +530,20 @@ class SearchSteps:
         name = (lambda feature: tokens[int(feature)]) if by_id else token_of
         return ResultBuilder(endpoint, name, own_tokens, tokens_of)
 
-    def search(self, text: Text, options: SearchOptions) -> Steps[Results]:
-        """One search."""
+    def search(
+        self, text: Text, options: SearchOptions, plans: list[Plan] | None = None
+    ) -> Steps[Results]:
+        """One search.
+
+        Args:
+            plans: (pages of one scan) that of the first page, which the others take: what is
+                weighted or switched anew in between is of another ranking.
+        """
         try:
             with hinted():
-                results = yield from self._search(text, options)
+                results = yield from self._search(text, options, plans)
                 if results is None:
-                    results = yield from self._search(text, options, last=True)
+                    results = yield from self._search(text, options, plans, last=True)
                     assert results is not None
         except EngineError:
             self._pipeline = None  # it may be another one now
@@ -544,10 +551,15 @@ class SearchSteps:
         return results
 
     def _search(
-        self, text: Text, options: SearchOptions, last: bool = False
+        self, text: Text, options: SearchOptions, plans: list[Plan] | None, last: bool = False
     ) -> Steps[Results | None]:
         options = yield from self._meant(options)
-        (plan,) = yield from self.plans([text], options)
+        if plans:
+            plan = replace(
+                plans[0], requests=tuple(replace(r, after=options.after) for r in plans[0].requests)
+            )
+        else:
+            (plan,) = yield from self.plans([text], options)
         builder = yield from self._builder([plan], options)
         responses: list[SearchResponse] = []
         if len(plan.requests) == 1:
@@ -559,11 +571,15 @@ class SearchSteps:
         # a point in time that nobody knows of yet: released, should this not come to its end
         opened = responses[0].following if options.after == Cursor() and responses else None
         try:
-            changed = yield from self._changed(responses)
+            # a page of a view that is there already is of that view, whatever the name is now
+            in_view = options.after is not None and options.after != Cursor()
+            changed = False if in_view else (yield from self._changed(responses))
             if changed and not last:
                 if opened is not None:
                     yield partial(_close, opened)
                 return None
+            if plans is not None and not plans:
+                plans.append(plan)
             page = fused_page(responses, options) if len(responses) == 2 else Page()
             (fetched,) = yield from self._fetched([page], options)
             documents = None if fetched is None else _ok(fetched)

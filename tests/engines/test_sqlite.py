@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from splade_os import connect
@@ -225,6 +225,7 @@ DOCUMENT = st.dictionaries(st.sampled_from(["n", "word", "deep", "text", "a.b"])
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example([{"word": [1, "b"]}], [], [{"range": {"word": {"lt": True}}}])
 @given(
     documents=st.lists(DOCUMENT, min_size=1, max_size=8),
     written=st.lists(DOCUMENT, max_size=3),

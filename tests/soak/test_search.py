@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -287,17 +288,18 @@ def cancelled(client: SearchClient, service: Service) -> None:
 def cut_off(client: SearchClient, service: Service) -> None:
     """Ctrl-C at any moment leaves a client that is right."""
     query = service.query()
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, service.random.uniform(1e-4, 0.02))
-        for _ in client.scan(query, "raw", page=3):
-            pass
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    # not by SIGALRM, with which the time of a test is bounded
+    timer = threading.Timer(
+        service.random.uniform(1e-4, 0.02), signal.raise_signal, [signal.SIGINT]
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            timer.start()
+            for _ in client.scan(query, "raw", page=3):
+                pass
+        finally:
+            timer.cancel()
+            timer.join()
     same(client.search(query, 100, "raw"), service.expected(query))
 
 

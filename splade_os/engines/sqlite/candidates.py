@@ -136,7 +136,7 @@ def _range(key: list[Any], bounds: Mapping[str, Any]) -> Sql:
     # SQLite sorts numbers before texts before bytes
     if None not in numbers.values():
         parts.append(_between(key, signs, numbers, "value < ''"))
-    texts = {name: str(bound) for name, bound in given.items()}
+    texts = {n: str(b).lower() if isinstance(b, bool) else str(b) for n, b in given.items()}
     parts.append(_between(key, signs, texts, "value >= '' AND value < x''"))
     return _joined(parts, "UNION")
 

@@ -50,6 +50,7 @@ class Handle:
     def __init__(self, connection: sqlite3.Connection, file: Path | None) -> None:
         self.connection, self.process = connection, os.getpid()
         self.exists = file is not None
+        self.writing = False
 
     @property
     def own(self) -> bool:
@@ -81,9 +82,9 @@ class Connections:
         self._closed = False
         self.of_thread()
 
-    def of_thread(self, *, write: bool = False) -> sqlite3.Connection:
-        """The connection of the thread that asks; of a file that is missing, an empty one."""
-        return self._handle(write).connection
+    def of_thread(self, *, write: bool = False) -> Handle:
+        """The one of the thread that asks; of a file that is missing, an empty one."""
+        return self._handle(write)
 
     def snapshot(self) -> Handle:
         """Another one, which the caller closes: one view of the file, that holds no writer up."""

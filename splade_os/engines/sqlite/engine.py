@@ -42,6 +42,7 @@ from splade_os.engines.sqlite.connections import Connections
 from splade_os.engines.sqlite.filter_cache import FilterCache
 from splade_os.engines.sqlite.pages import Pages, Row
 from splade_os.engines.sqlite.ranking import Ranking, match_expression
+from splade_os.engines.sqlite.transactions import Transaction
 from splade_os.engines.sqlite.upkeep import SQLiteUpkeep
 from splade_os.engines.sqlite.views import View, Views
 from splade_os.engines.sqlite.writes import Writer
@@ -85,20 +86,13 @@ class SQLiteEngine(SQLiteUpkeep):
 
     @property
     def _db(self) -> sqlite3.Connection:
-        return self._connections.of_thread()
+        return self._connections.of_thread().connection
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._translated():
-            db = self._connections.of_thread(write=True)
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
+    def _transaction(self) -> Transaction:
+        return Transaction(self._connections.of_thread(write=True), "write", self.url)
+
+    def _reading(self) -> Transaction:
+        return Transaction(self._connections.of_thread(), "read", self.url)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -321,20 +315,6 @@ class SQLiteEngine(SQLiteUpkeep):
             index=name if hits else None,
             window=request.phases.window if request.phases else None,
         )
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection, for all that is read of one state of the file."""
-        db = self._db
-        if db.in_transaction:  # of a writer, who sees what it has written
-            yield db
-            return
-        with self._translated():
-            db.execute("BEGIN")
-        try:
-            yield db
-        finally:
-            db.rollback()  # of nothing: it ends the reading
 
     def search_many(
         self, index: str, requests: Sequence[SearchRequest]

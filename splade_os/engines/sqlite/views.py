@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 from splade_os.engines.sqlite.connections import Connections, Handle
@@ -28,7 +29,7 @@ class View:
     """
 
     handle: Handle
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: Any = field(default_factory=threading.RLock)
     used: float = field(default_factory=time.monotonic)
     key: str = ""
     ranking: Ranking | None = None
@@ -70,14 +71,16 @@ class Views:
 
     def close(self, identifier: str) -> None:
         view = self._open.pop(identifier, None)
-        if view is not None:
-            with view.lock:
-                view.handle.close()
+        # it is never waited for whoever reads from it (what a Ctrl-C has left may hold the lock as
+        # long as its traceback lives): then it closes with the last reference
+        if view is not None and view.lock.acquire(blocking=False):
+            view.handle.close()
+            view.lock.release()
 
     def sweep(self) -> None:
         """Close those that nobody has asked for a while: they keep the file from shrinking."""
         for identifier, view in list(self._open.items()):
-            if time.monotonic() - view.used > KEEP_ALIVE and not view.lock.locked():
+            if time.monotonic() - view.used > KEEP_ALIVE:
                 self.close(identifier)
 
     def close_all(self) -> None:
