@@ -15,7 +15,14 @@ from splade_os.engines import Engine
 from splade_os.engines.names import check_name
 from splade_os.errors import IndexNotFoundError, IngestError, SettingsError
 from splade_os.ingest.documents.records import RecordReader
-from splade_os.ingest.index.aliases import abandon, check_alias, hide, new_index_name, swap
+from splade_os.ingest.index.aliases import (
+    abandon,
+    check_alias,
+    hide,
+    new_index_name,
+    swap,
+    wait_for_shards,
+)
 from splade_os.ingest.log import log
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.pipeline import ingest_documents
@@ -34,10 +41,13 @@ class AliasOptions:
     Attributes:
         keep_old: generations before it that stay, for a rollback.
         min_documents: share of the documents behind the alias that it must have, 0 to 1.
+        wait_for_active_shards: copies that each of its shards must have, the primary included, or
+            ``all``; they are waited for as long as ``IngestOptions.patience``.
     """
 
     keep_old: int = 1
     min_documents: float = 0.9
+    wait_for_active_shards: int | Literal["all"] = 1
 
 
 def load_source(
@@ -121,6 +131,7 @@ def load_source(
         def publish(report: IngestReport) -> IngestReport:
             assert alias is not None
             _check_dead(report, options)
+            wait_for_shards(engine, index, alias.wait_for_active_shards, options.patience)
             deleted = swap(engine, target, index, alias.keep_old, alias.min_documents)
             return replace(report, live=True, deleted_indices=tuple(deleted))
 

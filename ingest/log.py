@@ -1,8 +1,9 @@
 """What an ingest logs: to the logger ``splade_os.ingest``, with its facts beside the words.
 
 Each record bears ``event`` (``start``, ``progress``, ``retry``, ``dead_letter``, ``no_id``,
-``export``, ``text_field``, ``end``, ``failed``) and ``data``, a dict of JSON values. Warnings are
-what a user should look at; start, progress, retries and end are of the level INFO.
+``export``, ``text_field``, ``shards``, ``end``, ``failed``) and ``data``, a dict of JSON values.
+Warnings are what a user should look at; start, progress, retries, shards and end are of the level
+INFO.
 """
 
 from __future__ import annotations

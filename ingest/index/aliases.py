@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Literal
 
 from splade_os.engines import Engine
 from splade_os.errors import (
+    AuthorizationError,
     EngineError,
     IndexNotFoundError,
     IngestError,
@@ -18,10 +22,12 @@ from splade_os.errors import (
 )
 from splade_os.ingest.index.load_state import note_whole
 from splade_os.ingest.index.same_index import require_same_index
+from splade_os.ingest.log import log
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.statistics import save_count
 
 _DEFAULT_PIPELINE = "search.default_pipeline"
+_POLL = 0.5  # seconds
 _STAMP = "%Y%m%d%H%M%S%f"
 
 
@@ -80,6 +86,56 @@ def check_alias(engine: Engine, alias: str) -> None:
             f"{alias} is an index, so it cannot be an alias.",
             hint="Take another name for the alias, or delete that index first.",
         )
+
+
+def wait_for_shards(
+    engine: Engine, index: str, wanted: int | Literal["all"], seconds: float
+) -> None:
+    """Wait until every shard of an index has as many active copies: an alias that moves before
+    answers with parts of the index, or by one node alone.
+
+    Args:
+        wanted: copies of each shard, its primary included; ``all``: with all its replicas.
+        seconds: after which it is given up.
+
+    Raises:
+        IngestError: they are not there, or the index does not have so many.
+    """
+    until = time.monotonic() + seconds
+    told = False
+    while True:
+        try:
+            active = engine.active_copies(index)
+        except AuthorizationError as error:
+            _warn(f"Whether all shards of {index} are there cannot be known: {error.message}")
+            return
+        if not active:
+            return
+        # an operator may change the number while this waits
+        copies = 1 + int(engine.settings(index).get("number_of_replicas", 0))
+        need = copies if wanted == "all" else wanted
+        if need > copies:
+            raise IngestError(
+                f"A shard of {index} has {copies} copies (its replicas and itself), so there will "
+                f"never be {need}. The alias stays as it is.",
+                hint=f"The same command with --resume --wait-for-active-shards {copies} only swaps "
+                "the alias.",
+            )
+        lacking = sum(count < need for count in active)
+        if not lacking:
+            return
+        state = f"{lacking} of the {len(active)} shards of {index} have fewer than {need} active "
+        if time.monotonic() >= until:
+            raise IngestError(
+                f"After {seconds:,.0f} s {state}copies. The alias stays as it is.",
+                hint="GET _cluster/allocation/explain says why. When they are there (or with a "
+                "smaller --wait-for-active-shards), the same command with --resume only swaps the "
+                "alias.",
+            )
+        if not told:
+            log(logging.INFO, "shards", f"Waiting at most {seconds:,.0f} s: {state}copies.")
+            told = True
+        time.sleep(_POLL)
 
 
 def swap(engine: Engine, alias: str, index: str, keep: int, least: float = 0.0) -> list[str]:

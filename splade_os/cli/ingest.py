@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -83,6 +83,12 @@ class ResumableCommand(click.Command):
     help="(--alias) Share of the documents of the index before that the new one has at least.",
 )  # fmt: skip
 @click.option(
+    "--wait-for-active-shards", "active_shards", metavar="N|all", default="1", show_default=True,
+    callback=lambda ctx, option, text: _copies(text),
+    help="(--alias) Copies of each shard, its primary included, that are there before the swap; "
+    "waits as long as --patience.",
+)  # fmt: skip
+@click.option(
     "--canary", "canaries", multiple=True, metavar="TEXT=ID|@FILE",
     help="A query that must find this document, or the alias is not swapped. (A file: one a line.)",
 )  # fmt: skip
@@ -113,6 +119,7 @@ def ingest(
     alias: str | None,
     keep_old: int,
     min_documents: float,
+    active_shards: int | Literal["all"],
     canaries: tuple[str, ...],
     canary_k: int,
     canary_mode: Any,
@@ -179,7 +186,7 @@ def ingest(
             engine=engine,
             target=target,
             encoder=encoder,
-            alias=AliasOptions(keep_old, min_documents) if alias else None,
+            alias=AliasOptions(keep_old, min_documents, active_shards) if alias else None,
             reader=reader,
             selection=selection,
             options=options,
@@ -195,6 +202,14 @@ def ingest(
     if alias:
         _tell_alias(engine, alias, report)
     finish(report, as_json, needs_documents=alias is not None)
+
+
+def _copies(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return "all"
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and int(text) > 0):
+        raise click.BadParameter(f"{text!r} is neither a number of copies from 1 on nor 'all'.")
+    return int(text)
 
 
 def _is_there(engine: Engine, index: str) -> bool:

@@ -487,6 +487,10 @@ class Engine(Protocol):
     def refresh(self, index: str) -> None:
         """Make everything written so far searchable."""
 
+    def active_copies(self, index: str) -> Sequence[int]:
+        """Of each shard of an index, how many copies can answer; empty where the engine has no
+        shards, or shows none (a serverless service)."""
+
     def merge(self, index: str, segments: int = 1) -> None:
         """Rewrite what is stored of an index in as few parts: a search of it costs less, and what
         was deleted or overwritten takes up no room any more. It ends when that is done.

@@ -36,6 +36,7 @@ ACTIONS: tuple[tuple[str, str, str], ...] = (
     ("GET", "/_alias/INDEX", "indices:admin/aliases/get"),
     ("POST", "/_aliases", "indices:admin/aliases"),
     ("POST", "/INDEX/_refresh", "indices:admin/refresh"),
+    ("GET", "/INDEX/_search_shards", "indices:admin/shards/search_shards"),
     ("POST", "/INDEX/_bulk", "indices:data/write/bulk"),
     ("(GET|POST)", "/INDEX/_search", "indices:data/read/search"),
     ("(GET|POST)", "/INDEX/_count", "indices:data/read/search"),

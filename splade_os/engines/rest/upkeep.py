@@ -29,6 +29,7 @@ from splade_os.engines.rest.views import DEFAULT_WINDOW
 from splade_os.errors import EngineError, IndexFormatError, IndexNotFoundError, SettingsError
 
 _KEEP = "5m"  # between two pages of a scan
+_ACTIVE = ("STARTED", "RELOCATING")
 _PIPELINES = ("default_pipeline", "final_pipeline")
 Found = tuple[str, Mapping[str, Any]]
 Result = TypeVar("Result")
@@ -192,6 +193,13 @@ class RestUpkeep:
             raise EngineError(f"{index} stands for {len(answer)} indices; name one of them.")
         settings = next(iter(answer.values()))["settings"]
         return {name.removeprefix("index."): value for name, value in settings.items()}
+
+    def active_copies(self, index: str) -> Sequence[int]:
+        if self.capabilities().serverless:
+            return ()
+        answer = self._call("GET", f"/{index}/_search_shards", index=index)
+        shards: list[list[Mapping[str, Any]]] = expect(answer, self.url, "shards", kind=list)
+        return [sum(copy.get("state") in _ACTIVE for copy in copies) for copies in shards]
 
     def layout(self, index: str) -> IndexLayout:
         answer = objects(

@@ -238,6 +238,9 @@ class SQLiteEngine(SQLiteUpkeep):
     def refresh(self, index: str) -> None:
         self._number(index)  # what is committed is searchable
 
+    def active_copies(self, index: str) -> Sequence[int]:
+        return ()
+
     def merge(self, index: str, segments: int = 1) -> None:
         number = self._number(index)
         with self._transaction() as db:
