@@ -23,6 +23,7 @@ NAMES = (
     "opensearch-project/opensearch-neural-sparse-encoding-multilingual-v1",
     "naver/splade-cocondenser-ensembledistil",
     "naver/splade-v3",
+    "naver/splade-v3-lexical",
     "naver/efficient-splade-VI-BT-large-doc",
     "prithivida/Splade_PP_en_v1",
     "ibm-granite/granite-embedding-30m-sparse",

@@ -114,11 +114,11 @@ def main() -> None:
         if collection:
             bench = Bench(engine, arguments.folder, arguments.sample, arguments.documents)
             bench.prepare()
-            rows = [row for case in cases if case in CASES for row in getattr(bench, case)()]
+            rows = [each for case in cases if case in CASES for each in getattr(bench, case)()]
             if not (arguments.keep or arguments.only_prepare):
                 engine.delete_index(bench.real)
                 engine.delete_index(bench.synthetic)
-        rows += [row for case in cases if case in OWN_CASES for row in own[case]()]
+        rows += [each for case in cases if case in OWN_CASES for each in own[case]()]
     finally:
         engine.close()
         if started is not None:

@@ -47,7 +47,7 @@ def embedded(row: Callable[..., Row]) -> list[Row]:
             assert all(outcome.ok for outcome in engine.bulk("x", body))
         rate = DOCUMENTS / (time.perf_counter() - start)
         client = SearchClient(engine=engine, index="x", idf="model")
-        rows = [row for mode in TIMED for row in _mode(client, mode, rate, row)]
+        rows = [each for mode in TIMED for each in _mode(client, mode, rate, row)]
         engine.close()
     return rows
 

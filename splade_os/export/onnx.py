@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from splade_os import __version__
-from splade_os.encoding.layout import OPTIONS_FILE, read_layout
+from splade_os.encoding.layout import OPTIONS_FILE, SpladePart, read_layout
 from splade_os.encoding.onnx_backend import GRAPHS, MANIFEST, OnnxBackend
 from splade_os.encoding.resolve import content_hash, resolve_model
 from splade_os.encoding.tokenization import TextTokenizer
@@ -79,6 +79,15 @@ def export_onnx(
     layout = read_layout(source)
     chosen = EncodingOptions(**options).over(layout.options)
     part = layout.document.stated(chosen)
+    query = layout.query
+    if isinstance(query, SpladePart) and query.folder == part.folder:
+        query = query.stated(chosen)
+        if (query.activation, query.pooling) != (part.activation, part.pooling):
+            raise ModelError(
+                f"{model}: queries and documents go through one transformer ({part.folder}) and "
+                "are pooled otherwise, and its graph holds one pooling.",
+                hint="Encode with --backend torch.",
+            )
     transformer = SpladeTransformer(part, torch.device("cpu"), torch.float32)
     for each in {part.folder, layout.query.folder}:
         check_tokenizer(each)

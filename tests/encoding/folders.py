@@ -14,7 +14,11 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Normalize, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder, SparseStaticEmbedding
+from sentence_transformers.sparse_encoder.modules import (
+    SparseAutoEncoder,
+    SparseStaticEmbedding,
+    SpladePooling,
+)
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from tests import tiny_models
@@ -238,6 +242,17 @@ def lexical_of(size: int) -> Maker:
         )
 
     return make
+
+
+def pooled_otherwise(tiny: Path, folder: Path) -> Path:
+    """One transformer for both sides, whose queries are summed up."""
+    chain = list(SparseEncoder(str(tiny / "bert"), device="cpu").children())
+    return _save(
+        folder,
+        Router.for_query_document(
+            query_modules=[chain[0], SpladePooling("sum")], document_modules=chain
+        ),
+    )
 
 
 def lexical_of_its_own(tiny: Path, folder: Path) -> Path:

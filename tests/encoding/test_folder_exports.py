@@ -48,6 +48,12 @@ def test_what_stands_behind_the_pooling(tiny: Path, tmp_path: Path, name: str) -
     assert export_torchscript(str(folder), tmp_path / "script") < 1e-4
 
 
+def test_one_graph_for_two_poolings_is_refused(tiny: Path, tmp_path: Path) -> None:
+    folder = folders.pooled_otherwise(tiny, tmp_path / "model")
+    with pytest.raises(ModelError, match="its graph holds one pooling"):
+        export_onnx(str(folder), tmp_path / "onnx")
+
+
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_exported_and_trainable(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -69,6 +69,7 @@ RUN: dict[str, Maker] = {
     "mapped routes": folders.mapped_routes,
     "two transformers": folders.two_transformers,
     # behind the pooling
+    "queries pooled otherwise": folders.pooled_otherwise,
     "lexical queries": folders.lexical,
     "lexical queries of a transformer of their own": folders.lexical_of_its_own,
     "lexical on both sides": folders.lexical_on_both,
@@ -299,6 +300,7 @@ def test_gte_with_ntk_positions(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", [
     "adapter", "gte under its first name", "query_length", "two transformers", "lexical queries",
+    "queries pooled otherwise",
     "lexical queries of a transformer of their own", "normalised", "lexical on both sides",
     "normalised lexical queries, heaviest terms",
 ])  # fmt: skip

@@ -111,7 +111,7 @@ def _bool(body: Mapping[str, Any], number: int, leave_out: Sequence[str]) -> Sql
         return candidates(needed, number, leave_out)
     should = [_clause(clause, number, leave_out) for clause in clauses("should")]
     known = [sql for sql in should if sql is not None]
-    return _joined(known, "UNION") if known and len(known) == len(should) else None
+    return _joined(known, "UNION ALL") if known and len(known) == len(should) else None
 
 
 def _spelled(option: Any) -> set[Value]:
@@ -138,7 +138,7 @@ def _range(key: list[Any], bounds: Mapping[str, Any]) -> Sql:
         parts.append(_between(key, signs, numbers, "value < ''"))
     texts = {n: str(b).lower() if isinstance(b, bool) else str(b) for n, b in given.items()}
     parts.append(_between(key, signs, texts, "value >= '' AND value < x''"))
-    return _joined(parts, "UNION")
+    return _joined(parts, "UNION ALL")
 
 
 def _between(key: list[Any], signs: Mapping[str, str], bounds: Mapping[str, Any], kind: str) -> Sql:
