@@ -293,7 +293,7 @@ def recount(**flags: Any) -> None:
 
     For an index that other tools write to; ingests count by themselves.
     """
-    from splade_os.cli.ingest import load_encoder
+    from splade_os.cli.document_encoder import load_encoder
     from splade_os.identity import EncodingOptions
     from splade_os.ingest.state import statistics
 

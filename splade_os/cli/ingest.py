@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from splade_os.cli.document_encoder import load_encoder
+from splade_os.cli.dry_run import show_dry_run
 from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.help_groups import Command
 from splade_os.cli.ingest_options import (
@@ -41,11 +43,8 @@ from splade_os.cli.terminal import echo, secho
 if TYPE_CHECKING:
     from splade_os.encoding import DocumentEncoder
     from splade_os.engines import Engine
-    from splade_os.identity import EncodingOptions
-    from splade_os.ingest.documents.records import RecordReader
-    from splade_os.ingest.options import IngestOptions
     from splade_os.ingest.report import IngestReport
-    from splade_os.ingest.sources import Selection, Source
+    from splade_os.ingest.sources import Source
     from splade_os.search.canaries import Canary
 
 DEAD_LETTERS_EXIT = 3
@@ -178,7 +177,7 @@ def ingest(
         anew=alias is not None,
     )
     if dry_run:
-        _dry_run(engine, found, reader, selection, encoder, field_type, options, as_json)
+        show_dry_run(engine, found, reader, selection, encoder, field_type, options, as_json)
         return
     with showing(found, encoder, engine, target, how, latest) as update:
         report = load_source(
@@ -232,53 +231,6 @@ def _tell_alias(engine: Engine, alias: str, report: IngestReport) -> None:
     now = ", ".join(engine.alias_targets(alias)) or "nothing"
     nothing = "Nothing was indexed: the" if report.removed else "The"
     echo(f"{nothing} alias {alias} still stands for {now}.", err=True)
-
-
-def load_encoder(
-    engine: Engine,
-    index: str,
-    model: str | None,
-    running: dict[str, Any],
-    chosen: EncodingOptions,
-    *,
-    vectors: bool = False,
-    anew: bool = False,
-) -> DocumentEncoder:
-    """The encoder that the user names, else the one that the index names.
-
-    Args:
-        vectors: documents bring their vectors: where neither names a model, none is assumed.
-        anew: for a new index in the place of this one.
-    """
-    from splade_os.encoding import DocumentEncoder
-    from splade_os.encoding.external import ExternalVectors
-    from splade_os.encoding.resolve import resolve_recorded
-    from splade_os.errors import IndexNotFoundError, ModelMismatchError
-    from splade_os.settings import DEFAULT_MODEL
-
-    try:
-        of_index = engine.index_meta(index).model
-        if of_index.external and model is None:
-            if vectors:
-                return ExternalVectors()
-            raise ModelMismatchError(
-                f"The vectors of the index {index} came from outside, and no model was named that "
-                "made them: no text can be encoded for it.",
-                hint="Bring vectors (--vectors), or ingest into a new index.",
-            )
-        if vectors and model is None:
-            echo(
-                f"The vectors are taken for those of {of_index.name}, the model of {index}.",
-                err=True,
-            )
-        model = model or resolve_recorded(of_index, index, weights=not vectors).name
-        chosen = chosen.over(of_index.options(anew=anew))
-    except IndexNotFoundError:
-        if vectors and model is None:
-            return ExternalVectors()
-        model = model or DEFAULT_MODEL
-    with busy(f"Loading the model {model}"):
-        return DocumentEncoder.load(model, **running, **chosen.model_dump())
 
 
 @contextmanager
@@ -359,53 +311,3 @@ def finish(report: IngestReport, as_json: bool, *, needs_documents: bool = False
         sys.exit(DEAD_LETTERS_EXIT)
     if needs_documents and report.removed:
         sys.exit(1)
-
-
-def _dry_run(
-    engine: Engine,
-    source: Source,
-    reader: RecordReader,
-    selection: Selection,
-    encoder: DocumentEncoder,
-    field_type: str | None,
-    options: IngestOptions,
-    as_json: bool,
-) -> None:
-    from splade_os.ingest.dry_run import dry_run
-    from splade_os.ingest.index.target import new_meta
-    from splade_os.ingest.sources import read_source
-
-    meta = new_meta(
-        engine,
-        encoder.identity,
-        reader.stored_text_fields,
-        field_type,
-        options.vector_field,
-        options.content_field,
-    )
-    records = read_source(source, reader, selection)
-    told = dry_run(records, source, encoder, meta)
-    if as_json:
-        print_json({**asdict(told), "meta": meta.model_dump(mode="json")})
-        return
-    echo(meta.model_dump_json(indent=2))
-    echo(told.action or "No document could be encoded.")
-    for reason in told.reasons:
-        secho(f"dead letter: {reason}", fg="yellow")
-    echo(
-        f"{told.read:,} records read, {told.dead:,} of them dead letters; on average "
-        f"{told.terms:.0f} terms and {told.bytes:,.0f} bytes; {told.rate:,.0f} docs/s encoded."
-    )
-    if told.cut:
-        echo(
-            f"{told.cut:,} of them are longer than the model takes: {told.lost_share:.1%} of all "
-            "tokens are cut off (--long-texts chunk keeps them)."
-        )
-    if told.empty:
-        echo(f"{told.empty:,} of them have no content: only BM25 finds them.")
-    if told.documents is not None and told.total_bytes is not None and told.seconds is not None:
-        echo(
-            f"The whole source: about {told.documents:,} documents, "
-            f"{told.total_bytes / 1e9:,.2f} GB of bulk requests, {told.seconds / 60:,.0f} min."
-        )
-    echo("Nothing was written.")

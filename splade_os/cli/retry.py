@@ -38,7 +38,8 @@ def retry(letters: Path, as_json: bool, **flags: Any) -> None:
     """
     from dataclasses import replace
 
-    from splade_os.cli.ingest import finish, load_encoder, showing, telling
+    from splade_os.cli.document_encoder import load_encoder
+    from splade_os.cli.ingest import finish, showing, telling
     from splade_os.errors import IndexNotFoundError
     from splade_os.ingest.load import dead_letters_file
     from splade_os.ingest.pipeline import ingest_documents
