@@ -40,7 +40,7 @@ class SpladeWarning(UserWarning):
 
 def one_line(text: str) -> str:
     """A text with its control characters and line breaks as their escapes."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class SpladeError(Exception):

@@ -101,9 +101,10 @@ def files_of_glob(pattern: str) -> Found:
         if not os.access(folder, os.R_OK | os.X_OK):
             found.skipped.append(Skipped(folder, "the folder cannot be read: permission denied"))
     if not found.files:
-        shown = "".join(f"\n  {skipped}" for skipped in found.skipped[:5])
+        shown = "; ".join(str(skipped) for skipped in found.skipped[:5])
         raise InputError(
-            f"There is no source {pattern}.{shown}", hint="Name a file, a folder, a glob or -."
+            f"There is no source {pattern}.{shown and f' Left out: {shown}.'}",
+            hint="Name a file, a folder, a glob or -.",
         )
     return found
 

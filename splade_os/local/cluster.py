@@ -200,9 +200,9 @@ def _wait(state: ClusterState, report: Report) -> None:
             for one in state.nodes:
                 if not node.is_alive(one):
                     raise ClusterError(
-                        f"{one.name} ended while it started. The last it said:\n"
-                        f"{node.tail(one, _TAIL)}",
-                        hint=f"Its whole log: {one.log}",
+                        f"{one.name} ended while it started.",
+                        hint=f"The last it said:\n{node.tail(one, _TAIL)}\n"
+                        f"Its whole log: {one.log}",
                     )
         health = ask(f"{state.url}/_cluster/health?{query}", timeout=3)
         if health and not health.get("timed_out") and health.get("status") != "red":
@@ -210,8 +210,8 @@ def _wait(state: ClusterState, report: Report) -> None:
         if seconds > _START_TIMEOUT:
             last = "\n".join(node.tail(one, _TAIL) for one in state.nodes)
             raise ClusterError(
-                f"{state.engine} did not answer at {state.url} within {_START_TIMEOUT} s. "
-                f"The last it said:\n{last}",
+                f"{state.engine} did not answer at {state.url} within {_START_TIMEOUT} s.",
+                hint=f"The last it said:\n{last}",
             )
         time.sleep(INTERVAL)
 

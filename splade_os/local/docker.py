@@ -97,5 +97,7 @@ def compose(cluster: Cluster, arguments: Sequence[str], report: Report) -> str:
             ) from error
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise ClusterError(f"docker compose {arguments[0]} failed: {last}", hint="Try --via jvm.")
+        raise ClusterError(
+            f"docker compose {arguments[0]} failed.", hint=f"It said:\n{last}\nTry --via jvm."
+        )
     return done.stdout

@@ -91,7 +91,7 @@ def random_batch(rows: int, seed: int = 0) -> SparseBatch:
 def fill(engine: Engine, index: str, batch: SparseBatch, field_type: str | None = None) -> None:
     meta = meta_for(engine, field_type)
     engine.create_index(index, meta)
-    renderer = DocumentRenderer(VOCABULARY, meta.field, meta.feature_naming)
+    renderer = DocumentRenderer.for_index(VOCABULARY, meta)
     body = b"".join(renderer.render(f"d{i}", {"n": i}, *row) for i, row in enumerate(batch))
     assert all(outcome.ok for outcome in engine.bulk(index, body))
     engine.refresh(index)

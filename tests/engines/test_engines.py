@@ -19,6 +19,7 @@ from splade_os.engines import (
     connect,
     explain_terms,
 )
+from splade_os.engines.fields import impacts
 from splade_os.engines.fields.strategies import strategy_for
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import (
@@ -62,7 +63,8 @@ def test_literal_mappings_work_as_they_stand(engine: Engine) -> None:
                 body = json.load(answer)
             if method == "GET":
                 properties = body["literal-mapping"]["mappings"]["properties"]
-                assert properties["splade_os_vector"]["type"] == file.stem
+                kind = {"impact": "text"}.get(file.stem, file.stem)
+                assert properties["splade_os_vector"]["type"] == kind
     with pytest.raises(IndexNotFoundError):
         engine.index_meta("literal-mapping")
 
@@ -88,16 +90,20 @@ def test_every_field_and_shape_is_exact_and_explained(engine: Engine, index: str
     server = engine.capabilities()
     batch = random_batch(120, seed=7)
     dense = batch.to_dense()
-    stored = np.where(dense > 0, truncate(dense), 0).astype(np.float64)
     ids = np.arange(0, 1500, 2)
     weights = np.random.default_rng(3).uniform(0.01, 90, len(ids)).astype(np.float32)
-    expected = stored[:, ids] @ weights.astype(np.float64)
     assert server.field_types
     for field_type in server.field_types:
         strategy = strategy_for(field_type, server)
+        # a scale that the weights of this batch need; then the sums that it makes are the truth
+        kind, close = ("impact:256", 1e-4) if field_type == "impact" else (field_type, 1e-5)
+        quantised = impacts.weights_of(impacts.frequencies(dense, 256.0), 256.0)
+        kept = quantised if field_type == "impact" else truncate(dense)
+        stored = np.where(dense > 0, kept, 0).astype(np.float64)
+        expected = stored[:, ids] @ weights.astype(np.float64)
         name = f"{index}-{field_type.replace('_', '-')}"
         try:
-            fill(engine, name, batch, field_type)
+            fill(engine, name, batch, kind)
             names = VOCABULARY.named(strategy.feature_naming)
             query = TermsQuery([names[i] for i in ids], weights)
             for shape in strategy.shapes:
@@ -105,16 +111,16 @@ def test_every_field_and_shape_is_exact_and_explained(engine: Engine, index: str
                 response = engine.search(name, request)
                 got = np.array([hit.score for hit in response.hits])
                 mine = np.array([expected[int(hit.id[1:])] for hit in response.hits])
-                np.testing.assert_allclose(got, mine, rtol=1e-5, err_msg=shape.name)
+                np.testing.assert_allclose(got, mine, rtol=close, err_msg=shape.name)
                 best = np.sort(expected[expected > 0])[::-1]
-                np.testing.assert_allclose(got, best, rtol=1e-5, err_msg=shape.name)
+                np.testing.assert_allclose(got, best, rtol=close, err_msg=shape.name)
                 assert response.body is not None
                 for hit in response.hits[:3]:
                     assert hit.vector is not None
                     shares = [share.share for share in explain_terms(query, hit.vector)]
-                    assert sum(shares) == pytest.approx(hit.score, rel=1e-5)
+                    assert sum(shares) == pytest.approx(hit.score, rel=close)
                     summands = theirs(engine, name, hit.id, orjson.loads(response.body)["query"])
-                    np.testing.assert_allclose(shares, summands, rtol=1e-5, err_msg=shape.name)
+                    np.testing.assert_allclose(shares, summands, rtol=close, err_msg=shape.name)
             with pytest.raises(EngineError, match="has no query 'cubic'"):
                 engine.search(name, SearchRequest(query, shape="cubic"))
         finally:
