@@ -119,6 +119,7 @@ def main() -> None:
                 engine.delete_index(bench.real)
                 engine.delete_index(bench.synthetic)
         rows += [each for case in cases if case in OWN_CASES for each in own[case]()]
+        info = engine.info()
     finally:
         engine.close()
         if started is not None:
@@ -129,7 +130,6 @@ def main() -> None:
             f"{r['ratio']!s:>7} (goal {r['goal']}) {r['ok']}  {r['note']}",
             file=sys.stderr,
         )
-    info = engine.info()
     machine = f"{processor_name()}; {info.distribution} {info.version}"
     print(json.dumps({"benchmark": "query", "machine": machine, "rows": rows}))
 
