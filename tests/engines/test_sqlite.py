@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pwd
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -362,3 +363,21 @@ def test_a_filter_that_only_the_last_documents_pass(engine: SQLiteEngine) -> Non
     assert [hit.id for hit in found.hits] == ids[2052:2057]
     mixed = [{"terms": {"n": [3, 2099]}}]
     assert [hit.id for hit in engine.search("x", request(filter=mixed)).hits] == ["3", "2099"]
+
+
+def test_a_file_that_another_program_writes_to(tmp_path: Path) -> None:
+    """It is put off, as a busy cluster is: an ingest tries again, and loses nothing."""
+    engine = connect(f"sqlite:///{tmp_path}/engine.db")
+    engine.create_index("x", new_meta())
+    body = b'{"index":{"_id":"1"}}\n{"text":"cat"}\n'
+    engine.bulk("x", body)
+    assert isinstance(engine, SQLiteEngine)
+    engine._connections.of_thread(write=True).connection.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(tmp_path / "engine.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(EngineError, match="locked") as caught:
+        engine.bulk("x", body)
+    assert caught.value.transient
+    other.execute("COMMIT")
+    assert engine.bulk("x", body)[0].ok
+    engine.close()

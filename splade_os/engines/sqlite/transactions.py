@@ -55,4 +55,6 @@ class Transaction:
             raise self._translated(error) from error
 
     def _translated(self, error: sqlite3.Error) -> EngineError:
-        return EngineError(f"{self._url}: {error}.")
+        # another writer had the file for as long as SQLite waits: it may be free the next time
+        busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+        return EngineError(f"{self._url}: {error}.", transient=busy)
