@@ -45,7 +45,10 @@ def load(engine: Engine, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             if stop and report.indexed >= stop:
                 raise KeyboardInterrupt
 
-        options = IngestOptions(**more.pop("options", {}), window=16, max_documents=16)
+        # one request at a time: what is through is all that was sent, but for the last ones
+        options = IngestOptions(
+            **more.pop("options", {}), window=16, max_documents=16, concurrency=1
+        )
         return load_source(
             source, engine=engine, target="x", encoder=encoder, options=options,
             reader=RecordReader(vectors=True), on_progress=progress, **more,
