@@ -326,6 +326,20 @@ class SearchRequest:
     internal: bool = False
 
     @property
+    def terms(self) -> TermsQuery | None:
+        """The weighted terms of the query, where it has any."""
+        query = self.query
+        found = query.terms if isinstance(query, HybridQuery | SumQuery) else query
+        return found if isinstance(found, TermsQuery) else None
+
+    @property
+    def match(self) -> MatchQuery | None:
+        """The words for BM25 of the query, where it has any."""
+        query = self.query
+        found = query.match if isinstance(query, HybridQuery | SumQuery) else query
+        return found if isinstance(found, MatchQuery) else None
+
+    @property
     def phases(self) -> TwoPhase | None:
         """The two phases, where they are for this page.
 

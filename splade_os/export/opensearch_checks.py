@@ -6,6 +6,7 @@ import math
 from contextlib import suppress
 
 from splade_os.engines.opensearch_ml.ml_commons import MlCommons
+from splade_os.engines.opensearch_ml.query_pipeline import check_searchable
 from splade_os.engines.opensearch_ml.search_pipelines import SearchPipelines, switched
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import DeploymentError, IndexFormatError, ModelMismatchError
@@ -50,13 +51,7 @@ def check_index(engine: ClusterEngine, index: str, package: QueryEncoderPackage)
                 f"encoder of {manifest.model} is not for it: {what} {has!r} against {needs!r}.",
                 hint="Export the query encoder of the index's own model.",
             )
-    if meta.impact_max is not None:
-        raise DeploymentError(
-            f"{index} stores its vectors in a field of the type impact, which OpenSearch does not "
-            "search by neural_sparse: it would never use the query encoder.",
-            hint="It needs none: mode idf, or a match with the tokens. Or ingest into an index "
-            "with --field-type rank_features.",
-        )
+    check_searchable(index, meta)
     if meta.model.fold_idf:
         raise ModelMismatchError(
             f"The documents of {index} hold the IDF already (--fold-idf): queries with weights "

@@ -10,13 +10,28 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from splade_os.engines.base import QueryPipeline
+from splade_os.engines.base import IndexMeta, QueryPipeline
 from splade_os.engines.opensearch_ml.search_pipelines import DEFAULT_PIPELINE, model_of, named
 from splade_os.engines.rest.wire import Call
 from splade_os.errors import DeploymentError, EngineError, EngineUnavailableError
 
 _MARK = "splade-os query encoder"
 _ML = "/_plugins/_ml"
+
+
+def check_searchable(index: str, meta: IndexMeta) -> None:
+    """Whether OpenSearch can search the vectors of an index by its own query encoder.
+
+    Raises:
+        DeploymentError: not in a field of that type.
+    """
+    if meta.impact_max is not None:
+        raise DeploymentError(
+            f"{index} stores its vectors in a field of the type impact, which OpenSearch does not "
+            "search by neural_sparse: it would never use the query encoder.",
+            hint="It needs none: mode idf, or a match with the tokens. Or ingest into an index "
+            "with --field-type rank_features.",
+        )
 
 
 def query_pipeline(index: str, field: str) -> Generator[Call, Any, QueryPipeline]:

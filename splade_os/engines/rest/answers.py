@@ -9,13 +9,10 @@ from typing import Any
 from splade_os.engines.base import (
     Cursor,
     EngineHit,
-    HybridQuery,
     IndexMeta,
     MatchQuery,
     SearchRequest,
     SearchResponse,
-    SumQuery,
-    TermsQuery,
 )
 from splade_os.engines.fields.stored import scored_vector
 from splade_os.engines.rest.bodies import HIGHLIGHT_MARK
@@ -112,9 +109,7 @@ def read_response(
         last = listed[-1]["sort"]
         following = Cursor(answer.get("pit_id", request.after.pit), tuple(last))
     total = found.get("total") if request.total else None
-    query = request.query
-    terms = query.terms if isinstance(query, HybridQuery | SumQuery) else query
-    match = query.match if isinstance(query, HybridQuery | SumQuery) else query
+    terms, match = request.terms, request.match
     return SearchResponse(
         hits,
         took,
@@ -122,8 +117,8 @@ def read_response(
         total=None if total is None else int(total["value"]),
         following=following,
         index=listed[0]["_index"] if listed else None,
-        terms=len(terms.features) if isinstance(terms, TermsQuery) else None,
-        words_cut=match.cut if isinstance(match, MatchQuery) else 0,
+        terms=None if terms is None else len(terms.features),
+        words_cut=0 if match is None else match.cut,
         partial=None if error is None else error.message,
         window=request.phases.window if request.phases else None,
         more=_more(answer, _OF_ANSWER) if request.body else {},

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from splade_os.engines.base import HybridQuery, IndexMeta, SearchRequest, SumQuery, TermsQuery
+from splade_os.engines.base import IndexMeta
 from splade_os.engines.fields.impacts import idf, term_of
 from splade_os.engines.rest.answers import expect
 from splade_os.engines.rest.server import Steps
@@ -159,10 +159,3 @@ def read_factors(
     assert meta.impact_max is not None
     scale = 2 * meta.impact_max
     return {name: scale / idf(max(documents, df), df) for name, df in counts.items()}
-
-
-def features_of(request: SearchRequest) -> Sequence[str]:
-    """The features that a request weighs."""
-    query = request.query
-    terms = query.terms if isinstance(query, HybridQuery | SumQuery) else query
-    return terms.features if isinstance(terms, TermsQuery) else ()

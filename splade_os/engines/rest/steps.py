@@ -30,7 +30,7 @@ from splade_os.engines.base import (
 )
 from splade_os.engines.fields.strategies import FieldStrategy, strategy_for
 from splade_os.engines.names import check_name
-from splade_os.engines.opensearch_ml.query_pipeline import query_pipeline
+from splade_os.engines.opensearch_ml.query_pipeline import check_searchable, query_pipeline
 from splade_os.engines.rest.answers import (
     complete,
     expect,
@@ -42,7 +42,7 @@ from splade_os.engines.rest.answers import (
 from splade_os.engines.rest.bodies import PIT_KEEP_ALIVE, search_body, search_parameters
 from splade_os.engines.rest.clauses import clauses, fitted
 from splade_os.engines.rest.failures import PUT_OFF, refused, too_many_clauses
-from splade_os.engines.rest.live_idf import LiveIdf, features_of
+from splade_os.engines.rest.live_idf import LiveIdf
 from splade_os.engines.rest.server import NODES, ROOT, ServerSteps, Steps
 from splade_os.engines.rest.statistics import STATISTICS_INDEX, counts_of, query_of_counts
 from splade_os.engines.rest.views import View, read_view
@@ -253,12 +253,7 @@ class ClusterSteps(ServerSteps):
                 hint="Let the client encode them: mode idf.",
             )
         view = yield from self.view(index)
-        if view.meta.impact_max is not None:
-            raise DeploymentError(
-                f"{index} stores its vectors in a field of the type impact, which OpenSearch does "
-                "not search by neural_sparse.",
-                hint="It needs no encoder for them: mode idf, or a match with the tokens.",
-            )
+        check_searchable(index, view.meta)
         return (yield from query_pipeline(index, view.meta.field))
 
     def count(self, index: str) -> Steps[int]:
@@ -293,9 +288,9 @@ class ClusterSteps(ServerSteps):
         if phases is not None and phases.window > view.rescore_window:
             fit = replace(fit, two_phase=replace(phases, window=view.rescore_window))
         factors = None
-        if meta.impact_max is not None and (features := features_of(fit)):
+        if meta.impact_max is not None and fit.terms is not None:
             pit = fit.after.pit if fit.after else ""
-            factors = yield from self._live_idf.factors(index, view, pit, features)
+            factors = yield from self._live_idf.factors(index, view, pit, fit.terms.features)
             if sum(view.shards.values()) != 1:
                 fit = replace(fit, dfs=True)
         return fit, meta, search_body(fit, meta, strategy, server, factors)

@@ -33,8 +33,6 @@ from splade_os.engines.base import (
     Outcome,
     SearchRequest,
     SearchResponse,
-    SumQuery,
-    TermsQuery,
     TextQuery,
 )
 from splade_os.engines.fields.stored import scored_vector
@@ -42,7 +40,7 @@ from splade_os.engines.sqlite.connections import Connections
 from splade_os.engines.sqlite.filter_cache import FilterCache
 from splade_os.engines.sqlite.pages import Pages, Row
 from splade_os.engines.sqlite.ranking import Ranking, match_expression
-from splade_os.engines.sqlite.transactions import Transaction
+from splade_os.engines.sqlite.transactions import Transaction, translated
 from splade_os.engines.sqlite.upkeep import SQLiteUpkeep
 from splade_os.engines.sqlite.views import View, Views
 from splade_os.engines.sqlite.writes import Writer
@@ -99,7 +97,7 @@ class SQLiteEngine(SQLiteUpkeep):
         try:
             yield
         except sqlite3.Error as error:
-            raise EngineError(f"{self.url}: {error}.") from error
+            raise translated(error, self.url) from error
 
     @contextmanager
     def _within(
@@ -346,10 +344,9 @@ def _of_view(view: View | None, index: str, request: SearchRequest, pages: Pages
     """The ranking that a page is of: in a view it is made once."""
     if view is None:
         return pages.ranking(request)
-    query = request.query
-    key = repr((index, query, request.filter, request.min_score))
-    if isinstance(query, TermsQuery | SumQuery):  # a long array is not whole in its text
-        terms = query.terms if isinstance(query, SumQuery) else query
+    key = repr((index, request.query, request.filter, request.min_score))
+    terms = request.terms
+    if terms is not None:  # a long array is not whole in its text
         key += repr((list(terms.features), np.asarray(terms.weights, np.float32).tolist()))
     if view.ranking is None or view.key != key:
         view.key, view.ranking = key, pages.ranking(request)
@@ -388,15 +385,16 @@ def _hit(
         row.score,
         source,
         scored_vector(vector, meta) if request.with_vector else None,
-        _marked(db, number, row.document, request.query) if request.highlight else (),
+        _marked(db, number, row.document, request.match) if request.highlight else (),
         index,
     )
 
 
-def _marked(db: sqlite3.Connection, number: int, document: int, query: object) -> tuple[str, ...]:
+def _marked(
+    db: sqlite3.Connection, number: int, document: int, match: MatchQuery | None
+) -> tuple[str, ...]:
     """The words of a document that a query matches, lower-cased."""
-    match = query.match if isinstance(query, SumQuery) else query
-    words = match_expression(match) if isinstance(match, MatchQuery) else ""
+    words = match_expression(match) if match is not None else ""
     if not words:
         return ()
     table = f"content_{number}"

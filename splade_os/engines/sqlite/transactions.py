@@ -32,7 +32,7 @@ class Transaction:
                 db.rollback()
                 db.execute("BEGIN IMMEDIATE" if self._writes else "BEGIN")
             except sqlite3.Error as error:
-                raise self._translated(error) from error
+                raise translated(error, self._url) from error
             self._handle.writing = self._writes
         return db
 
@@ -50,11 +50,13 @@ class Transaction:
                 else:
                     self._handle.connection.rollback()
             except sqlite3.Error as failed:
-                raise self._translated(failed) from failed
+                raise translated(failed, self._url) from failed
         if isinstance(error, sqlite3.Error):
-            raise self._translated(error) from error
+            raise translated(error, self._url) from error
 
-    def _translated(self, error: sqlite3.Error) -> EngineError:
-        # another writer had the file for as long as SQLite waits: it may be free the next time
-        busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-        return EngineError(f"{self._url}: {error}.", transient=busy)
+
+def translated(error: sqlite3.Error, url: str) -> EngineError:
+    """An error of SQLite as one of an engine: of a busy file it may be gone the next time, since
+    another writer had it for as long as SQLite waits."""
+    busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return EngineError(f"{url}: {error}.", transient=busy)
