@@ -23,7 +23,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from splade_os import EXACT, DocumentEncoder, QueryPruning, SearchClient, Sparse
 from splade_os.encoding.processor import processor_name
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.engines import DocumentRenderer, IndexMeta
+from splade_os.engines.base import EngineInfo
 from splade_os.engines.rest.cluster import ClusterEngine
 from splade_os.errors import IndexNotFoundError
 from splade_os.evaluation.beir import read_judged
@@ -68,6 +69,7 @@ OWN_CASES = ("first", "service", "sqlite")  # of indices of their own
 REPEATS = 4
 TIMED = 100  # queries whose engine time is taken
 CHUNK = 500
+Chunk = tuple[list[tuple[str, dict[str, Any]]], SparseBatch]
 LEVERS = {
     "top 32": QueryPruning(top=32),
     "top 16": QueryPruning(top=16),
@@ -124,14 +126,7 @@ def main() -> None:
         engine.close()
         if started is not None:
             down("benchmark-query", delete_data=True)
-    for r in rows:
-        print(
-            f"{r['case']:<52} {r['ours']!s:>9} {r['peer']!s:>9} {r['unit']:<8} "
-            f"{r['ratio']!s:>7} (goal {r['goal']}) {r['ok']}  {r['note']}",
-            file=sys.stderr,
-        )
-    machine = f"{processor_name()}; {info.distribution} {info.version}"
-    print(json.dumps({"benchmark": "query", "machine": machine, "rows": rows}))
+    report("query", info, rows)
 
 
 class Bench:
@@ -181,55 +176,16 @@ class Bench:
             )
             for i in range(0, len(self.records), CHUNK)
         )
-        self._fill(self.real, meta, real, renderer, originals)
-        self._fill(self.synthetic, meta, scaled, renderer, self._mixed())
-
-    def _fill(
-        self,
-        index: str,
-        meta: IndexMeta,
-        counted: TermStatistics,
-        renderer: DocumentRenderer,
-        chunks: Iterator[tuple[list[Any], SparseBatch]],
-    ) -> None:
-        try:
-            self.engine.index_meta(index)
-            return
-        except IndexNotFoundError:
-            self.engine.create_index(index, meta, {"refresh_interval": "-1"})
-        done, start = 0, time.perf_counter()
-        for documents, batch in chunks:
-            body = b"".join(line for line in renderer.render_many(documents, batch))  # type: ignore[misc]
-            assert all(outcome.ok for outcome in self.engine.bulk(index, body))
-            done += len(documents)
-            if done % 20_000 == 0:
-                rate = done / (time.perf_counter() - start)
-                print(f"{index}: {done:,} documents, {rate:.0f}/s", file=sys.stderr)
-        self.engine.request("POST", f"/{index}/_forcemerge", params={"max_num_segments": 1})
-        self.engine.refresh(index)
-        self.engine.save_statistics(index, counted)
-
-    def _mixed(self) -> Iterator[tuple[list[Any], SparseBatch]]:
-        """Documents that are half of one real document and half of another."""
-        random = np.random.default_rng(0)
-        words = [record.text.split() for record in self.records]
-        for start in range(0, self.documents, CHUNK):
-            documents, rows = [], []
-            for i in range(start, min(start + CHUNK, self.documents)):
-                pair = random.choice(len(self.records), 2, replace=False).tolist()
-                text, found = [], {}
-                for one in pair:
-                    kept = random.random(len(words[one])) < 0.5
-                    text += [word for word, keep in zip(words[one], kept, strict=True) if keep]
-                    ids, weights = self.vectors.row(one)
-                    half = random.random(len(ids)) < 0.5
-                    jitter = np.exp(random.normal(0, 0.2, int(half.sum()))).astype(np.float32)
-                    found.update(zip(ids[half].tolist(), weights[half] * jitter, strict=True))
-                ordered = np.array(sorted(found), np.int32)
-                weights = np.array([found[int(j)] for j in ordered], np.float32)
-                documents.append((f"s{i}", {"text": " ".join(text)}))
-                rows.append((ordered, weights))
-            yield documents, SparseBatch.from_rows(rows, self.vectors.width)
+        texts = [record.text for record in self.records]
+        copies = mixed(texts, list(self.vectors), self.vectors.width, self.documents)
+        for index, counted, chunks in (
+            (self.real, real, originals),
+            (self.synthetic, scaled, copies),
+        ):
+            try:
+                self.engine.index_meta(index)
+            except IndexNotFoundError:
+                fill(self.engine, index, meta, counted, renderer, chunks)
 
     @cached_property
     def batch(self) -> SparseBatch:
@@ -428,6 +384,53 @@ class Bench:
         return rows
 
 
+def mixed(
+    texts: Sequence[str], rows: Sequence[tuple[Any, Any]], width: int, count: int
+) -> Iterator[Chunk]:
+    """Documents that are half of one real document and half of another."""
+    random = np.random.default_rng(0)
+    words = [text.split() for text in texts]
+    for start in range(0, count, CHUNK):
+        documents: list[tuple[str, dict[str, Any]]] = []
+        vectors = []
+        for i in range(start, min(start + CHUNK, count)):
+            text: list[str] = []
+            found: dict[int, Any] = {}
+            for one in random.choice(len(rows), 2, replace=False).tolist():
+                kept = random.random(len(words[one])) < 0.5
+                text += [word for word, keep in zip(words[one], kept, strict=True) if keep]
+                ids, weights = rows[one]
+                half = random.random(len(ids)) < 0.5
+                jitter = np.exp(random.normal(0, 0.2, int(half.sum()))).astype(np.float32)
+                found.update(zip(ids[half].tolist(), weights[half] * jitter, strict=True))
+            ordered = np.array(sorted(found), np.int32)
+            vectors.append((ordered, np.array([found[int(j)] for j in ordered], np.float32)))
+            documents.append((f"s{i}", {"text": " ".join(text)}))
+        yield documents, SparseBatch.from_rows(vectors, width)
+
+
+def fill(
+    engine: ClusterEngine,
+    index: str,
+    meta: IndexMeta,
+    counted: TermStatistics,
+    renderer: DocumentRenderer,
+    chunks: Iterable[Chunk],
+) -> None:
+    """An index of one segment a shard, with its statistics."""
+    engine.create_index(index, meta, {"refresh_interval": "-1"})
+    done, start = 0, time.perf_counter()
+    for documents, batch in chunks:
+        body = b"".join(renderer.render_many(documents, batch))  # type: ignore[arg-type]
+        assert all(outcome.ok for outcome in engine.bulk(index, body))
+        done += len(documents)
+        if done % 20_000 == 0:
+            rate = done / (time.perf_counter() - start)
+            print(f"{index}: {done:,} documents, {rate:.0f}/s", file=sys.stderr)
+    engine.merge(index)
+    engine.save_statistics(index, counted)
+
+
 def encoded(encoder: DocumentEncoder, name: str, texts: list[str]) -> SparseBatch:
     """The vectors of the documents, from the cache folder if they are there."""
     version = encoder.identity.content_hash[:12]
@@ -453,6 +456,19 @@ def medians(
                 function(text)
                 found.append(time.perf_counter() - start)
     return [statistics.median(found) for found in times]
+
+
+def report(benchmark: str, info: EngineInfo, rows: list[dict[str, Any]]) -> None:
+    """The table on stderr, and the JSON on stdout."""
+    for r in rows:
+        print(
+            f"{r['case']:<52} {r['ours']!s:>9} {r['peer']!s:>9} {r['unit']:<8} "
+            f"{r['ratio']!s:>7} (goal {r['goal']}) {r['ok']}  {r['note']}",
+            file=sys.stderr,
+        )
+    server = f"{info.distribution} {info.version}"
+    machine = f"{processor_name()}, {os.cpu_count()} cores; {server}"
+    print(json.dumps({"benchmark": benchmark, "machine": machine, "rows": rows}))
 
 
 def row(

@@ -31,11 +31,10 @@ import ir_measures
 import numpy as np
 import orjson
 from ir_measures import nDCG
-from query import encoded
+from query import CHUNK, REPEATS, Chunk, K, encoded, fill, mixed, report, row
 
 from ingest import cpu_seconds, ours, peer, pin, prepare
 from splade_os import EXACT, DocumentEncoder, SearchClient, SparseBatch
-from splade_os.encoding.processor import processor_name
 from splade_os.encoding.query import IdfQueryEncoder
 from splade_os.engines import DocumentRenderer
 from splade_os.engines.fields.strategies import strategy_for
@@ -52,11 +51,8 @@ from splade_os.statistics import TermStatistics
 DATA = Path(__file__).parents[2] / "shared" / "data"
 COLLECTIONS = "scifact,fairytaleqa,cranfield,cisi,medline"
 FIELDS = ("rank_features", "impact")
-CHUNK = 500
 ROUNDS = 3
-REPEATS = 4
 QUERIES = 100
-K = 10
 MAX_LOADED = 100_000  # documents of a load: its rate is the same from then on
 
 
@@ -72,32 +68,15 @@ class Collection:
 
 
 class Mixture:
-    """Documents that are half of one real document and half of another."""
+    """All of them, from which as many documents are mixed as are asked for."""
 
     def __init__(self, collections: Sequence[Collection]) -> None:
-        self.words = [r.text.split() for c in collections for r in c.records]
+        self.texts = [record.text for c in collections for record in c.records]
         self.rows = [row for c in collections for row in c.vectors]
         self.width = collections[0].vectors.width
 
-    def chunks(self, count: int) -> Iterator[tuple[list[tuple[str, dict[str, Any]]], SparseBatch]]:
-        random = np.random.default_rng(0)
-        for start in range(0, count, CHUNK):
-            documents, rows = [], []
-            for i in range(start, min(start + CHUNK, count)):
-                text: list[str] = []
-                found: dict[int, float] = {}
-                for one in random.choice(len(self.rows), 2, replace=False).tolist():
-                    kept = random.random(len(self.words[one])) < 0.5
-                    text += [w for w, keep in zip(self.words[one], kept, strict=True) if keep]
-                    ids, weights = self.rows[one]
-                    half = random.random(len(ids)) < 0.5
-                    jitter = np.exp(random.normal(0, 0.2, int(half.sum()))).astype(np.float32)
-                    values = np.minimum(weights[half] * jitter, 7.9)
-                    found.update(zip(ids[half].tolist(), values.tolist(), strict=True))
-                ordered = np.array(sorted(found), np.int32)
-                rows.append((ordered, np.array([found[int(j)] for j in ordered], np.float32)))
-                documents.append((f"s{i}", {"text": " ".join(text)}))
-            yield documents, SparseBatch.from_rows(rows, self.width)
+    def chunks(self, count: int) -> Iterator[Chunk]:
+        return mixed(self.texts, self.rows, self.width, count)
 
 
 def write_file(file: Path, mixture: Mixture, count: int, tokens: Sequence[str]) -> None:
@@ -176,7 +155,7 @@ def bytes_case(
                 batch = SparseBatch.from_rows([row_of([])] * len(batch), batch.width)
             lines = renderer.render_many([(name, {}) for name, _ in documents], batch)
             assert all(outcome.ok for outcome in engine.bulk("bytes", b"".join(lines)))  # type: ignore[arg-type]
-        settle(engine, "bytes")
+        engine.merge("bytes")
         sizes[kind] = engine.stats("bytes").bytes
         engine.delete_index("bytes")
     new, old = ((sizes[kind] - sizes["nothing"]) / count for kind in FIELDS[::-1])
@@ -190,23 +169,13 @@ def row_of(ids: Sequence[int]) -> tuple[Any, Any]:
     return np.array(ids, np.int32), np.ones(len(ids), np.float32)
 
 
-def settle(engine: ClusterEngine, index: str) -> None:
-    engine.request("POST", f"/{index}/_forcemerge", params={"max_num_segments": "1"})
-    engine.refresh(index)
-
-
-def fill(
+def fill_as(
     engine: ClusterEngine, index: str, kind: str, chunks: Any, encoder: Any, counted: TermStatistics
 ) -> None:
-    """An index of one segment, with its statistics."""
+    """An index of a field type."""
     meta = new_meta(engine, encoder.identity, ["title", "text"], kind)
-    engine.create_index(index, meta, {"refresh_interval": "-1"})
     renderer = DocumentRenderer.for_index(encoder.vocabulary, meta)
-    for documents, batch in chunks:
-        body = b"".join(renderer.render_many(documents, batch))  # type: ignore[arg-type]
-        assert all(outcome.ok for outcome in engine.bulk(index, body))
-    settle(engine, index)
-    engine.save_statistics(index, counted)
+    fill(engine, index, meta, counted, renderer, chunks)
 
 
 def counts(texts: Iterator[list[str]]) -> TermStatistics:
@@ -224,7 +193,7 @@ def query_case(
     counted = counts([s["text"] for _, s in documents] for documents, _ in mixture.chunks(count))
     clients = {}
     for kind in FIELDS:
-        fill(engine, f"scale-{kind}", kind, mixture.chunks(count), encoder, counted)
+        fill_as(engine, f"scale-{kind}", kind, mixture.chunks(count), encoder, counted)
         clients[kind] = SearchClient(engine=engine, index=f"scale-{kind}")
     tokens = encoder.vocabulary.tokens
     weighted = [
@@ -302,7 +271,7 @@ def quality_case(engine: ClusterEngine, collection: Collection, encoder: Any) ->
              collection.vectors.take(range(i, min(i + CHUNK, len(collection.records)))))
             for i in range(0, len(collection.records), CHUNK)
         )  # fmt: skip
-        fill(engine, "quality", kind, chunks, encoder, counted)
+        fill_as(engine, "quality", kind, chunks, encoder, counted)
         client = SearchClient(engine=engine, index="quality")
         run = {}
         names = list(collection.judged.queries)
@@ -318,16 +287,6 @@ def quality_case(engine: ClusterEngine, collection: Collection, encoder: Any) ->
     old, new = found
     return row(f"quality: {collection.name}", new, old, "nDCG@10", 0.002, old - new <= 0.002,
                "mode idf; goal: at most so much less than the peer, rank_features")  # fmt: skip
-
-
-def row(
-    case: str, ours: float, peer: float, unit: str, goal: float | None, ok: bool | None, note: str
-) -> dict[str, Any]:
-    return {
-        "case": case, "ours": float(f"{ours:.4g}"), "peer": float(f"{peer:.4g}"), "unit": unit,
-        "ratio": float(f"{ours / peer:.3g}"), "goal": goal, "ok": None if ok is None else bool(ok),
-        "note": note,
-    }  # fmt: skip
 
 
 def main() -> None:
@@ -366,14 +325,7 @@ def main() -> None:
     finally:
         engine.close()
         down("benchmark-scale", delete_data=True)
-    for r in rows:
-        print(
-            f"{r['case']:<52} {r['ours']!s:>9} {r['peer']!s:>9} {r['unit']:<8} {r['ratio']!s:>7} "
-            f"(goal {r['goal']}) {r['ok']}  {r['note']}",
-            file=sys.stderr,
-        )
-    machine = f"{processor_name()}, {os.cpu_count()} cores; {info.distribution} {info.version}"
-    print(json.dumps({"benchmark": "scale", "machine": machine, "rows": rows}))
+    report("scale", info, rows)
 
 
 if __name__ == "__main__":
