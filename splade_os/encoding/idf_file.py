@@ -78,7 +78,9 @@ def _parse_numpy(data: bytes, file: Path) -> Weights:
                 raise ModelError(f"{file} holds more than {_LARGEST >> 30} GiB: no table.")
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         found = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # numpy's parser, and tokenize, ast and zipfile below it, raise any
         raise ModelError(f"{file} cannot be read: {error}", hint=_HINT) from None
     named = [found[name] for name in _NAMES if name in found]
     if not named and len(found) != 1:

@@ -227,7 +227,7 @@ def _route(task: str, mappings: Any, file: Path) -> str:
         return task
     try:
         routes = {ast.literal_eval(key): str(route) for key, route in mappings.items()}
-    except (AttributeError, TypeError, ValueError, SyntaxError):
+    except (AttributeError, TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
         raise ModelError(f"{file}: route_mappings {mappings!r} is not understood.") from None
     asked = ((task, "text"), (task, None), (None, "text"), (None, None))
     return next((routes[key] for key in asked if key in routes), task)

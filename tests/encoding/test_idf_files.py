@@ -87,6 +87,11 @@ def test_damaged(tmp_path_factory: pytest.TempPathFactory, name: str, data: st.D
         assert len(table.weights) == len(TOKENS) and np.isfinite(table.weights).all()
 
 
+def _header(text: bytes) -> bytes:
+    """A .npy file with this header: numpy hands what is no dictionary to ``tokenize``."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
 WRONG: dict[str, tuple[str, bytes, str]] = {
     "rows": ("w.npy", numpy(np.ones((5, 13), np.float32)), r"shape \(5, 13\)"),
     "words": ("w.npy", numpy(np.array(["a"] * 65)), "no row of numbers"),
@@ -95,6 +100,8 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
     "none": ("w.npz", archive(), "0 arrays"),
     "few": ("w.npy", numpy(np.ones(9, np.float32)), "9 weights for 65 tokens"),
     "infinite": ("w.npy", numpy(np.full(65, 1e300)), "weight of token 0 is inf"),
+    "header": ("w.npy", _header(b"{'descr': '<f4', 'shape': (65,"), "cannot be read"),
+    "header of bytes": ("w.npy", _header(b"\0{\xff"), "cannot be read"),
     "pickle": ("w.pt", pickle.dumps({"cat": 1.0}), "is a pickle"),
     "no gzip": ("idf.json.gz", b"{}", "damaged or cut short"),
     "list": ("idf.json", b"[1.0]", "not a JSON object"),

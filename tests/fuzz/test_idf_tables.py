@@ -3,6 +3,7 @@ read."""
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from pathlib import Path
@@ -90,6 +91,24 @@ def test_safetensors(tmp_path: Path, fuzz: Fuzz, dtype: str) -> None:
 
     load(packed)
     fuzz(f"IDF table ({dtype})", lambda chance: damage(packed, chance), load)
+
+
+@pytest.mark.parametrize("form", ["npy", "npz"])
+def test_arrays(tmp_path: Path, fuzz: Fuzz, form: str) -> None:
+    file = tmp_path / f"w.{form}"
+    weights = np.linspace(0.5, 8, len(TOKENS), dtype=np.float32)
+    packed = io.BytesIO()
+    np.save(packed, weights) if form == "npy" else np.savez(packed, weights=weights)
+
+    def load(data: bytes) -> None:
+        file.write_bytes(data)
+        found = IdfTable.from_file(file, VOCABULARY)
+        theirs = np.load(io.BytesIO(data), allow_pickle=False)
+        array = theirs[theirs.files[0]] if form == "npz" else theirs
+        assert found.weights.tolist() == array.astype(np.float32).reshape(-1).tolist()
+
+    load(packed.getvalue())
+    fuzz(f"IDF table ({form})", lambda chance: damage(packed.getvalue(), chance), load)
 
 
 @pytest.mark.parametrize(
