@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -15,8 +15,12 @@ from splade_os.ingest.documents.json_form import parse_document, to_json
 from splade_os.text_fields import stored_text as stored_text  # where documents are read again
 from splade_os.text_fields import texts_at, values_at
 
+if TYPE_CHECKING:
+    from splade_os.ingest.documents.encoded_rows import EncodedRow
+
 DEFAULT_TEXT_FIELDS = ("title", "text")
-_MAX_ID_BYTES = 512  # limit of OpenSearch and Elasticsearch
+MAX_ID_BYTES = 512
+"""Limit of OpenSearch and Elasticsearch."""
 _ID_FIELDS = ("_id", "id")
 
 
@@ -52,6 +56,7 @@ class Record:
         present: bit i is set where the i-th text field held text; ``None`` = not known.
         hashed: it has no id of its own: the id is a hash of it.
         export: the kind of export that the document was taken out of (see `envelopes`).
+        encoded: what an encoded row brings: vector, counted tokens, hashes.
     """
 
     position: int
@@ -65,6 +70,7 @@ class Record:
     present: int | None = None
     hashed: bool = False
     export: str | None = None
+    encoded: EncodedRow | None = None
 
     def original(self) -> Any:
         """What stood in the source; made from the record where nothing did."""
@@ -206,10 +212,10 @@ class RecordReader:
         if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
             raise ValueError(f"the id {_short(found)} is neither text nor a whole number")
         identifier = str(found)
-        if len(identifier) > _MAX_ID_BYTES // 4 and (
-            len(identifier.encode("utf-8", "surrogatepass")) > _MAX_ID_BYTES
+        if len(identifier) > MAX_ID_BYTES // 4 and (
+            len(identifier.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES
         ):
-            raise ValueError(f"the id is longer than {_MAX_ID_BYTES} bytes")
+            raise ValueError(f"the id is longer than {MAX_ID_BYTES} bytes")
         return identifier
 
     def _texts_of(self, value: dict[str, Any]) -> tuple[list[str], int]:
