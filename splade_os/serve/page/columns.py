@@ -271,12 +271,16 @@ def _fields(source: Mapping[str, Any], texts: Sequence[str]) -> dict[str, str]:
 
 
 def _facets(aggregations: Mapping[str, Any]) -> dict[str, Sequence[tuple[str, int]]] | None:
+    """Values that several documents have: what is different in each is no facet."""
     if not aggregations:
         return None
-    return {
-        name: [
+    found = {}
+    for name, section in aggregations.items():
+        counts = [
             (str(each.get("key_as_string", each["key"])), int(each["doc_count"]))
             for each in section.get("buckets", ())
         ]
-        for name, section in aggregations.items()
-    }
+        counts = [(value, count) for value, count in counts if value]
+        if counts and counts[0][1] > 1:
+            found[name] = counts
+    return found

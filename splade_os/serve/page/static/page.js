@@ -124,9 +124,9 @@ if (panel) panel.addEventListener("click", (event) => { if (event.target === pan
 
 async function judge(event) {
   event.preventDefault();
-  const mine = event.target, button = event.submitter;
-  const body = new URLSearchParams(new FormData(mine));
-  body.set("relevance", button.value);
+  const grade = event.submitter.value;
+  const body = new URLSearchParams(new FormData(event.target));
+  body.set("relevance", grade);
   const answer = await fetch("/judge", { method: "POST", headers: { Accept: "application/json" }, body });
   if (!answer.ok) { say("The judgement could not be kept."); return; }
   document.getElementById("judgements").textContent = (await answer.json()).judgements;
@@ -134,12 +134,12 @@ async function judge(event) {
   for (const other of document.querySelectorAll("form.judge")) {
     if (other.elements.id.value !== id) continue;
     for (const one of other.querySelectorAll("button")) {
-      const on = one.dataset.grade === button.value;
+      const on = one.dataset.grade === grade;
       one.setAttribute("aria-pressed", String(on));
       one.value = on ? "" : one.dataset.grade;
     }
   }
-  say({ 1: "Relevant.", 0: "Not relevant.", "": "No longer judged." }[button.value]);
+  say({ 1: "Relevant.", 0: "Not relevant.", "": "No longer judged." }[grade]);
 }
 
 // ---- keyboard ----
