@@ -79,6 +79,8 @@ def dry_run(
             stamper.of(item)
             if item.vector is not None:
                 rows.append(vector_of(item.vector, ids))
+            elif item.encoded is not None:
+                rows.append((item.encoded.ids, item.encoded.weights))
             good.append(item)
         except InputError as error:
             reasons.append(f"{item.where}: {error.message}")

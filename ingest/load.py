@@ -14,6 +14,7 @@ from splade_os.encoding import DocumentEncoder
 from splade_os.engines import Engine
 from splade_os.engines.names import check_name
 from splade_os.errors import IndexNotFoundError, IngestError, SettingsError
+from splade_os.ingest.documents.encoded_rows import require_same_encoding
 from splade_os.ingest.documents.records import RecordReader
 from splade_os.ingest.index.aliases import (
     abandon,
@@ -27,7 +28,14 @@ from splade_os.ingest.log import log
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.pipeline import ingest_documents
 from splade_os.ingest.report import IngestReport
-from splade_os.ingest.sources import Selection, Source, find_source, read_source, require_whole
+from splade_os.ingest.sources import (
+    Selection,
+    Source,
+    encoding_of_source,
+    find_source,
+    read_source,
+    require_whole,
+)
 from splade_os.ingest.state.checkpoint import Checkpoint, Job, safe_name
 from splade_os.urls import shown
 
@@ -78,7 +86,8 @@ def load_source(
         source: as `splade_os.ingest.sources.find_source` takes it, or what that has found.
         engine, target, encoder: what encodes, and where to.
         alias: the target is an alias, which moves under these conditions.
-        reader, selection: how records are made, and of what; default of everything.
+        reader, selection: how records are made, and of what; default of everything. (Rows that were
+            encoded before say themselves how they are read.)
         begin: ``new`` refuses where a load was interrupted, ``resume`` goes on with it, ``auto``
             does so if that can be, ``restart`` forgets it.
         dead_letters: file for what cannot be indexed; default one in the working folder.
@@ -94,6 +103,9 @@ def load_source(
     options = options or IngestOptions()
     check_name(target)
     found = find_source(source) if isinstance(source, str) else source
+    encoding = encoding_of_source(found)
+    if encoding is not None:
+        reader = require_same_encoding(reader, encoding, encoder)
     named = named or (source if isinstance(source, str) else found.name)
     if options.sync:
         require_whole(found, "--sync")

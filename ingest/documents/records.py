@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import getsizeof
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -16,8 +16,12 @@ from splade_os.ingest.documents.json_form import parse_document, to_json
 from splade_os.text_fields import stored_text as stored_text  # where documents are read again
 from splade_os.text_fields import texts_at, values_at
 
+if TYPE_CHECKING:
+    from splade_os.ingest.documents.encoded_rows import EncodedRow
+
 DEFAULT_TEXT_FIELDS = ("title", "text")
-_MAX_ID_BYTES = 512  # limit of OpenSearch and Elasticsearch
+MAX_ID_BYTES = 512
+"""Limit of OpenSearch and Elasticsearch."""
 _ID_FIELDS = ("_id", "id")
 
 
@@ -69,6 +73,7 @@ class Record:
         present: bit i is set where the i-th text field held text; ``None`` = not known.
         hashed: it has no id of its own: the id is a hash of it.
         export: the kind of export that the document was taken out of (see `envelopes`).
+        encoded: what an encoded row brings: vector, counted tokens, hashes.
     """
 
     position: int
@@ -82,12 +87,15 @@ class Record:
     present: int | None = None
     hashed: bool = False
     export: str | None = None
+    encoded: EncodedRow | None = None
 
     def memory(self) -> int:
         """Bytes that it takes, about: what it was read from, its values, and its text."""
         text = _memory(self.text)
         if self.item is None or not self.item.raw:
-            return _EMPTY + text + _memory(self.source) + _memory(self.vector)
+            row = self.encoded
+            encoded = 0 if row is None else len(row.document) + 8 * len(row.ids)
+            return _EMPTY + text + _memory(self.source) + _memory(self.vector) + encoded
         raw = len(self.item.raw)  # all of it is in the values once more, and most is text
         return _EMPTY + text + raw + max(text, raw)
 
@@ -235,10 +243,10 @@ class RecordReader:
         if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
             raise ValueError(f"the id {_short(found)} is neither text nor a whole number")
         identifier = str(found)
-        if len(identifier) > _MAX_ID_BYTES // 4 and (
-            len(identifier.encode("utf-8", "surrogatepass")) > _MAX_ID_BYTES
+        if len(identifier) > MAX_ID_BYTES // 4 and (
+            len(identifier.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES
         ):
-            raise ValueError(f"the id is longer than {_MAX_ID_BYTES} bytes")
+            raise ValueError(f"the id is longer than {MAX_ID_BYTES} bytes")
         return identifier
 
     def _texts_of(self, value: dict[str, Any]) -> tuple[list[str], int]:

@@ -63,6 +63,9 @@ class Stamper:
         """
         if not (record.id.isascii() or _is_unicode(record.id)):
             raise InputError(f"The id {record.id!r} holds half a surrogate pair.")
+        if record.encoded is not None:
+            hashes = record.encoded.hashes
+            return DocumentStamp(hashes[:_WIDTH], hashes[_WIDTH:], self.run, record.position)
         if record.vector is not None and record.item is not None and record.item.raw:
             # a pre-encoded line: it is the same document if it is the same line
             line = _short(record.item.raw, self._key)

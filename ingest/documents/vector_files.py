@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -15,15 +16,25 @@ from splade_os.encoding import DocumentEncoder
 from splade_os.errors import EncoderProcessError, EncodingError
 from splade_os.features import decimals
 from splade_os.ingest.documents.records import Record, Rejected
-from splade_os.vectors import Ids, SparseBatch, Weights
+from splade_os.vectors import Ids, SparseBatch
 
 Skip = Callable[[str, str], None]
 
 
+@dataclass(frozen=True)
+class EncodedRecords:
+    """Records, the token ids of their texts (`DocumentEncoder.tokenize_documents`) and their
+    vectors, in the same order."""
+
+    records: list[Record]
+    tokens: list[Ids]
+    batch: SparseBatch
+
+
 def encoded(
     records: Iterable[Record | Rejected], encoder: DocumentEncoder, skip: Skip
-) -> Iterator[tuple[str, Ids, Weights]]:
-    """Id and vector of every record that can be encoded, in the order of the source."""
+) -> Iterator[EncodedRecords]:
+    """Every record that can be encoded, in the order of the source, some at a time."""
     stream = iter(records)
     while window := list(islice(stream, encoder.window)):
         good = []
@@ -32,14 +43,19 @@ def encoded(
                 skip(item.where, item.reason)
             else:
                 good.append(item)
-        yield from _encoded(good, encoder, skip)
+        yield from encode_records(good, encoder, skip)
 
 
-def _encoded(
+def encode_records(
     records: list[Record], encoder: DocumentEncoder, skip: Skip
-) -> Iterator[tuple[str, Ids, Weights]]:
+) -> Iterator[EncodedRecords]:
+    """Those of the records that can be encoded: all at once, or, where one of them cannot be, in
+    parts."""
+    if not records:
+        return
     try:
-        rows = encoder.encode_content([record.text for record in records])
+        tokens, _ = encoder.tokenize_documents([record.text for record in records])
+        batch = encoder.encode_tokens(tokens)
     except EncoderProcessError:
         raise
     except EncodingError as error:
@@ -47,10 +63,10 @@ def _encoded(
             skip(records[0].where, error.message)
             return
         middle = len(records) // 2  # one of them is the culprit: it is found by halves
-        yield from _encoded(records[:middle], encoder, skip)
-        yield from _encoded(records[middle:], encoder, skip)
+        yield from encode_records(records[:middle], encoder, skip)
+        yield from encode_records(records[middle:], encoder, skip)
         return
-    yield from ((r.id, *row) for r, row in zip(records, rows, strict=True))
+    yield EncodedRecords(records, tokens, batch)
 
 
 def write_jsonl(
@@ -65,11 +81,12 @@ def write_jsonl(
     count = 0
     standard = str(out) == "-"
     with nullcontext(sys.stdout.buffer) if standard else out.open("wb") as handle:
-        for identifier, ids, weights in encoded(records, encoder, skip):
-            pairs = (keys[i] + w for i, w in zip(ids.tolist(), decimals(weights), strict=True))
-            vector = b",".join(pairs)
-            handle.write(b'{"id":%b,"vector":{%b}}\n' % (orjson.dumps(identifier), vector))
-            count += 1
+        for found in encoded(records, encoder, skip):
+            for record, (ids, weights) in zip(found.records, found.batch, strict=True):
+                pairs = (keys[i] + w for i, w in zip(ids.tolist(), decimals(weights), strict=True))
+                vector = b",".join(pairs)
+                handle.write(b'{"id":%b,"vector":{%b}}\n' % (orjson.dumps(record.id), vector))
+            count += len(found.records)
     return count
 
 
@@ -84,11 +101,12 @@ def write_npz(
     Returns:
         The number of vectors.
     """
-    identifiers, rows = [], []
-    for identifier, ids, weights in encoded(records, encoder, skip):
-        identifiers.append(identifier)
-        rows.append((ids, weights))
-    batch = SparseBatch.from_rows(rows, encoder.identity.vocabulary_size)
+    identifiers: list[str] = []
+    batches = []
+    for found in encoded(records, encoder, skip):
+        identifiers += [record.id for record in found.records]
+        batches.append(found.batch)
+    batch = SparseBatch.concat(batches, encoder.identity.vocabulary_size)
     with out.open("wb") as handle:
         np.savez_compressed(
             handle,
@@ -99,4 +117,4 @@ def write_npz(
             ids=np.array(identifiers, dtype=str),
             id_lengths=np.array([len(identifier) for identifier in identifiers], np.int32),
         )
-    return len(rows)
+    return len(identifiers)

@@ -44,6 +44,17 @@ def settle(
             encoder.adopt(recorded)
             if recorded.average_length or not recorded.lexical_weight:
                 return records
+    return measure(encoder, records, halted)
+
+
+def measure(
+    encoder: DocumentEncoder, records: Iterator[Item], halted: Callable[[], bool] = lambda: False
+) -> Iterator[Item]:
+    """Measure the average length on the first documents, where it is left open.
+
+    Returns:
+        The same records, those that were read for it included.
+    """
     if "average_length" not in encoder.left_open:
         return records
     sample = _Sample(records)

@@ -29,6 +29,7 @@ from importlib.metadata import entry_points
 from itertools import islice
 
 from splade_os.errors import InputError, SpladeError
+from splade_os.ingest.documents.encoded_rows import EncodingRecord
 from splade_os.ingest.documents.records import Item, Record, RecordReader, Rejected
 from splade_os.ingest.sources.base import Skipped, Source, SourceOptions
 
@@ -38,6 +39,7 @@ __all__ = [
     "Skipped",
     "Source",
     "SourceOptions",
+    "encoding_of_source",
     "find_source",
     "read_source",
     "require_whole",
@@ -94,6 +96,18 @@ def skipped_of(source: Source) -> tuple[Skipped, ...]:
     """What stands in a source and is not read: files of unknown format, links to folders, folders
     without permission."""
     return tuple(getattr(source, "skipped", ()))
+
+
+def encoding_of_source(source: Source) -> EncodingRecord | None:
+    """What encoded the rows of a source that `splade-os encode` wrote as Parquet; ``None`` of any
+    other source.
+
+    Raises:
+        InputError: it says that it is such a one, and is damaged.
+    """
+    asked = getattr(source, "encoding", None)
+    found: EncodingRecord | None = None if asked is None else asked()
+    return found
 
 
 def require_whole(source: Source, purpose: str) -> None:

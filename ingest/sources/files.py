@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from splade_os.errors import InputError, MissingExtraError
+from splade_os.ingest.documents.encoded_rows import EncodingRecord
 from splade_os.ingest.documents.records import Item
 from splade_os.ingest.sources.base import Skipped, SourceOptions
 from splade_os.ingest.sources.compression import damages, decompress
@@ -24,6 +25,7 @@ from splade_os.ingest.sources.formats import (
     format_of_name,
     read_format,
 )
+from splade_os.ingest.sources.parquet import encoding_of
 from splade_os.ingest.sources.streams import as_utf8, buffered, head
 from splade_os.ingest.sources.tables import TableOptions
 from splade_os.urls import shown, without_secrets
@@ -85,6 +87,23 @@ class FileSource:
                 except (OSError, ValueError) as error:
                     raise _unreadable(file, error) from _cause(file, error)
         return digest.hexdigest()
+
+    def encoding(self) -> EncodingRecord | None:
+        """What the first file says of how its rows were encoded; ``None`` if it holds none that
+        were.
+
+        Raises:
+            InputError: what it says is damaged.
+        """
+        file, format_ = self._files[0], self._formats[0]
+        if format_ != "parquet" or is_stream(file):
+            return None
+        try:
+            with ExitStack() as stack:
+                stream = _open(file, stack)
+                return encoding_of(stream) if stream.read(4) == b"PAR1" else None
+        except (OSError, ValueError) as error:
+            raise _unreadable(file, error) from _cause(file, error)
 
     def items(self, skip: int = 0) -> Iterator[Item]:
         before, seen = 0, 0  # bytes of the files before, items of all

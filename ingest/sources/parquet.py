@@ -11,6 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from splade_os.errors import MissingExtraError
+from splade_os.ingest.documents.arrow_vectors import encoded_items, record_of
+from splade_os.ingest.documents.encoded_rows import EncodingRecord
 from splade_os.ingest.documents.records import VECTOR_KEY, Item
 from splade_os.ingest.sources.base import damaged
 from splade_os.ingest.sources.values import (
@@ -32,6 +34,9 @@ Converter = Callable[[Any], Any]
 def read_parquet(stream: io.BufferedReader, name: str) -> Iterator[Item]:
     """The rows of a Parquet file, a batch at a time (see `splade_os.ingest.sources.values`).
 
+    Where the schema says that the rows are encoded documents, they are items of those
+    (`splade_os.ingest.documents.arrow_vectors`).
+
     A row with a value that cannot be read is a damaged item. What cannot be sought in (a pipe,
     a compressed file) is copied to the disk first.
 
@@ -51,7 +56,12 @@ def read_parquet(stream: io.BufferedReader, name: str) -> Iterator[Item]:
             names = file.schema_arrow.names
             if len(set(names)) != len(names):
                 raise ValueError(f"a column stands twice: {', '.join(names)}")
+            encoding = record_of(file.schema_arrow)
             for batch in file.iter_batches(batch_size=_ROWS):
+                if encoding is not None:
+                    yield from encoded_items(batch, encoding, name, row_number + 1)
+                    row_number += len(batch)
+                    continue
                 for item in _rows(batch):
                     row_number += 1
                     where = f"{name}:row {row_number}"
@@ -60,6 +70,25 @@ def read_parquet(stream: io.BufferedReader, name: str) -> Iterator[Item]:
                     )
     except pyarrow.ArrowException as error:
         raise ValueError(f"after row {row_number:,}: {error}") from error
+
+
+def encoding_of(stream: Any) -> EncodingRecord | None:
+    """What a Parquet file says of how its rows were encoded; ``None`` = it holds other rows, or
+    cannot be read (whoever reads it says why).
+
+    Raises:
+        ValueError: what it says is damaged.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        return None
+    try:
+        schema = parquet.read_schema(stream)
+    except pyarrow.ArrowException:
+        return None
+    return record_of(schema)
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any] | str]:

@@ -34,13 +34,7 @@ class EncodeStage:
             drafts = [*first]
             if any(draft.vector is None for draft in first):
                 drafts += self._more(windows, first)
-            known = [draft for draft in drafts if draft.vector is not None]
-            if known:
-                rows = [draft.vector for draft in known if draft.vector is not None]
-                batch = SparseBatch.from_rows(rows, len(self._context.encoder.vocabulary))
-                self.encoded += len(known)
-                out.put(Encoded(known, batch))
-            for encoded in self.encode([d for d in drafts if d.vector is None], events):
+            for encoded in self.vectors(drafts, events):
                 self.encoded += len(encoded.drafts)
                 out.put(encoded)
                 if self._context.cancellation.halted.is_set():
@@ -56,6 +50,15 @@ class EncodeStage:
             drafts += window
             room -= drafts_memory(window)
         return drafts
+
+    def vectors(self, drafts: list[Draft], events: BoundedQueue[Event]) -> Iterator[Encoded]:
+        """Those that are known already, and those of the texts of the others."""
+        known = [draft for draft in drafts if draft.vector is not None]
+        if known:
+            rows = [draft.vector for draft in known if draft.vector is not None]
+            batch = SparseBatch.from_rows(rows, len(self._context.encoder.vocabulary))
+            yield Encoded(known, batch)
+        yield from self.encode([d for d in drafts if d.vector is None], events)
 
     def encode(self, drafts: list[Draft], events: BoundedQueue[Event]) -> Iterator[Encoded]:
         if not drafts:

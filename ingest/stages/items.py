@@ -20,6 +20,7 @@ class Draft:
         stamp: its mark.
         ids: token ids, special ones included; ``None`` if nothing needs them.
         vector: if it is known already.
+        counted: token ids as the term statistics count them, if they are known already.
         exists: whether the index holds a document of this id.
         stored: the mark of that one, if it has one.
         first: the mark of the first record that this one superseded as it waited.
@@ -30,6 +31,7 @@ class Draft:
     stamp: DocumentStamp
     ids: Ids | None = None
     vector: Row | None = None
+    counted: Ids | None = None
     exists: bool = False
     stored: DocumentStamp | None = None
     first: DocumentStamp | None = None

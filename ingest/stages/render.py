@@ -72,7 +72,7 @@ class RenderStage:
             if isinstance(lines, SpladeError):
                 events.put(Failed(draft.record, lines.message))
                 continue
-            tokens = None
+            tokens = draft.counted if self._context.options.count_terms else None
             if draft.record.text and draft.ids is not None and self._context.options.count_terms:
                 tokens = self._plain(draft.ids)
             item = BulkItem(

@@ -7,6 +7,7 @@ from contextlib import suppress
 from itertools import repeat
 
 from splade_os.errors import EncodingError, InputError
+from splade_os.ingest.documents.encoded_rows import EncodedRow
 from splade_os.ingest.documents.given_vectors import Row, vector_of, vectors_of
 from splade_os.ingest.documents.records import Record
 from splade_os.ingest.documents.stamps import stored_stamp
@@ -14,6 +15,9 @@ from splade_os.ingest.runtime.queues import BoundedQueue
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.items import Draft, Event, Failed, Superseded, Unchanged
 from splade_os.vectors import Ids
+
+_COUNTING = ("whole_text", "leading_space", "max_length")
+"""Of a `ModelIdentity`: by what rules the tokens of a text are counted."""
 
 
 class TokenizeStage:
@@ -61,6 +65,8 @@ class TokenizeStage:
             row = next(rows) if record.vector is not None else None
             try:
                 draft = Draft(record, self._context.stamper.of(record))
+                if record.encoded is not None:
+                    self._take(draft, record.encoded)
                 if record.vector is not None:
                     draft.vector = vector_of(record.vector, self._ids) if row is None else row
             except InputError as error:
@@ -72,7 +78,8 @@ class TokenizeStage:
         wanted = [
             d
             for d in drafts
-            if d.vector is None or (d.record.text and self._context.options.count_terms)
+            if d.vector is None
+            or (d.record.text and d.counted is None and self._context.options.count_terms)
         ]
         texts = [draft.record.text for draft in wanted]
         damaged = set()
@@ -85,6 +92,13 @@ class TokenizeStage:
         if damaged:
             drafts = [draft for draft in drafts if draft.record.position not in damaged]
         return drafts
+
+    def _take(self, draft: Draft, row: EncodedRow) -> None:
+        """Vector and counted tokens of an encoded row; the index may count by another rule."""
+        draft.vector = row.ids, row.weights
+        mine, theirs = self._context.meta.model, row.record.model
+        if all(getattr(mine, name) == getattr(theirs, name) for name in _COUNTING):
+            draft.counted = row.tokens
 
     def _rows(self, vectors: list[Mapping[str, float]]) -> Iterator[Row | None]:
         """`vector_of` of many at once, which costs a third; ``None`` where one of them has to

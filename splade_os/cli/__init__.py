@@ -32,6 +32,7 @@ _COMMANDS = {
     "model": ("model", "Show what is understood of a model."),
     "retry": ("retry", "Ingest the dead letters of an earlier ingest again."),
     "search": ("search", "Search an index in plain words."),
+    "serve": ("serve", "Serve a search page and an HTTP API for an index."),
     "train": ("train", "Fine-tune a model as a recipe says."),
     "undeploy": ("deploy", "Remove a query encoder from a cluster."),
 }

@@ -142,8 +142,9 @@ def ingest(
     finishes what is under way and saves; the second stops at once.
     """
     from splade_os.engines.names import check_name
+    from splade_os.ingest.documents.encoded_rows import encoder_of, require_same_encoding
     from splade_os.ingest.load import AliasOptions, load_source
-    from splade_os.ingest.sources import find_source
+    from splade_os.ingest.sources import encoding_of_source, find_source
     from splade_os.search.canaries import read_canaries
     from splade_os.urls import shown
 
@@ -165,17 +166,22 @@ def ingest(
         options = replace(options, layout=layout_of(layout, engine, source))
     elif any(layout.values()):
         echo(f"{target} is there: its mapping and settings stay as they are.", err=True)
+    encoding = encoding_of_source(found)
     if reader.vectors:
         running.update(backend="none", device=None, dtype=None)
-    encoder = load_encoder(
-        engine,
-        target,
-        settings.model,
-        running,
-        chosen,
-        vectors=reader.vectors,
-        anew=alias is not None,
-    )
+    if encoding is not None:
+        encoder = encoder_of(encoding, settings.model)
+        reader = require_same_encoding(reader, encoding, encoder)
+    else:
+        encoder = load_encoder(
+            engine,
+            target,
+            settings.model,
+            running,
+            chosen,
+            vectors=reader.vectors,
+            anew=alias is not None,
+        )
     if dry_run:
         show_dry_run(engine, found, reader, selection, encoder, field_type, options, as_json)
         return
