@@ -218,7 +218,8 @@ def _texts(hit: Hit, names: Sequence[str]) -> tuple[list[Span], list[Span]]:
     filled = [name for name in names if parts[name]]
     if len(filled) < 2:
         return [(hit.id, False)], parts[filled[0]] if filled else []
-    title, text = parts[filled[0]], []
+    title = parts[filled[0]]
+    text: list[Span] = []
     for name in filled[1:]:
         text += [(" · ", False), *parts[name]] if text else parts[name]
     return cut(title, _TITLE), cut(text, _TEXT)
@@ -259,7 +260,7 @@ def cut(parts: Sequence[Span], most: int) -> list[Span]:
 
 def _fields(source: Mapping[str, Any], texts: Sequence[str]) -> dict[str, str]:
     """The first short fields that are no text of the document."""
-    found = {}
+    found: dict[str, str] = {}
     for name, value in source.items():
         if name in texts or isinstance(value, Mapping | bool) or value is None:
             continue
@@ -274,7 +275,7 @@ def _facets(aggregations: Mapping[str, Any]) -> dict[str, Sequence[tuple[str, in
     """Values that several documents have: what is different in each is no facet."""
     if not aggregations:
         return None
-    found = {}
+    found: dict[str, Sequence[tuple[str, int]]] = {}
     for name, section in aggregations.items():
         counts = [
             (str(each.get("key_as_string", each["key"])), int(each["doc_count"]))

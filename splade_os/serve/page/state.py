@@ -89,8 +89,8 @@ class PageState:
                 continue
             if mode not in PAGE_MODES or index not in indices:
                 complaints.append(f"There is no way {name[:80]!r} here.")
-            elif Way(mode, index) not in ways:  # type: ignore[arg-type]
-                ways.append(Way(mode, index))  # type: ignore[arg-type]
+            elif Way(mode, index) not in ways:
+                ways.append(Way(mode, index))
         if len(ways) > MOST_WAYS:
             left_out = ", ".join(way.name for way in ways[MOST_WAYS:])
             complaints.append(f"{MOST_WAYS} ways fit side by side; left out: {left_out}.")
