@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from splade_os.errors import EncoderProcessError, EncodingError
 from splade_os.ingest.runtime.queues import BoundedQueue
 from splade_os.ingest.stages.context import StageContext
-from splade_os.ingest.stages.items import Draft, Encoded, Event, Failed
+from splade_os.ingest.stages.items import Draft, Encoded, Event, Failed, drafts_memory
 from splade_os.vectors import SparseBatch
 
 
@@ -33,7 +33,7 @@ class EncodeStage:
                 continue
             drafts = [*first]
             if any(draft.vector is None for draft in first):
-                drafts += self._more(windows, self._context.encoder.window - len(first))
+                drafts += self._more(windows, first)
             for encoded in self.vectors(drafts, events):
                 self.encoded += len(encoded.drafts)
                 out.put(encoded)
@@ -41,12 +41,14 @@ class EncodeStage:
                     break
         out.close()
 
-    @staticmethod
-    def _more(windows: BoundedQueue[list[Draft]], wanted: int) -> list[Draft]:
+    def _more(self, windows: BoundedQueue[list[Draft]], first: list[Draft]) -> list[Draft]:
         """What waits already: the more texts are sorted by length together, the less padding."""
         drafts: list[Draft] = []
-        while len(drafts) < wanted and (window := windows.waiting()) is not None:
+        wanted = self._context.encoder.window - len(first)
+        room = self._context.options.queue_bytes - drafts_memory(first)
+        while len(drafts) < wanted and room > 0 and (window := windows.waiting()) is not None:
             drafts += window
+            room -= drafts_memory(window)
         return drafts
 
     def vectors(self, drafts: list[Draft], events: BoundedQueue[Event]) -> Iterator[Encoded]:

@@ -24,6 +24,7 @@ from splade_os.vectors import Ids
 
 _EVERY = 0.5  # seconds between two saves of the checkpoint
 _SAMPLE = 100
+_SAMPLE_BYTES = 16_000_000
 
 
 class ErrorLimitError(IngestError):
@@ -71,6 +72,8 @@ class ResultRecorder:
     _seen: list[int] = field(default_factory=list)
     _saved: float = field(default_factory=time.monotonic)
     _written: int = 0
+    _capacity: int = _SAMPLE
+    _sample_bytes: int = 0
 
     def record(self, event: Event) -> None:
         """Record an event.
@@ -167,16 +170,23 @@ class ResultRecorder:
         return self.checkpoint.has_seen(numbers) | numbers.keys() & set(self._seen)
 
     def _keep(self, item: BulkItem) -> None:
-        """A sample in which every document is as likely as any other (reservoir)."""
+        """A sample in which every document is as likely as any other (reservoir); the smaller,
+        the larger the documents are."""
         self._written += 1
-        place = len(self.sample)
-        if place >= _SAMPLE:
-            place = random.randrange(self._written)
-            if place >= _SAMPLE:
-                return
-            self.sample[place] = Written(item.record.id, item.stamp, item.lines)
+        place = random.randrange(self._written)
+        kept = Written(item.record.id, item.stamp, item.lines)
+        if len(self.sample) < self._capacity:
+            self.sample.append(kept)
+        elif place < self._capacity:
+            self._sample_bytes -= len(self.sample[place].lines)
+            self.sample[place] = kept
+        else:
             return
-        self.sample.append(Written(item.record.id, item.stamp, item.lines))
+        self._sample_bytes += len(kept.lines)
+        while self._sample_bytes > _SAMPLE_BYTES and len(self.sample) > 1:
+            gone = self.sample.pop(random.randrange(len(self.sample)))
+            self._sample_bytes -= len(gone.lines)
+            self._capacity = len(self.sample)
 
     def _fail(self, record: Record | Rejected, reason: str, status: int | None) -> None:
         lost = [record]
