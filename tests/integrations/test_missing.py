@@ -25,6 +25,9 @@ except MissingExtraError as error:
         ("langchain", "langchain_core", ""),
         ("llama_index", "llama_index", "llama-index"),
         ("mcp", "mcp", ""),
+        ("mteb", "mteb", ""),
+        ("pyterrier", "pyterrier", ""),
+        ("sentence_transformers", "sentence_transformers", "sentence-transformers"),
     ],
 )
 def test_it_says_what_to_install(module: str, package: str, extra: str) -> None:
