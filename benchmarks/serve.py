@@ -3,9 +3,9 @@
     python benchmarks/serve.py [--url URL] [--documents 20000] [--only overhead,batches,crowd]
 
 Documents are random words; the model is the starter. Without --url a node of its own is started.
-The service is a process of its own. Peers: the node itself, which gets the body that the service would
-send it, from the same client over the same kind of connection, in turns; and the service's own encoder
-asked one query after the other.
+The service is a process of its own. Peers: the node itself, which gets the body that the service
+would send it, from the same client over the same kind of connection, in turns; and the service's
+own encoder asked one query after the other.
 """
 
 from __future__ import annotations
@@ -53,8 +53,11 @@ class Connection:
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost:{self._port}\r\nContent-Type: application/json"
-        writer.write(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost:{self._port}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         lines = answer.lower().split(b"\r\n")
         length = next(int(x.partition(b":")[2]) for x in lines if x.startswith(b"content-length:"))
@@ -198,9 +201,8 @@ async def crowd(url: str, pid: int) -> dict[str, Any]:
                     await asyncio.gather(asking, return_exceptions=True)
                     return
                 if kind == 1:  # sends a byte at a time, and gives up
-                    reader, writer = await asyncio.open_connection(
-                        urlsplit(url).hostname, urlsplit(url).port
-                    )
+                    parts = urlsplit(url)
+                    _, writer = await asyncio.open_connection(parts.hostname, parts.port)
                     head = (
                         b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n"
                     )
