@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from splade_os.ingest.documents.records import Record, Rejected
 from splade_os.ingest.log import Notes, log_report
@@ -23,6 +23,41 @@ from splade_os.ingest.state.results import ResultRecorder
 
 _TICK = 0.2  # seconds between two reports of progress
 _LOG_EVERY = 10.0  # seconds between two of them in the log
+
+
+class Runner(Protocol):
+    """Runs the chain of one ingest, from its records to its results.
+
+    Attributes:
+        context, results, start: of the ingest; `time.monotonic` at its beginning.
+        indexed_nothing: it is known that the index holds no record of this ingest.
+    """
+
+    context: StageContext
+    results: ResultRecorder
+    start: float
+
+    @property
+    def indexed_nothing(self) -> bool: ...
+
+    def run(self, records: Iterator[Record | Rejected], guard: str | None = None) -> None:
+        """See `PipelineRunner.run`."""
+
+    def report(self) -> IngestReport:
+        """So far."""
+
+
+class RunnerFactory(Protocol):
+    """Makes a runner of the arguments of `PipelineRunner`."""
+
+    def __call__(
+        self,
+        context: StageContext,
+        results: ResultRecorder,
+        on_progress: Callable[[IngestReport], None] | None,
+        heartbeat: tuple[float, Callable[[], None]] | None,
+        /,
+    ) -> Runner: ...
 
 
 class PipelineRunner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from splade_os.errors import EncoderProcessError, EncodingError
-from splade_os.ingest.runtime.queues import BoundedQueue
+from splade_os.ingest.runtime.queues import BoundedQueue, Taker
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.items import Draft, Encoded, Event, Failed
 from splade_os.vectors import SparseBatch
@@ -55,7 +55,7 @@ class EncodeStage:
             drafts += window
         return drafts
 
-    def encode(self, drafts: list[Draft], events: BoundedQueue[Event]) -> Iterator[Encoded]:
+    def encode(self, drafts: list[Draft], events: Taker[Event]) -> Iterator[Encoded]:
         if not drafts:
             return
         todo = dict.fromkeys(range(len(drafts)))

@@ -119,7 +119,8 @@ class ResultRecorder:
                 tokens[not new].append(item.tokens)
             else:
                 self.progress.empty[not new] += 1
-            self._keep(item)
+            if item.lines:  # else an earlier process wrote it
+                self._keep(item)
         self._add_repeated(event)
         self._count(
             created=created,
