@@ -41,7 +41,7 @@ class DeadLetters:
         self, file: str | Path, index: str = "", run: str = "", kind: str | None = None
     ) -> None:
         self.file = Path(file)
-        self._index, self._run = index, run
+        self.index, self._run = index, run
         self._kind = {} if kind is None else {"kind": kind}
         self._lines: list[bytes] = []
         self._waiting = 0
@@ -158,7 +158,7 @@ class DeadLetters:
         letter = {
             "position": item.position,
             "where": item.where,
-            "index": self._index,
+            "index": self.index,
             "run": self._run,
             "id": item.id,
             "status": status,

@@ -23,7 +23,8 @@ from splade_os.ingest.state.progress import Progress, item_hash
 from splade_os.vectors import Ids
 
 _EVERY = 0.5  # seconds between two saves of the checkpoint
-_SAMPLE = 100
+SAMPLE = 100
+"""Documents that are read back at the end."""
 
 
 class ErrorLimitError(IngestError):
@@ -171,9 +172,9 @@ class ResultRecorder:
         """A sample in which every document is as likely as any other (reservoir)."""
         self._written += 1
         place = len(self.sample)
-        if place >= _SAMPLE:
+        if place >= SAMPLE:
             place = random.randrange(self._written)
-            if place >= _SAMPLE:
+            if place >= SAMPLE:
                 return
             self.sample[place] = Written(item.record.id, item.stamp, item.lines)
             return
@@ -198,14 +199,19 @@ class ResultRecorder:
             log(logging.WARNING, "dead_letter", f"First dead letter: {first}", id=record.id)
         self._count(dead=len(lost))
         self._account(lost)
+        told = f"{record.where} could not be indexed: {reason}."
+        self._check_limits(told, self.progress.positions.mark)
+
+    def _check_limits(self, told: str, settled: int) -> None:
+        """Whether the load may go on after a dead letter, of which ``told`` speaks; ``settled``
+        records are through."""
         dead, most = self.progress.counters["dead"], self.options.max_errors
         if self.options.on_error == "abort" or (most is not None and dead > most):
             limit = "" if self.options.on_error == "abort" else f" {dead:,} are more than {most:,}."
             raise ErrorLimitError(
-                f"{record.where} could not be indexed: {reason}.{limit}",
+                told + limit,
                 hint=f"It stands in {self.dead_letters.file}. To go on after it: --resume.",
             )
-        settled = self.progress.positions.mark
         wanted = self.options.unusable if most is None else None
         if wanted is not None and settled >= wanted and not self.progress.indexed:
             why = self.progress.reasons.first
