@@ -34,8 +34,10 @@ class Runner(Protocol):
     """
 
     context: StageContext
-    results: ResultRecorder
     start: float
+
+    @property
+    def results(self) -> ResultRecorder: ...
 
     @property
     def indexed_nothing(self) -> bool: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from splade_os.distributed.cluster import RayOptions, connected
@@ -77,7 +78,13 @@ def load_on_ray(
     parts = parts_of(source, spec, opening or SourceOptions(), selection)
     with connected(cluster) as ray:
 
-        def runner(context: StageContext, results: ResultRecorder, *rest: Any) -> RayRunner:
+        def runner(
+            context: StageContext,
+            results: ResultRecorder,
+            on_progress: Callable[[IngestReport], None] | None,
+            heartbeat: tuple[float, Callable[[], None]] | None,
+            /,
+        ) -> RayRunner:
             spec_of_encoder = EncoderSpec(model, running or {}, context.encoder.identity, encoding)
             return RayRunner(
                 ray,
@@ -87,7 +94,8 @@ def load_on_ray(
                 connect,
                 context,
                 results,
-                *rest,
+                on_progress,
+                heartbeat,
             )
 
         return load_source(

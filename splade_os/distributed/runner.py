@@ -170,13 +170,11 @@ class RayRunner:
                     return
             self._came.put(None)
         except RayError as error:
-            told = IngestError(
-                f"The job on Ray ended before its time: {_reason(error)}",
-                hint="What was acknowledged is in the index. The same command with --resume goes "
-                "on: what is there is not encoded again.",
+            hint = (
+                "What was acknowledged is in the index. The same command with --resume goes on: "
+                "what is there is not encoded again."
             )
-            told.__cause__ = error
-            self._came.put(told)
+            self._came.put(job_error(error, hint))
         except BaseException as error:
             self._came.put(error)
 
@@ -247,6 +245,13 @@ class RayRunner:
         )
 
 
-def _reason(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+def job_error(error: BaseException, hint: str) -> IngestError:
+    """An error of Ray as one of ours: what was at the bottom of it."""
+    bottom = error
+    while (cause := getattr(bottom, "cause", None) or bottom.__cause__) is not None:
+        bottom = cause
+    lines = [line for line in str(bottom).splitlines() if line.strip()]
+    reason = f"{type(bottom).__name__}: {lines[0] if lines else ''}"
+    told = IngestError(f"The job on Ray ended before its time: {reason}", hint=hint)
+    told.__cause__ = error
+    return told

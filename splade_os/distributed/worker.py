@@ -37,7 +37,7 @@ from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.progress import OffsetTracker
 from splade_os.vectors import SparseBatch
 
-_POISON = (
+POISON = (
     "the process that encoded it ended {} times, with this document alone (out of memory, or a "
     "fault of a native library)"
 )
@@ -184,7 +184,7 @@ class EncodeWorker:
     def _poison(self, item: Record | Rejected) -> Work:
         reading = ReadStage(self._context, OffsetTracker())
         reading.take([item], Collected())
-        reason = _POISON.format(self._most)
+        reason = POISON.format(self._most)
         return Work([Failed(item, reason)], read=_counts(reading))
 
     def work(self, window: Sequence[Record | Rejected]) -> Work:
@@ -217,7 +217,8 @@ class EncodeWorker:
             tokens = draft.counted
             if draft.ids is not None and draft.record.text:
                 tokens = self._tokenize.plain(draft.ids)
-            terms = len(draft.vector[0]) if draft.vector is not None else len(tokens or ())
+            # (its vector is in the index: what is known here is whether it can have one)
+            terms = len(draft.vector[0]) if draft.vector else 0 if tokens is None else len(tokens)
             items.append(BulkItem(draft.record, b"", tokens, mark, terms))
             result = (200, "updated") if mark.update else (201, "created")
             outcomes.append(Outcome(draft.record.id, *result))
