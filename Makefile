@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PY  := $(BIN)/python
 UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: help demo test test-lowest test-matrix test-faults soak test-plugins fuzz lint bench starter env env-dev clean
+.PHONY: help demo test test-lowest test-matrix test-integrations test-faults soak test-plugins fuzz lint bench starter env env-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,6 +39,12 @@ test-lowest: env-dev  ## a short core of the tests on the lowest versions that p
 
 test-matrix: env-dev  ## the tests of engines and search on six versions of the servers
 	@SPLADE_OS_TEST_MATRIX=1 $(PY) -m pytest tests/engines tests/search
+
+# Frameworks are heavy, and their tests bring pytest plugins: an environment of its own.
+test-integrations: env-dev  ## every integration with its framework installed, newest versions (LOWEST=1: the lowest)
+	@$(BIN)/uv venv -q --clear --python $(PY) .venv-integrations
+	@$(BIN)/uv pip install -q --python .venv-integrations/bin/python $(if $(LOWEST),--resolution lowest-direct) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) -e '.[test-integrations]'
+	@OMP_NUM_THREADS=1 .venv-integrations/bin/python -m pytest tests/integrations -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function
 
 test-faults: env-dev  ## kills, lost answers and dead nodes, many rounds of each
 	@SPLADE_OS_TEST_FULL=1 $(PY) -m pytest tests/faults
@@ -89,4 +95,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@$(UV) -e '.[dev]' && touch $@ $(VENV)/.demo
 
 clean:  ## remove the environment and build outputs (caches and clusters stay)
-	rm -rf $(VENV) .venv-lowest build dist *.egg-info
+	rm -rf $(VENV) .venv-lowest .venv-integrations build dist *.egg-info

@@ -471,16 +471,50 @@ def memory_worker(url: str, count: int) -> None:
     print(json.dumps({"warm": max(seen[:5]), "most": max(seen)}))
 
 
+_LARGE = 1_100_000  # characters
+
+
+def large_worker(url: str, count: int) -> None:
+    """Documents of 1.1 MB through the whole pipeline; prints the most that was resident."""
+    import resource
+
+    from splade_os import DocumentEncoder, ingest_documents
+    from splade_os.engines.rest.cluster import ClusterEngine
+    from splade_os.ingest.documents.records import Record
+
+    encoder = DocumentEncoder.load("starter", backend="onnx")
+    tokens = [t for t in encoder.vocabulary.tokens if t.isalpha()]
+    some = " ".join(tokens)
+    text = (some * (_LARGE // len(some) + 1))[:_LARGE]
+
+    def stream() -> Iterator[Record]:
+        for i in range(1, count + 1):
+            yield Record(i, f"s:{i}", f"d{i}", f"{i} {text}", {"text": f"{i} {text}"})
+
+    engine = ClusterEngine(url)
+    with tempfile.TemporaryDirectory() as folder:
+        ingest_documents(stream(), engine=engine, index="bench", encoder=encoder,
+                         dead_letters=Path(folder) / "dead.jsonl")  # fmt: skip
+    engine.delete_index("bench")
+    print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+
+
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def memory_case(state: Any, count: int) -> list[dict[str, Any]]:
-    command = [sys.executable, __file__, "--worker", state.url, str(count)]
+def measured(worker: str, url: str, count: int) -> dict[str, int]:
+    command = [sys.executable, __file__, "--worker", worker, url, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    found = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def memory_case(state: Any, count: int, large: int) -> list[dict[str, Any]]:
+    found = measured("small", state.url, count)
+    one, many = (measured("large", state.url, n)["peak"] / 1e6 for n in (1, large))
     growth = (found["most"] - found["warm"]) / 1e6
     return [
         {
@@ -493,7 +527,17 @@ def memory_case(state: Any, count: int) -> list[dict[str, Any]]:
             "ok": growth <= 50,
             "note": f"{count:,} documents through the whole pipeline; peer = "
             "resident after a tenth of them",
-        }
+        },
+        {
+            "case": "memory with documents of 1.1 MB",
+            "ours": round(many),
+            "peer": round(one),
+            "unit": "MB",
+            "ratio": round(many / one, 2),
+            "goal": 1000,
+            "ok": many <= 1000,
+            "note": f"the most that was resident with {large} of them; peer = with one",
+        },
     ]
 
 
@@ -587,11 +631,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--documents", type=int, default=24_000)
     parser.add_argument("--memory-documents", type=int, default=300_000)
+    parser.add_argument("--large-documents", type=int, default=60)
     parser.add_argument("--cases", default="node,apart,cpu,files,memory,model")
-    parser.add_argument("--worker", nargs=2, metavar=("URL", "COUNT"))
+    parser.add_argument("--worker", nargs=3, metavar=("WHICH", "URL", "COUNT"))
     arguments = parser.parse_args()
     if arguments.worker:
-        memory_worker(arguments.worker[0], int(arguments.worker[1]))
+        worker, url, count = arguments.worker
+        (large_worker if worker == "large" else memory_worker)(url, int(count))
         return
     from splade_os.local import down, up
 
@@ -607,7 +653,9 @@ def main() -> None:
                 if "files" in cases:
                     rows += files_case(state, load_encoder(), folder, arguments.documents // 2)
                 if "memory" in cases:
-                    rows += memory_case(state, arguments.memory_documents)
+                    rows += memory_case(
+                        state, arguments.memory_documents, arguments.large_documents
+                    )
                 for case in ("node", "apart"):
                     if case in cases:
                         encoder, apart = load_encoder(), case == "apart"

@@ -20,6 +20,8 @@ class IngestOptions:
         patience: seconds for which a cluster may not answer, or put documents off, before the
             ingest stops (it can be resumed).
         window: documents that are read, looked up and tokenised together.
+        queue_bytes: memory of the documents that wait before a stage, of which there are four, and
+            half of it for a window; one document always may, whatever it takes.
         on_error: ``continue`` after a document that cannot be indexed, or ``abort``.
         max_errors: dead letters after which the ingest stops.
         unusable: the ingest stops where none of so many records at the beginning can be indexed;
@@ -40,6 +42,7 @@ class IngestOptions:
     flush_seconds: float = 5.0
     patience: float = 600.0
     window: int = 512
+    queue_bytes: int = 16_000_000
     on_error: Literal["continue", "abort"] = "continue"
     max_errors: int | None = None
     unusable: int | None = 100

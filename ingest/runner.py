@@ -14,7 +14,15 @@ from splade_os.ingest.runtime.cancellation import AbortedError
 from splade_os.ingest.runtime.queues import BoundedQueue
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.encode import EncodeStage
-from splade_os.ingest.stages.items import BulkRequest, Draft, Encoded, Event, StageEnded
+from splade_os.ingest.stages.items import (
+    BulkRequest,
+    BulkResult,
+    Draft,
+    Encoded,
+    Event,
+    StageEnded,
+    drafts_memory,
+)
 from splade_os.ingest.stages.read import ReadStage
 from splade_os.ingest.stages.render import RenderStage
 from splade_os.ingest.stages.send import SendStage
@@ -23,6 +31,10 @@ from splade_os.ingest.state.results import ResultRecorder
 
 _TICK = 0.2  # seconds between two reports of progress
 _LOG_EVERY = 10.0  # seconds between two of them in the log
+
+
+def _memory(event: Event) -> int:
+    return sum(item.memory() for item in event.items) if isinstance(event, BulkResult) else 0
 
 
 class Runner(Protocol):
@@ -90,14 +102,19 @@ class PipelineRunner:
         self._render = RenderStage(context, self.tokenize.plain)
         self._send = SendStage(context)
         cancellation, options = context.cancellation, context.options
-        self._events: BoundedQueue[Event] = BoundedQueue(cancellation, 1000)
-        self._windows: BoundedQueue[list[Record]] = BoundedQueue(cancellation, 2)
-        ahead = max(2, context.encoder.window // options.window)
-        self._drafts: BoundedQueue[list[Draft]] = BoundedQueue(cancellation, ahead)
-        self._encoded: BoundedQueue[Encoded] = BoundedQueue(cancellation, 32)
-        self._requests: BoundedQueue[BulkRequest] = BoundedQueue(
-            cancellation, 1, readers=options.concurrency
+        most = options.queue_bytes
+        self._events: BoundedQueue[Event] = BoundedQueue(cancellation, 1000, most, _memory)
+        self._windows: BoundedQueue[list[Record]] = BoundedQueue(
+            cancellation, 2, most, lambda window: sum(record.memory() for record in window)
         )
+        ahead = max(2, context.encoder.window // options.window)
+        self._drafts: BoundedQueue[list[Draft]] = BoundedQueue(
+            cancellation, ahead, most, drafts_memory
+        )
+        self._encoded: BoundedQueue[Encoded] = BoundedQueue(
+            cancellation, 32, most // 4, lambda encoded: encoded.memory()
+        )
+        self._requests: BoundedQueue[BulkRequest] = BoundedQueue(cancellation, 1)
         self._known = sum(
             results.progress.counters[name] for name in ("created", "updated", "unchanged", "dead")
         )

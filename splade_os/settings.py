@@ -38,10 +38,11 @@ from splade_os.errors import SettingsError, SpladeWarning
 from splade_os.urls import is_cluster, nodes
 
 _PREFIX = "SPLADE_OS_"
-# Variables with the prefix that are no settings: folders, the compose file's, those of tests and
-# benchmarks, and what Kubernetes sets for a service whose name begins with splade-os.
+# Variables with the prefix that are no settings: folders, the compose file's, the token of
+# `serve`, those of tests and benchmarks, and what Kubernetes sets for a service whose name begins
+# with splade-os.
 _NOT_SETTINGS = re.compile(
-    r"(CACHE|STATE|VERSION|HEAP|PORT)$|(TEST|FUZZ|SOAK|BENCH)(_|$)"
+    r"(CACHE|STATE|VERSION|HEAP|PORT|SERVE_TOKEN)$|(TEST|FUZZ|SOAK|BENCH)(_|$)"
     r"|(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)$"
 )
 DEFAULT_URL = "http://localhost:9200"

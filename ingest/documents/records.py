@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,6 +23,22 @@ DEFAULT_TEXT_FIELDS = ("title", "text")
 MAX_ID_BYTES = 512
 """Limit of OpenSearch and Elasticsearch."""
 _ID_FIELDS = ("_id", "id")
+
+
+_EMPTY = 1000  # bytes of a record of nothing
+
+
+def _memory(value: Any) -> int:
+    """Bytes that a value takes, about."""
+    if isinstance(value, str):  # outside ASCII Python keeps it in UTF-8, too, once it was written
+        return getsizeof(value) if value.isascii() else getsizeof(value) + 2 * len(value)
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return 100 + sum(100 + _memory(each) for each in value.values())
+    if isinstance(value, list | tuple):
+        return 60 + sum(map(_memory, value))
+    return 30
 
 
 @dataclass(slots=True)
@@ -72,6 +89,15 @@ class Record:
     export: str | None = None
     encoded: EncodedRow | None = None
 
+    def memory(self) -> int:
+        """Bytes that it takes, about: what it was read from, its values, and its text."""
+        text, row = _memory(self.text), self.encoded
+        if self.item is None or not self.item.raw or row is not None:
+            encoded = 0 if row is None else len(row.document) + 8 * len(row.ids)
+            return _EMPTY + text + _memory(self.source) + _memory(self.vector) + encoded
+        raw = len(self.item.raw)  # all of it is in the values once more, and most is text
+        return _EMPTY + text + raw + max(text, raw)
+
     def original(self) -> Any:
         """What stood in the source; made from the record where nothing did."""
         if self.item is None:
@@ -97,6 +123,10 @@ class Rejected:
     item: Item
     id: str | None = None
     reader: RecordReader | None = None
+
+    def memory(self) -> int:
+        """Bytes that it takes, about."""
+        return len(self.item.raw) + _memory(self.item.value) + _EMPTY
 
     def original(self) -> Any:
         """The document; where there is none, what stood there as text. Bytes that are no UTF-8

@@ -11,6 +11,7 @@ from splade_os.ingest.runtime.cancellation import AbortedError, Cancellation
 
 _TICK = 0.2
 _MOST = 20_000  # records that may wait; then the reader does
+_MOST_BYTES = 64_000_000  # of memory that they may take
 
 
 @dataclass(slots=True)
@@ -29,7 +30,7 @@ class InFlightIds:
         self._cancellation = cancellation
         self._under_way: set[str] = set()
         self._held: dict[str, Admitted] = {}
-        self._waiting = 0
+        self._waiting = self._bytes = 0
         self._released = threading.Condition()
 
     @property
@@ -46,11 +47,14 @@ class InFlightIds:
         """
         ready: list[Admitted] = []
         with self._released:
-            while self._waiting > _MOST and self._held.keys() <= self._under_way:
+            while (
+                self._waiting > _MOST or self._bytes > _MOST_BYTES
+            ) and self._held.keys() <= self._under_way:
                 self._wait()
             for identifier in [i for i in self._held if i not in self._under_way]:
                 turn = self._held.pop(identifier)
                 self._waiting -= 1 + len(turn.superseded)
+                self._bytes -= sum(each.memory() for each in (turn.record, *turn.superseded))
                 self._under_way.add(identifier)
                 ready.append(turn)
             for record in records:
@@ -59,6 +63,7 @@ class InFlightIds:
                     ready.append(Admitted(record))
                     continue
                 self._waiting += 1
+                self._bytes += record.memory()
                 turn = self._held.setdefault(record.id, Admitted(record))
                 if turn.record is not record:
                     turn.superseded.append(turn.record)

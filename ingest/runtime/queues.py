@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Iterator
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from splade_os.ingest.runtime.cancellation import AbortedError, Cancellation
@@ -26,13 +28,6 @@ class Collected(list[T], Generic[T]):
         self.append(item)
 
 
-class _End:
-    pass
-
-
-_END = _End()
-
-
 class BoundedQueue(Generic[T]):
     """A bounded queue: who puts waits while it is full, so that back-pressure reaches the
     reader and memory stays flat.
@@ -40,31 +35,50 @@ class BoundedQueue(Generic[T]):
     Args:
         cancellation: of the pipeline.
         size: items that may wait.
-        readers: threads that take from it.
+        max_bytes: memory of the items that may wait; one always may, whatever it takes.
+        memory: bytes that an item takes.
     """
 
-    def __init__(self, cancellation: Cancellation, size: int, readers: int = 1) -> None:
-        self._cancellation, self._readers = cancellation, readers
-        self._queue: queue.Queue[T | _End] = queue.Queue(size)
+    def __init__(
+        self,
+        cancellation: Cancellation,
+        size: int,
+        max_bytes: int = 0,
+        memory: Callable[[T], int] | None = None,
+    ) -> None:
+        self._cancellation, self._size = cancellation, size
+        self._max_bytes, self._memory = max_bytes, memory
+        self._items: deque[tuple[T, int]] = deque()
+        self._bytes = 0
+        self._closed = False
+        self._changed = threading.Condition()
 
     def __len__(self) -> int:
-        return self._queue.qsize()
+        return len(self._items)
 
     def put(self, item: T) -> None:
-        self._put(item)
+        """Wait for room.
+
+        Raises:
+            AbortedError: the pipeline was aborted.
+        """
+        memory = self._memory(item) if self._memory else 0
+        with self._changed:
+            while self._items and (
+                len(self._items) >= self._size or self._bytes + memory > self._max_bytes > 0
+            ):
+                self._wait(_TICK)
+            if self._cancellation.aborted.is_set():
+                raise AbortedError
+            self._items.append((item, memory))
+            self._bytes += memory
+            self._changed.notify_all()
 
     def close(self) -> None:
         """No more will come."""
-        for _ in range(self._readers):
-            self._put(_END)
-
-    def _put(self, item: T | _End) -> None:
-        while not self._cancellation.aborted.is_set():
-            try:
-                return self._queue.put(item, timeout=_TICK)
-            except queue.Full:
-                continue
-        raise AbortedError
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def get(self, timeout: float | None = None) -> T | None:
         """The next item; ``None`` after ``timeout`` seconds without one.
@@ -73,32 +87,32 @@ class BoundedQueue(Generic[T]):
             StopIteration: no more will come.
             AbortedError: the pipeline was aborted.
         """
-        waited = 0.0
-        while True:
-            step = _TICK if timeout is None else min(_TICK, max(0.0, timeout - waited))
-            try:
-                item = self._queue.get(timeout=step)
-            except queue.Empty:
-                waited += step
-                if self._cancellation.aborted.is_set():
-                    raise AbortedError from None
-                if timeout is not None and waited >= timeout:
+        latest = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not self._items:
+                if self._closed:
+                    raise StopIteration
+                left = _TICK if latest is None else latest - time.monotonic()
+                if left <= 0:
                     return None
-                continue
-            if isinstance(item, _End):
-                raise StopIteration
-            return item
+                self._wait(min(_TICK, left))
+            return self._take()
 
     def waiting(self) -> T | None:
         """The next item if one waits, else ``None``."""
-        try:
-            item = self._queue.get_nowait()
-        except queue.Empty:
-            return None
-        if isinstance(item, _End):
-            self._queue.put(item)  # whoever asks next hears of it
-            return None
+        with self._changed:
+            return self._take() if self._items else None
+
+    def _take(self) -> T:
+        item, memory = self._items.popleft()
+        self._bytes -= memory
+        self._changed.notify_all()
         return item
+
+    def _wait(self, seconds: float) -> None:
+        if self._cancellation.aborted.is_set():
+            raise AbortedError
+        self._changed.wait(seconds)
 
     def __iter__(self) -> Iterator[T]:
         while True:

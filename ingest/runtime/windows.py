@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from splade_os.ingest.runtime.cancellation import Cancellation
@@ -24,13 +24,23 @@ class WindowReader(Generic[T]):
     Args:
         cancellation: halted, it ends before the iterator does.
         size: of a full window.
+        max_bytes: memory of a full window.
+        memory: bytes that one takes.
 
     Attributes:
         error: why the iterator broke off; what it gave before is in the windows.
     """
 
-    def __init__(self, cancellation: Cancellation, size: int) -> None:
+    def __init__(
+        self,
+        cancellation: Cancellation,
+        size: int,
+        max_bytes: int = 0,
+        memory: Callable[[T], int] | None = None,
+    ) -> None:
         self._cancellation, self._size = cancellation, size
+        self._max_bytes, self._memory = max_bytes, memory
+        self._bytes = 0
         self._changed = threading.Condition()
         self._window: list[T] = []
         self._ended = False
@@ -47,12 +57,14 @@ class WindowReader(Generic[T]):
         try:
             for each in source:
                 with self._changed:
-                    while len(self._window) >= self._size and not halted.is_set():
+                    while self._full() and not halted.is_set():
                         self._changed.wait(_TICK)
                     if halted.is_set():
                         break  # it is read again by whoever goes on
                     self._window.append(each)
-                    if len(self._window) in (1, self._size):
+                    if self._memory:
+                        self._bytes += self._memory(each)
+                    if len(self._window) == 1 or self._full():
                         self._changed.notify_all()
         except BaseException as caught:
             error = caught
@@ -60,17 +72,20 @@ class WindowReader(Generic[T]):
             self._ended, self.error = True, error
             self._changed.notify_all()
 
+    def _full(self) -> bool:
+        return len(self._window) >= self._size or self._bytes >= self._max_bytes > 0
+
     def _next(self) -> list[T]:
         halted = self._cancellation.halted
         with self._changed:
             while not (self._window or self._ended or halted.is_set()):
                 self._changed.wait(_TICK)
             latest = time.monotonic() + _LATEST
-            while len(self._window) < self._size and not self._ended:
+            while not self._full() and not self._ended:
                 left = latest - time.monotonic()
                 if left <= 0 or halted.is_set():
                     break
                 self._changed.wait(min(left, _TICK))
-            window, self._window = self._window, []
+            window, self._window, self._bytes = self._window, [], 0
             self._changed.notify_all()
         return window

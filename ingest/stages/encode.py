@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from splade_os.errors import EncoderProcessError, EncodingError
 from splade_os.ingest.runtime.queues import BoundedQueue, Taker
 from splade_os.ingest.stages.context import StageContext
-from splade_os.ingest.stages.items import Draft, Encoded, Event, Failed
+from splade_os.ingest.stages.items import Draft, Encoded, Event, Failed, drafts_memory
 from splade_os.vectors import SparseBatch
 
 
@@ -33,27 +33,32 @@ class EncodeStage:
                 continue
             drafts = [*first]
             if any(draft.vector is None for draft in first):
-                drafts += self._more(windows, self._context.encoder.window - len(first))
-            known = [draft for draft in drafts if draft.vector is not None]
-            if known:
-                rows = [draft.vector for draft in known if draft.vector is not None]
-                batch = SparseBatch.from_rows(rows, len(self._context.encoder.vocabulary))
-                self.encoded += len(known)
-                out.put(Encoded(known, batch))
-            for encoded in self.encode([d for d in drafts if d.vector is None], events):
+                drafts += self._more(windows, first)
+            for encoded in self.vectors(drafts, events):
                 self.encoded += len(encoded.drafts)
                 out.put(encoded)
                 if self._context.cancellation.halted.is_set():
                     break
         out.close()
 
-    @staticmethod
-    def _more(windows: BoundedQueue[list[Draft]], wanted: int) -> list[Draft]:
+    def _more(self, windows: BoundedQueue[list[Draft]], first: list[Draft]) -> list[Draft]:
         """What waits already: the more texts are sorted by length together, the less padding."""
         drafts: list[Draft] = []
-        while len(drafts) < wanted and (window := windows.waiting()) is not None:
+        wanted = self._context.encoder.window - len(first)
+        room = self._context.options.queue_bytes - drafts_memory(first)
+        while len(drafts) < wanted and room > 0 and (window := windows.waiting()) is not None:
             drafts += window
+            room -= drafts_memory(window)
         return drafts
+
+    def vectors(self, drafts: list[Draft], events: Taker[Event]) -> Iterator[Encoded]:
+        """Those that are known already, and those of the texts of the others."""
+        known = [draft for draft in drafts if draft.vector is not None]
+        if known:
+            rows = [draft.vector for draft in known if draft.vector is not None]
+            batch = SparseBatch.from_rows(rows, len(self._context.encoder.vocabulary))
+            yield Encoded(known, batch)
+        yield from self.encode([d for d in drafts if d.vector is None], events)
 
     def encode(self, drafts: list[Draft], events: Taker[Event]) -> Iterator[Encoded]:
         if not drafts:

@@ -40,12 +40,23 @@ class Draft:
     written: DocumentStamp | None = None
 
 
+def drafts_memory(drafts: list[Draft]) -> int:
+    """Bytes that they take."""
+    return sum(
+        draft.record.memory() + (0 if draft.ids is None else draft.ids.nbytes) for draft in drafts
+    )
+
+
 @dataclass(slots=True)
 class Encoded:
     """Drafts and their vectors, in the same order."""
 
     drafts: list[Draft]
     batch: SparseBatch
+
+    def memory(self) -> int:
+        """Bytes that it takes."""
+        return drafts_memory(self.drafts) + self.batch.indices.nbytes + self.batch.values.nbytes
 
 
 @dataclass(slots=True)
@@ -75,6 +86,11 @@ class BulkItem:
     length: int = 0
     lost: int = 0
     guarded: bool = False
+
+    def memory(self) -> int:
+        """Bytes that it takes."""
+        counted = 0 if self.tokens is None else self.tokens.nbytes
+        return self.record.memory() + len(self.lines) + counted
 
     def update(self, version: tuple[int, int] | None = None) -> None:
         """Let it overwrite what is there, and say so in its mark.

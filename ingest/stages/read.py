@@ -34,7 +34,10 @@ class ReadStage:
         self.exports: Counter[str] = Counter()
         self._present: Counter[int | None] = Counter()
         self._reader: WindowReader[Record | Rejected] = WindowReader(
-            context.cancellation, context.options.window
+            context.cancellation,
+            context.options.window,
+            context.options.queue_bytes // 2,
+            lambda record: record.memory(),
         )
 
     def run(

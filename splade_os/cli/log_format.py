@@ -20,15 +20,21 @@ _LEVELS = {"Error:": "error", "Warning:": "warning"}
 
 
 @contextmanager
-def logging_to_stderr(form: LogFormat) -> Iterator[None]:
-    """Within it, what is logged of an ingest goes to stderr.
+def logging_to_stderr(
+    form: LogFormat, name: str = "splade_os.ingest", *, every_line: bool = False
+) -> Iterator[None]:
+    """Within it, what is logged of an ingest, or under another name, goes to stderr.
 
-    As text only what a user should look at; as JSON everything, and whatever else is written to
-    stderr, also after it (the last error of a command), becomes objects of that form.
+    As text only what a user should look at (``every_line``: everything); as JSON everything, and
+    whatever else is written to stderr, also after it (the last error of a command), becomes
+    objects of that form.
     """
-    logger = logging.getLogger("splade_os.ingest")
+    logger = logging.getLogger(name)
     handler: logging.Handler = _Text()
     before = logger.level
+    if every_line:
+        handler = logging.StreamHandler(sys.stderr)
+        logger.setLevel(logging.INFO)
     if form == "json":
         lines = JsonLines(sys.stderr)
         sys.stderr = lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from splade_os.engines import Engine
@@ -14,6 +13,7 @@ from splade_os.ingest.sources import Selection, Source, SourceOptions, find_sour
 from splade_os.ingest.sources.files import FileSource
 
 Connect = Callable[[], Engine]
+_BYTES = 32_000_000  # of a window
 PART = 10**10
 """Positions of one part: record 17 of the fourth file is 30000000017."""
 
@@ -81,8 +81,19 @@ class WindowReader:
         for packed in batch["part"].tolist():
             part: Part = cloudpickle.loads(packed)
             read = self._records(part)
-            while window := list(islice(read, self._window)):
+            while window := self._next(read):
                 yield {"window": [cloudpickle.dumps(window)]}
+
+    def _next(self, read: Iterator[Record | Rejected | SpladeError]) -> list[Any]:
+        """A window: as many records, or as much of them as `_BYTES`."""
+        window: list[Any] = []
+        size = 0
+        for item in read:
+            window.append(item)
+            size += 0 if isinstance(item, SpladeError) else item.memory()
+            if len(window) >= self._window or size > _BYTES:
+                break
+        return window
 
     def _records(self, part: Part) -> Iterator[Record | Rejected | SpladeError]:
         """Where the source breaks off, the last one says so; what came before is loaded."""

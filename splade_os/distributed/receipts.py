@@ -19,7 +19,7 @@ from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.dead_letters import CollectedLetters
 from splade_os.ingest.state.progress import Progress
 from splade_os.ingest.state.reasons import Reasons
-from splade_os.ingest.state.results import SAMPLE, ResultRecorder, Written
+from splade_os.ingest.state.results import ResultRecorder, Written
 from splade_os.statistics import TermStatistics
 
 _OF_WINDOW = 16  # documents of each that are read back at the end, until there are enough
@@ -130,7 +130,6 @@ class ReceiptRecorder(ResultRecorder):
     hashed: int = 0
     exports: Counter[str] = field(default_factory=Counter)
     text_fields: Counter[str] = field(default_factory=Counter)
-    _offered: int = 0
 
     def add(self, receipt: Receipt) -> None:
         """Add one.
@@ -153,11 +152,7 @@ class ReceiptRecorder(ResultRecorder):
         self.exports += receipt.read.exports
         self.text_fields += receipt.read.text_fields
         for written in receipt.sample:
-            self._offered += 1
-            if len(self.sample) < SAMPLE:
-                self.sample.append(written)
-            elif (place := random.randrange(self._offered)) < SAMPLE:
-                self.sample[place] = written
+            self.keep(written)
         if receipt.counters.get("dead"):
             dead, first = progress.counters["dead"], progress.reasons.first
             self._check_limits(f"{first}.", dead + progress.indexed)

@@ -28,14 +28,13 @@ from splade_os.ingest.runtime.queues import Collected
 from splade_os.ingest.runtime.retry_policy import RetryPolicy
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.encode import EncodeStage
-from splade_os.ingest.stages.items import BulkItem, BulkResult, Draft, Encoded, Event, Failed
+from splade_os.ingest.stages.items import BulkItem, BulkResult, Draft, Event, Failed
 from splade_os.ingest.stages.read import ReadStage
 from splade_os.ingest.stages.render import RenderStage
 from splade_os.ingest.stages.send import SendStage
 from splade_os.ingest.stages.tokenize import TokenizeStage
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.progress import OffsetTracker
-from splade_os.vectors import SparseBatch
 
 POISON = (
     "the process that encoded it ended {} times, with this document alone (out of memory, or a "
@@ -197,14 +196,10 @@ class EncodeWorker:
         if there:
             events.put(self._written(there))
         todo = [draft for draft in drafts if draft.written is None]
-        known = [draft for draft in todo if draft.vector is not None]
-        parts = [*self._encode.encode([d for d in todo if d.vector is None], events)]
-        if known:
-            rows = [draft.vector for draft in known if draft.vector is not None]
-            width = len(self._context.encoder.vocabulary)
-            parts.append(Encoded(known, SparseBatch.from_rows(rows, width)))
         items = [
-            item for part in parts for item in self._render.items(part, self._renderer, events)
+            item
+            for part in self._encode.vectors(todo, events)
+            for item in self._render.items(part, self._renderer, events)
         ]
         return Work(list(events), items, _counts(reading))
 

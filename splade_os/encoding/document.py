@@ -423,6 +423,15 @@ class DocumentEncoder:
         )
         return pruned if self._folded is None else scale(pruned, self._folded)
 
+    def prior(self, texts: Sequence[str]) -> SparseBatch:
+        """What the lexical prior adds to the vectors of texts, before they are pruned: the rest is
+        the model's. Rows are empty where there is none."""
+        tokens, _ = self.tokenize_documents(texts)
+        seen = tokens if self.identity.whole_text else [*map(self.seen, tokens)]
+        batch = SparseBatch.empty(len(tokens), self.identity.vocabulary_size)
+        batch = self._prior.add(batch, seen)
+        return batch if self._folded is None else scale(batch, self._folded)
+
     @property
     def _prior(self) -> LexicalPrior:
         identity = self.identity

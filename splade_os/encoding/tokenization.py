@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,6 +22,7 @@ from splade_os.vocabulary import Vocabulary
 
 _MOST_GAPS = 1_000_000  # ids that no token has: a head is padded by some hundred at most
 
+_CHARACTERS = 1_000_000  # of the texts that are cut at once
 _PADDED = 63  # entries by which heads are rounded up to a multiple
 
 
@@ -129,9 +130,13 @@ class TextTokenizer:
         texts: Sequence[str],
         encode: Callable[[list[str]], tuple[list[list[int]], list[int]]],
     ) -> tuple[list[Ids], list[int]]:
+        rows: list[Ids] = []
+        lost: list[int] = []
         try:
-            found, lost = encode(list(texts))
-            rows = [np.array(ids, np.int32) for ids in found]
+            for some in _slices(texts):
+                found, cut = encode(some)
+                rows += [np.array(ids, np.int32) for ids in found]
+                lost += cut
         except BaseException as error:  # a panic is no Exception
             if not is_of_tokenizers(error) and not isinstance(error, UnicodeError):
                 raise
@@ -249,6 +254,19 @@ class TextTokenizer:
             )
         tokens = [by_id.get(i, f"[unnamed{i}]") for i in range(size or count)]
         return Vocabulary(tokens, {i for i in self._backend.special_ids() if i < len(tokens)})
+
+
+def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Some texts at a time: a tokenizer takes 100 bytes and more for every character of them."""
+    start = characters = 0
+    for i, text in enumerate(texts):
+        size = len(text) if isinstance(text, str) else 0  # else it is refused
+        characters += size
+        if characters > _CHARACTERS and i > start:
+            yield list(texts[start:i])
+            start, characters = i, size
+    if start < len(texts):
+        yield list(texts[start:])
 
 
 class _InRust:

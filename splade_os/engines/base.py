@@ -543,9 +543,14 @@ class Engine(Protocol):
         """`documents` with their versions."""
 
     def scan(
-        self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
+        self,
+        index: str,
+        fields: Sequence[str] | None = None,
+        *,
+        page: int = 1000,
+        filter: Sequence[Mapping[str, Any]] = (),
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Id and stored fields of every document, as of the last refresh."""
+        """Id and stored fields of every document that passes the filter, as of the last refresh."""
 
     def settings(self, index: str) -> Mapping[str, Any]:
         """Settings of one index that were set explicitly, e.g. ``refresh_interval``."""

@@ -240,7 +240,7 @@ class ChangeApplier:
             stamp = todo[draft.record.position][1]
             if stamp is not None:
                 draft.stamp = replace(stamp, update=True)
-        for encoded in self._encode.encode(drafts, self._events):
+        for encoded in self._encode.vectors(drafts, self._events):
             for item in self._render.items(encoded, self._renderer, self._events):
                 i = item.record.position
                 if todo[i][1] is not None:

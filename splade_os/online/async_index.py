@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from splade_os.engines import Engine, IndexMeta
+from splade_os.engines import Engine, IndexLayout, IndexMeta
 from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.online.index import PAGE, Document, Index, OnError, checked
 from splade_os.online.results import DocumentResult
@@ -31,6 +31,7 @@ class AsyncIndex:
         model: str | None = None,
         device: str | None = None,
         engine: Engine | None = None,
+        layout: IndexLayout | None = None,
         patience: float = 30.0,
         **auth: Unpack[ConnectionKeywords],
     ) -> None:
@@ -41,6 +42,7 @@ class AsyncIndex:
             model=model,
             device=device,
             engine=engine,
+            layout=layout,
             patience=patience,
             **auth,
         )
@@ -51,15 +53,16 @@ class AsyncIndex:
         self,
         documents: Document | Iterable[Document] | AsyncIterable[Document],
         *,
+        vectors: bool = False,
         on_error: OnError = "raise",
     ) -> list[DocumentResult]:
         """`Index.upsert`; the documents may come from an asynchronous iterator."""
         results: list[DocumentResult] = []
         async for page in _pages(documents):
             if self._opened:  # nothing slow is left but the writing
-                begun = self.sync.begin_upsert(page)
+                begun = self.sync.begin_upsert(page, vectors)
             else:
-                begun = await asyncio.to_thread(self.sync.begin_upsert, page)
+                begun = await asyncio.to_thread(self.sync.begin_upsert, page, vectors)
                 self._opened = True
             written: list[DocumentResult] = await asyncio.wrap_future(begun.written)
             results += begun.results(written)
@@ -86,10 +89,10 @@ class AsyncIndex:
         return await asyncio.to_thread(self.sync.get, id, fields)
 
     async def scan(
-        self, fields: Sequence[str] | None = None
+        self, fields: Sequence[str] | None = None, *, filter: Sequence[Mapping[str, Any]] = ()
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """`Index.scan`."""
-        found = self.sync.scan(fields)
+        found = self.sync.scan(fields, filter=filter)
         end = object()
         while (each := await asyncio.to_thread(next, found, end)) is not end:
             yield each  # type: ignore[misc]

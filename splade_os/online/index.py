@@ -12,7 +12,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
-from splade_os.engines import Engine, IndexMeta, connect
+from splade_os.engines import Engine, IndexLayout, IndexMeta, connect
 from splade_os.engines.base import Identity
 from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.errors import IndexNotFoundError, InputError, SettingsError
@@ -74,6 +74,7 @@ class Index:
         model: what encodes; default the index's own model, else the starter.
         device: torch device of the encoder.
         engine: an open engine instead of the URL; it is not closed with this one.
+        layout: settings and mapping of a new index; default those of splade-os.
         patience: seconds for which the cluster may not answer, or put documents off, before a
             call fails.
         auth: credentials, TLS and ``timeout``, as of `SearchClient`.
@@ -91,6 +92,7 @@ class Index:
         model: str | None = None,
         device: str | None = None,
         engine: Engine | None = None,
+        layout: IndexLayout | None = None,
         patience: float = 30.0,
         **auth: Unpack[ConnectionKeywords],
     ) -> None:
@@ -104,7 +106,7 @@ class Index:
         self._own = engine is None
         self.engine = engine or connect(settings.url, **settings.connection())
         self._model, self._device, self._patience = settings.model, device, patience
-        self._text_fields = text_fields
+        self._text_fields, self._layout = text_fields, layout
         self._applier: ChangeApplier | None = None
         self._identity: Identity = frozenset()
         self._writer = BatchWriter(self._apply)
@@ -117,13 +119,19 @@ class Index:
     # writing
 
     def upsert(
-        self, documents: Document | Iterable[Document], *, on_error: OnError = "raise"
+        self,
+        documents: Document | Iterable[Document],
+        *,
+        vectors: bool = False,
+        on_error: OnError = "raise",
     ) -> list[DocumentResult]:
         """Write whole documents; those of an id that exists are replaced.
 
         Args:
             documents: one, or any number: they are written in batches as they come. The id is
                 ``_id`` or ``id``, else a hash of the document.
+            vectors: each brings its vector (token → weight) in the field ``vector``, which is
+                written as it is, in place of one of its text.
             on_error: ``return`` the results where some could not be written, or ``raise``.
 
         Returns:
@@ -137,7 +145,7 @@ class Index:
         given = [documents] if isinstance(documents, Mapping) else documents
         results: list[DocumentResult] = []
         for page in _pages(given):
-            begun = self.begin_upsert(page)
+            begun = self.begin_upsert(page, vectors)
             results += begun.results(begun.written.result())
         return checked(results, "written", on_error)
 
@@ -196,11 +204,14 @@ class Index:
             return None
         return None if found is None else plain(found)
 
-    def scan(self, fields: Sequence[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Id and stored fields of every document, those of this object included."""
+    def scan(
+        self, fields: Sequence[str] | None = None, *, filter: Sequence[Mapping[str, Any]] = ()
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Id and stored fields of every document that passes the filter (clauses of the engine's
+        query language), those of this object included."""
         self.refresh()
         plain = self._plain()
-        for identifier, source in self.engine.scan(self.name, fields):
+        for identifier, source in self.engine.scan(self.name, fields, filter=filter):
             yield identifier, plain(source)
 
     def count(self) -> int:
@@ -279,9 +290,10 @@ class Index:
         own = self.engine.index_meta(self.name).own_fields
         return lambda source: {n: v for n, v in source.items() if n not in own}
 
-    def begin_upsert(self, documents: Sequence[Document]) -> Begun:
+    def begin_upsert(self, documents: Sequence[Document], vectors: bool = False) -> Begun:
         """Give documents to the writer, which makes or adopts the index first if need be."""
-        reader = RecordReader(text_fields=self._opened(documents).meta.text_fields)
+        fields = self._opened(documents).meta.text_fields
+        reader = RecordReader(text_fields=fields, vectors=vectors)
         read = [_read(reader, document, i) for i, document in enumerate(documents, 1)]
         return Begun(read, self.begin([Upsert(each) for each in read if isinstance(each, Record)]))
 
@@ -320,6 +332,7 @@ class Index:
                     device=self._device,
                     text_fields=self._text_fields,
                     known=known,
+                    layout=self._layout,
                 )
                 self._identity = target.identity
                 applier = self._applier = ChangeApplier(

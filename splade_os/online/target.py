@@ -10,7 +10,7 @@ from typing import Any
 
 from splade_os.encoding import DocumentEncoder
 from splade_os.encoding.resolve import resolve_recorded
-from splade_os.engines import Engine, IndexMeta
+from splade_os.engines import Engine, IndexLayout, IndexMeta
 from splade_os.engines.base import Identity
 from splade_os.errors import (
     AuthorizationError,
@@ -55,6 +55,7 @@ def open_target(
     device: str | None,
     text_fields: Sequence[str] | None,
     known: Sequence[str] = (),
+    layout: IndexLayout | None = None,
 ) -> WriteTarget:
     """Find the index, adopt it if it is somebody else's, or make it.
 
@@ -64,6 +65,7 @@ def open_target(
         model, device: what encodes; default the index's own model, else the starter.
         text_fields: fields to encode.
         known: those of the index that the name stood for before.
+        layout: of a new index.
 
     Raises:
         InputError: no text field is named, and none can be guessed.
@@ -88,7 +90,9 @@ def open_target(
     else:
         fields = tuple(text_fields or known or _guessed(index, documents, None))
         encoder = DocumentEncoder.load(model or DEFAULT_MODEL, device=device)
-    meta = ensure_index(engine, index, encoder.identity, fields, left_open=encoder.left_open)
+    meta = ensure_index(
+        engine, index, encoder.identity, fields, left_open=encoder.left_open, layout=layout
+    )
     encoder.adopt(meta.model)
     return WriteTarget(meta, encoder, identity_of(engine, index))
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from splade_os.encoding.idf_source import IdfSource
+from splade_os.encoding.query import QueryEncoder
 from splade_os.engines import Cursor, IndexMeta
 from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.engines.driver import drive_async
@@ -19,6 +20,7 @@ from splade_os.search.results import Hit, Results
 from splade_os.search.steps import (
     IDF_MAX_AGE,
     Aside,
+    EncoderMode,
     SearchSteps,
     Step,
     Steps,
@@ -117,6 +119,10 @@ class AsyncSearchClient:
     async def meta(self) -> IndexMeta:
         """What the index remembers; read once."""
         return await self._run(self._steps.meta())
+
+    async def encoder(self, mode: EncoderMode) -> QueryEncoder:
+        """`SearchClient.encoder`."""
+        return await self._run(self._steps.encoder(mode))
 
     async def ping(self) -> bool:
         """Whether the engine answers now: one request of its own, five seconds at most.

@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 
 from splade_os.errors import SettingsError
+from splade_os.search.marks import Marks
 
 Sort = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
-Highlight = bool | Sequence[str] | Mapping[str, Any]
+Highlight = bool | Sequence[str] | Mapping[str, Any] | Marks
 OWN_SECTIONS = ("sort", "aggs", "collapse", "post_filter", "highlight")
 """Sections with a keyword of their own."""
 _RANKING = (

@@ -226,10 +226,11 @@ class SearchOptions:
         sort: another order than that of the scores: ``"price:desc"``, or as in a body. All hits
             have their scores all the same.
         aggs: aggregations, as in a body: `Results.aggregations`.
-        highlight: names of fields, or ``True`` for the text fields: what matched is marked in their
-            stored text, words of BM25 and tokens of a sparse query (`Hit.highlight`). A
-            ``highlight`` section of a body is for the engine's own highlighter, which knows
-            words alone; in the sparse modes the client marks what it asks for.
+        highlight: names of fields, ``True`` for the text fields, or `Marks`: what matched is
+            marked in their stored text, words of BM25 and tokens of a sparse query
+            (`Hit.highlight`). A ``highlight`` section of a body is for the engine's own
+            highlighter, which knows words alone; in the sparse modes the client marks what it
+            asks for.
         collapse: one hit for each value of a field, as in a body.
         post_filter: a clause that hits fulfil and aggregations need not.
         routing, preference: which shards and copies are asked.
@@ -384,6 +385,8 @@ class SearchOptions:
             given = self.body.get("highlight")
         if given is None or given is False:
             return None
+        if isinstance(given, Marks):
+            return given
         if isinstance(given, Mapping):
             return Marks.read(given) if self._by_client(given) else None
         if given is True:

@@ -28,6 +28,7 @@ from splade_os.encoding.resolve import (
     resolve_recorded,
     same_queries,
 )
+from splade_os.encoding.shared_batches import SharedBatches
 from splade_os.encoding.text import has_content, normalized
 from splade_os.encoding.weights import has_weights
 from splade_os.engines import Cursor, IndexMeta, QueryPipeline, SearchRequest, SearchResponse
@@ -340,7 +341,7 @@ class SearchSteps:
         # a checkpoint that does not say these is told by the index
         told = {"activation", "pooling"} if part.activation is None else set()
         options = meta.model.model_dump(include={*told, "normalize"})
-        return load_query_encoder(name, "encoder", device=self._device, **options)
+        return SharedBatches(load_query_encoder(name, "encoder", device=self._device, **options))
 
     def _checked_model(self, meta: IndexMeta, mode: EncoderMode) -> str:
         """Where the model lies, once it is known to be the one that encoded the index."""

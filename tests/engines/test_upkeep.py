@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import orjson
@@ -40,6 +41,10 @@ def test_documents_and_scan(engine: Engine, index: str) -> None:
     scanned = dict(engine.scan(index, ["text"], page=7))
     assert scanned == {i: {"text": f"cat {i}"} for i in [*ids, "new"]}
     assert dict(engine.scan(index, (), page=100)) == {i: {} for i in [*ids, "new"]}
+    some: list[dict[str, Any]] = [{"ids": {"values": [ids[1], ids[8], "none"]}}, {"match_all": {}}]
+    assert [i for i, _ in engine.scan(index, (), page=1, filter=some)] == [ids[1], ids[8]]
+    absent = {"bool": {"must_not": [{"exists": {"field": "text"}}]}}
+    assert not list(engine.scan(index, filter=[absent]))
     with pytest.raises(IndexNotFoundError):
         engine.documents("nowhere", ["a"])
 

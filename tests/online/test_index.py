@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from splade_os import DocumentEncoder, Index
-from splade_os.engines import Engine
+from splade_os.engines import Engine, IndexLayout
 from splade_os.engines.documents import DocumentRenderer
 from splade_os.errors import EngineError, InputError, SettingsError
 from splade_os.features import truncate
@@ -236,6 +236,34 @@ def test_what_others_wrote_is_enriched(
         assert vector_of(engine, index, id) == encoded(tiny, engine, index, text)
     assert products.get("1") == {"id": "1", "text": "winter", "n": 1}
     assert products.enrich(["4", "nobody"]) == {"unchanged": 1, "not_found": 1}
+
+
+def test_documents_bring_their_vectors(products: Index, engine: Engine, index: str) -> None:
+    given = {"id": "1", "text": "red cat", "vector": {"moon": 1.5, "cat": 0.5}}
+    (written,) = products.upsert(given, vectors=True)
+    assert written.result == "created"
+    assert products.get("1") == {"id": "1", "text": "red cat"}
+    (hit,) = products.search({"moon": 2.0}, mode="raw")
+    assert hit.score == 3.0
+    refused = [{"id": "2", "text": "x"}, {"id": "3", "text": "x", "vector": {"no such": 1.0}}]
+    results = products.upsert(refused, vectors=True, on_error="return")
+    assert [each.result for each in results] == ["failed", "failed"]
+    assert "vector" in (results[0].reason or "") and "no such" in (results[1].reason or "")
+
+
+def test_a_new_index_has_the_given_layout(engine: Engine, index: str, tiny: Path) -> None:
+    if engine.url.startswith("sqlite"):
+        pytest.skip("a file maps nothing")
+    properties = {"text": {"type": "text"}, "kind": {"type": "keyword"}}
+    layout = IndexLayout({"number_of_replicas": 0}, {"properties": properties})
+    model = str(tiny / "router")
+    with Index(
+        index=index, engine=engine, model=model, text_fields=["text"], layout=layout
+    ) as made:
+        made.upsert({"id": "1", "text": "red cat", "kind": "a"})
+        assert [id for id, _ in made.scan(filter=[{"term": {"kind": "a"}}])] == ["1"]
+        assert not list(made.scan(filter=[{"term": {"kind": "b"}}]))
+    assert engine.properties(index)["kind"] == "keyword"
 
 
 def test_a_mistake_is_told(engine: Engine, index: str) -> None:

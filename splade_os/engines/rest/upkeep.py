@@ -108,12 +108,19 @@ class RestUpkeep:
         )
 
     def scan(
-        self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
+        self,
+        index: str,
+        fields: Sequence[str] | None = None,
+        *,
+        page: int = 1000,
+        filter: Sequence[Mapping[str, Any]] = (),
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         names = self._run(self._steps.concrete(index))
         page = min(page, self._result_window(index, names))
         own = self._run(self._steps.own_parameters())
         body: dict[str, Any] = {"size": page, "_source": self._included(fields)}
+        if filter:
+            body["query"] = {"bool": {"filter": list(filter)}}
         server = self.capabilities()
         if server.points_in_time:
             yield from self._pages(names, {**body, "track_total_hits": True}, own)

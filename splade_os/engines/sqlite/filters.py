@@ -54,7 +54,7 @@ def compile_filter(
 
 def _clause(clause: Mapping[str, Any]) -> Keep:
     if not isinstance(clause, Mapping) or len(clause) != 1:
-        raise EngineError(f"A filter is an object with one clause, not {clause!r}.")
+        raise _refused(f"A filter is an object with one clause, not {clause!r}.")
     ((kind, body),) = clause.items()
     if kind == "match_all":
         return lambda document, identifier: True
@@ -74,7 +74,7 @@ def _clause(clause: Mapping[str, Any]) -> Keep:
         return lambda document, identifier: any(
             _equal(v, option) for v in _values(document, field) for option in equal_to
         )
-    raise EngineError(
+    raise _refused(
         f"SQLite does not understand the filter {kind!r}.",
         hint="It has term, terms, range, exists, ids and bool.",
     )
@@ -83,7 +83,7 @@ def _clause(clause: Mapping[str, Any]) -> Keep:
 def _bool(body: Mapping[str, Any]) -> Keep:
     unknown = set(body) - {"filter", "must", "must_not", "should", "minimum_should_match"}
     if unknown:
-        raise EngineError(f"SQLite does not understand {min(unknown)!r} in a bool filter.")
+        raise _refused(f"SQLite does not understand {min(unknown)!r} in a bool filter.")
     parts: dict[str, list[Keep]] = {}
     for name in ("filter", "must", "must_not", "should"):
         clauses = body.get(name, [])
@@ -107,16 +107,16 @@ def _bool(body: Mapping[str, Any]) -> Keep:
 
 def _range(field: str, bounds: Any) -> Keep:
     if not isinstance(bounds, Mapping) or set(bounds) - set(_COMPARE):
-        raise EngineError(f"A range filter has the bounds gt, gte, lt and lte, not {bounds!r}.")
+        raise _refused(f"A range filter has the bounds gt, gte, lt and lte, not {bounds!r}.")
 
     for bound in bounds.values():
         if isinstance(bound, str) and (bound.startswith("now") or "||" in bound):
-            raise EngineError(
+            raise _refused(
                 f"SQLite does not understand the date math {bound!r}.",
                 hint="Write the date itself, as the documents have it: 2024-05-01.",
             )
         if isinstance(bound, Mapping | list):
-            raise EngineError(f"A bound of a range is a number or a text, not {bound!r}.")
+            raise _refused(f"A bound of a range is a number or a text, not {bound!r}.")
 
     def inside(value: Any) -> bool:
         for name, bound in bounds.items():
@@ -143,14 +143,14 @@ def options(kind: str, value: Any) -> list[Any]:
         isinstance(option, str | int | float) for option in found
     )
     if not scalar:
-        raise EngineError(f"The filter {kind} takes texts and numbers, not {value!r}.")
+        raise _refused(f"The filter {kind} takes texts and numbers, not {value!r}.")
     return list(found)
 
 
 def _ids(body: Any) -> set[str]:
     values = body.get("values") if isinstance(body, Mapping) else None
     if not isinstance(values, list) or not all(isinstance(v, str | int) for v in values):
-        raise EngineError(f"The filter ids takes a list of ids, not {body!r}.")
+        raise _refused(f"The filter ids takes a list of ids, not {body!r}.")
     return {str(value) for value in values}
 
 
@@ -158,7 +158,7 @@ def _least(given: Any, clauses: int) -> int:
     """How many of the clauses of ``should`` have to match."""
     found = re.fullmatch(r"\s*(-?\d+)(%?)\s*", str(given))
     if found is None or isinstance(given, bool):
-        raise EngineError(
+        raise _refused(
             f"SQLite does not understand minimum_should_match {given!r}.",
             hint="It takes a number (2, -1) or a percentage (75%).",
         )
@@ -195,3 +195,8 @@ def _values(document: Mapping[str, Any], field: str) -> list[Any]:
         found = [v.get(part) for v in found if isinstance(v, Mapping)]
         found = [v for value in found for v in (value if isinstance(value, list) else [value])]
     return [v for v in found if v is not None]
+
+
+def _refused(message: str, *, hint: str | None = None) -> EngineError:
+    """As an engine refuses what it does not understand."""
+    return EngineError(message, hint=hint, status=400)

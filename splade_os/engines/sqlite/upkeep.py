@@ -21,6 +21,7 @@ from splade_os.engines.base import (
 )
 from splade_os.engines.load_state import LoadState
 from splade_os.engines.sqlite.connections import Connections
+from splade_os.engines.sqlite.filters import compile_filter
 from splade_os.errors import EngineError, IndexFormatError
 from splade_os.statistics import BASE, Count, TermStatistics, base_of, summed
 from splade_os.text_fields import selected
@@ -85,9 +86,15 @@ class SQLiteUpkeep:
             )
 
     def scan(
-        self, index: str, fields: Sequence[str] | None = None, *, page: int = 1000
+        self,
+        index: str,
+        fields: Sequence[str] | None = None,
+        *,
+        page: int = 1000,
+        filter: Sequence[Mapping[str, Any]] = (),
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         number = self._number(index)
+        keep, ids = compile_filter(filter)
         handle = self._connections.snapshot()
         try:
             with self._translated():
@@ -99,7 +106,11 @@ class SQLiteUpkeep:
                     rows = cursor.fetchmany(page)
                 if not rows:
                     return
-                yield from ((identifier, _fields(blob, fields)) for identifier, blob in rows)
+                for identifier, blob in rows:
+                    if ids is not None and identifier not in ids:
+                        continue
+                    if keep is None or keep(blob, identifier):
+                        yield identifier, _fields(blob, fields)
         finally:
             handle.close()
 
