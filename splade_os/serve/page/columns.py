@@ -24,7 +24,7 @@ from splade_os.serve.searchers import Searchers
 from splade_os.text_fields import stored_text
 
 SHADES = 6
-_CHIPS, _WORDS = 10, 8
+_CHIPS, _WORDS, _QUERY = 10, 8, 40
 _TITLE, _TEXT, _FRAGMENT = 160, 260, 200  # characters
 _COUNTED = 10_000
 _FIELDS = 3  # of the document's own, beside its text
@@ -103,9 +103,15 @@ class Column:
 
 @dataclass(frozen=True)
 class _Found:
+    """
+    Attributes:
+        own: tokens of the query's text; the others of an encoder's query are expansion.
+    """
+
     results: Results
     meta: IndexMeta
     seconds: float
+    own: frozenset[str] | None = None
 
 
 async def search_columns(
@@ -151,9 +157,11 @@ async def _search(
         if fields is not None and fields.facets:
             options["aggs"] = fields.aggregations()
         results = await searcher.search(state.q, state.k, way.mode, **options)
+        seconds = time.perf_counter() - start
+        own = await searcher.tokens_of(state.q) if way.mode == "encoder" else None
     except SpladeError as error:
         return request_error(error)
-    return _Found(results, meta, time.perf_counter() - start)
+    return _Found(results, meta, seconds, own)
 
 
 def _column(
@@ -175,8 +183,16 @@ def _column(
         total=results.total,
         reason=results.reason,
         used=str(results.used) if results.used.cut else "",
-        query=[Chip(t, w, shade(w, heaviest)) for t, w in list(results.query.items())[:40]],
-        curl=curl_of(results),
+        query=[
+            Chip(
+                token,
+                weight,
+                shade(weight, heaviest),
+                found.own is not None and token not in found.own,
+            )
+            for token, weight in list(results.query.items())[:_QUERY]
+        ],
+        curl=curl_of(results, found.meta),
         python=python_of(way, state, url),
         facets=_facets(results.aggregations),
     )
