@@ -29,6 +29,7 @@ from splade_os.ingest.log import log
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.pipeline import ingest_documents
 from splade_os.ingest.report import IngestReport
+from splade_os.ingest.runner import PipelineRunner, RunnerFactory
 from splade_os.ingest.sources import (
     Selection,
     Source,
@@ -78,6 +79,7 @@ def load_source(
     check: Callable[[str], Sequence[str]] | None = None,
     on_progress: Callable[[IngestReport], None] | None = None,
     named: str | None = None,
+    make_runner: RunnerFactory = PipelineRunner,
 ) -> IngestReport:
     """Read a source into an index; a load that was interrupted can go on.
 
@@ -97,6 +99,7 @@ def load_source(
         dead_letters: file for what cannot be indexed; default one in the working folder.
         check: index → what is wrong with it, e.g. `splade_os.search.canaries.lost_canaries`.
         named: how the user named the source, by which an interrupted load is known again.
+        make_runner: of what runs the chain; default threads of this process.
 
     Raises:
         IngestError: it was interrupted before; it was stopped; or the alias stays where it is
@@ -169,6 +172,7 @@ def load_source(
             check=None if check is None else lambda: check(index),
             publish=None if alias is None else publish,
             target=target,
+            make_runner=make_runner,
         )
     return report if alias is None else replace(report, alias=target)
 

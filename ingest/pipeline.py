@@ -26,7 +26,7 @@ from splade_os.ingest.index.verify import check_meta, check_sample
 from splade_os.ingest.log import log, log_report
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.report import IngestReport
-from splade_os.ingest.runner import PipelineRunner
+from splade_os.ingest.runner import PipelineRunner, Runner, RunnerFactory
 from splade_os.ingest.runtime.cancellation import AbortedError, Cancellation, interruptible
 from splade_os.ingest.runtime.in_flight import InFlightIds
 from splade_os.ingest.runtime.limiter import AdaptiveLimiter
@@ -56,6 +56,7 @@ def ingest_documents(
     begun: Callable[[], None] | None = None,
     publish: Callable[[IngestReport], IngestReport] | None = None,
     target: str | None = None,
+    make_runner: RunnerFactory = PipelineRunner,
 ) -> IngestReport:
     """Encode records and write them into an index, which is made if it is missing.
 
@@ -86,6 +87,7 @@ def ingest_documents(
             resumed ingest only does it again.
         target: what dead letters name, for a later retry: the alias that ``index`` is built
             for; default ``index``.
+        make_runner: of what runs the chain; default threads of this process.
 
     Raises:
         ModelMismatchError, IndexFormatError: the index is not for this encoder.
@@ -104,7 +106,7 @@ def ingest_documents(
         checkpoint = Checkpoint()
         checkpoint.begin(None, index, Path(dead_letters))
     letters = DeadLetters(dead_letters, target or index, checkpoint.run)
-    runner: PipelineRunner | None = None
+    runner: Runner | None = None
     try:
         with interruptible(cancellation), letters:
             engine.info()  # a wrong URL is told at once, not after all retries
@@ -145,6 +147,7 @@ def ingest_documents(
                 checkpoint,
                 letters,
                 on_progress,
+                make_runner,
             )
             wanted = options.load_settings
             fast = wanted == "on" or (wanted == "auto" and not checkpoint.count_before)
@@ -203,7 +206,8 @@ def _assemble(
     checkpoint: Checkpoint,
     letters: DeadLetters,
     on_progress: Callable[[IngestReport], None] | None,
-) -> PipelineRunner:
+    make_runner: RunnerFactory,
+) -> Runner:
     retry_policy = RetryPolicy(engine, cancellation, options.patience)
     if checkpoint.fresh:
         retry_policy.call(lambda: engine.refresh(index))
@@ -231,13 +235,13 @@ def _assemble(
     )
     results = ResultRecorder(progress, checkpoint, letters, context.in_flight, options)
     if not options.count_terms:
-        return PipelineRunner(context, results, on_progress)
+        return make_runner(context, results, on_progress, None)
     under_way()
-    return PipelineRunner(context, results, on_progress, heartbeat=(LEASE / 3, under_way))
+    return make_runner(context, results, on_progress, (LEASE / 3, under_way))
 
 
 def _finish(
-    engine: Engine, index: str, checkpoint: Checkpoint, runner: PipelineRunner, *, sync: bool
+    engine: Engine, index: str, checkpoint: Checkpoint, runner: Runner, *, sync: bool
 ) -> str | None:
     """Make everything searchable, delete what is gone, bring the statistics up to date; says what
     is not right with these."""
@@ -258,7 +262,7 @@ def _verified(
     engine: Engine,
     index: str,
     checkpoint: Checkpoint,
-    runner: PipelineRunner,
+    runner: Runner,
     meta: IndexMeta,
     interrupted: bool,
 ) -> IngestReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from splade_os.ingest.documents.records import Record, Rejected
 from splade_os.ingest.log import Notes, log_report
@@ -35,6 +35,43 @@ _LOG_EVERY = 10.0  # seconds between two of them in the log
 
 def _memory(event: Event) -> int:
     return sum(item.memory() for item in event.items) if isinstance(event, BulkResult) else 0
+
+
+class Runner(Protocol):
+    """Runs the chain of one ingest, from its records to its results.
+
+    Attributes:
+        context, results, start: of the ingest; `time.monotonic` at its beginning.
+        indexed_nothing: it is known that the index holds no record of this ingest.
+    """
+
+    context: StageContext
+    start: float
+
+    @property
+    def results(self) -> ResultRecorder: ...
+
+    @property
+    def indexed_nothing(self) -> bool: ...
+
+    def run(self, records: Iterator[Record | Rejected], guard: str | None = None) -> None:
+        """See `PipelineRunner.run`."""
+
+    def report(self) -> IngestReport:
+        """So far."""
+
+
+class RunnerFactory(Protocol):
+    """Makes a runner of the arguments of `PipelineRunner`."""
+
+    def __call__(
+        self,
+        context: StageContext,
+        results: ResultRecorder,
+        on_progress: Callable[[IngestReport], None] | None,
+        heartbeat: tuple[float, Callable[[], None]] | None,
+        /,
+    ) -> Runner: ...
 
 
 class PipelineRunner:

@@ -19,7 +19,8 @@ from splade_os.ingest.documents.vector_files import Skip, encoded
 if TYPE_CHECKING:
     import pyarrow
 
-ROWS = 65_536  # of a file
+ROWS = 65_536
+"""Of a file."""
 _DONE = "_SUCCESS"
 
 
@@ -78,7 +79,8 @@ def write_parquet(
     count = number = 0
     begin_folder(out)
     for first in batches:
-        count += write_file(out / f"part-{number:05}.parquet", encoding, chain((first,), batches))
+        file = out / f"part-{number:05}.parquet"
+        count += write_file(file, encoding, chain((first,), batches), ROWS)
         number += 1
     end_folder(out, encoding, empty=not number)
     return count
@@ -100,9 +102,14 @@ def begin_folder(out: Path) -> None:
     out.mkdir(exist_ok=True)
 
 
-def write_file(file: Path, encoding: EncodingRecord, batches: Iterable[pyarrow.RecordBatch]) -> int:
-    """Write batches to a file until it has `ROWS` rows; returns how many it has. Under another name
-    at first: what has the name is whole, and written again it is the same."""
+def write_file(
+    file: Path,
+    encoding: EncodingRecord,
+    batches: Iterable[pyarrow.RecordBatch],
+    most: int | None = None,
+) -> int:
+    """Write batches to a file until it has ``most`` rows; returns how many it has. Under another
+    name at first: what has the name is whole, and written again it is the same."""
     from pyarrow import parquet
 
     unfinished = file.with_name(f".{file.name}")
@@ -111,7 +118,7 @@ def write_file(file: Path, encoding: EncodingRecord, batches: Iterable[pyarrow.R
         for batch in batches:
             writer.write_batch(batch)
             count += len(batch)
-            if count >= ROWS:
+            if most is not None and count >= most:
                 break
     unfinished.replace(file)
     return count

@@ -91,9 +91,8 @@ class Record:
 
     def memory(self) -> int:
         """Bytes that it takes, about: what it was read from, its values, and its text."""
-        text = _memory(self.text)
-        if self.item is None or not self.item.raw:
-            row = self.encoded
+        text, row = _memory(self.text), self.encoded
+        if self.item is None or not self.item.raw or row is not None:
             encoded = 0 if row is None else len(row.document) + 8 * len(row.ids)
             return _EMPTY + text + _memory(self.source) + _memory(self.vector) + encoded
         raw = len(self.item.raw)  # all of it is in the values once more, and most is text

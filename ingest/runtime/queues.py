@@ -6,12 +6,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from splade_os.ingest.runtime.cancellation import AbortedError, Cancellation
 
 T = TypeVar("T")
+Taken = TypeVar("Taken", contravariant=True)
 _TICK = 0.2  # seconds between two looks at whether all is over
+
+
+class Taker(Protocol[Taken]):
+    """What takes things, one at a time: a queue, or a list of them."""
+
+    def put(self, item: Taken) -> None: ...
+
+
+class Collected(list[T], Generic[T]):
+    """A `Taker` that keeps what it takes."""
+
+    def put(self, item: T) -> None:
+        self.append(item)
 
 
 class BoundedQueue(Generic[T]):

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -87,6 +88,24 @@ class FileSource:
                 except (OSError, ValueError) as error:
                     raise _unreadable(file, error) from _cause(file, error)
         return digest.hexdigest()
+
+    def split(self) -> list[FileSource]:
+        """A source of each file, which another process can read.
+
+        Raises:
+            InputError: one of them is a pipe, or standard input.
+        """
+        stream = next((file for file in self._files if is_stream(file)), None)
+        if stream is not None:
+            raise InputError(
+                f"{self.name} can only be read by the process that it was given to.",
+                hint="Write it to files first; or load it without --on.",
+            )
+        options = replace(self._options, engine=None)
+        parts = [FileSource(file, [file], options) for file in self._files]
+        for part in parts:
+            part._tables = self._tables
+        return parts
 
     def encoding(self) -> EncodingRecord | None:
         """What the first file says of how its rows were encoded; ``None`` if it holds none that

@@ -22,6 +22,10 @@ class StageContext:
     Attributes:
         encoder, engine, index, meta: what encodes, and where to.
         look_up: ask the index for every document first, because it may hold some already.
+        several: other processes write documents of this run, so that one of the same id may come
+            between any two requests.
+        resumed: of such a run: an earlier process of it was killed, and what it wrote is not sent
+            again.
         check_index: whether the index is still the one that it was. Asked before every request
             that no alias guards: the engine would make a missing index anew, without its mapping.
     """
@@ -37,4 +41,6 @@ class StageContext:
     limiter: AdaptiveLimiter
     in_flight: InFlightIds
     look_up: bool
+    several: bool = False
+    resumed: bool = False
     check_index: Callable[[], None] = lambda: None

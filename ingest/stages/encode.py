@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from splade_os.errors import EncoderProcessError, EncodingError
-from splade_os.ingest.runtime.queues import BoundedQueue
+from splade_os.ingest.runtime.queues import BoundedQueue, Taker
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.items import Draft, Encoded, Event, Failed, drafts_memory
 from splade_os.vectors import SparseBatch
@@ -51,7 +51,7 @@ class EncodeStage:
             room -= drafts_memory(window)
         return drafts
 
-    def vectors(self, drafts: list[Draft], events: BoundedQueue[Event]) -> Iterator[Encoded]:
+    def vectors(self, drafts: list[Draft], events: Taker[Event]) -> Iterator[Encoded]:
         """Those that are known already, and those of the texts of the others."""
         known = [draft for draft in drafts if draft.vector is not None]
         if known:
@@ -60,7 +60,7 @@ class EncodeStage:
             yield Encoded(known, batch)
         yield from self.encode([d for d in drafts if d.vector is None], events)
 
-    def encode(self, drafts: list[Draft], events: BoundedQueue[Event]) -> Iterator[Encoded]:
+    def encode(self, drafts: list[Draft], events: Taker[Event]) -> Iterator[Encoded]:
         if not drafts:
             return
         todo = dict.fromkeys(range(len(drafts)))

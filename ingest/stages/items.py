@@ -25,6 +25,7 @@ class Draft:
         stored: the mark of that one, if it has one.
         first: the mark of the first record that this one superseded as it waited.
         lost: tokens that were cut off, because the text is longer than the model takes.
+        written: the mark with which an earlier process of this run has written it.
     """
 
     record: Record
@@ -36,6 +37,7 @@ class Draft:
     stored: DocumentStamp | None = None
     first: DocumentStamp | None = None
     lost: int = 0
+    written: DocumentStamp | None = None
 
 
 def drafts_memory(drafts: list[Draft]) -> int:
@@ -71,6 +73,7 @@ class BulkItem:
         stored: the mark of the document that it overwrites, if it was looked up.
         length, lost: tokens that its vector was made of, and tokens that were cut off; 0 where it
             was not encoded by this run.
+        guarded: it overwrites one version of the document alone.
     """
 
     record: Record
@@ -82,17 +85,30 @@ class BulkItem:
     stored: DocumentStamp | None = None
     length: int = 0
     lost: int = 0
+    guarded: bool = False
 
     def memory(self) -> int:
         """Bytes that it takes."""
         counted = 0 if self.tokens is None else self.tokens.nbytes
         return self.record.memory() + len(self.lines) + counted
 
-    def update(self) -> None:
-        """Let it overwrite what is there, and say so in its mark."""
+    def update(self, version: tuple[int, int] | None = None) -> None:
+        """Let it overwrite what is there, and say so in its mark.
+
+        Args:
+            version: overwrite this version alone (`StoredDocument.version`).
+        """
         plain, self.stamp = self.stamp, replace(self.stamp, update=True)
-        lines = self.lines.replace(str(plain).encode() + b'"', str(self.stamp).encode() + b'"', 1)
-        self.lines = b'{"index"' + lines.removeprefix(b'{"create"')
+        lines = self.lines
+        if not plain.update:
+            lines = lines.replace(str(plain).encode() + b'"', str(self.stamp).encode() + b'"', 1)
+        if version is not None:
+            action, newline, document = lines.partition(b"\n")
+            action = action.partition(b',"if_seq_no"')[0].removesuffix(b"}}")
+            number, term = version
+            guard = b',"if_seq_no":%d,"if_primary_term":%d}}' % (number, term)
+            lines, self.guarded = action + guard + newline + document, True
+        self.lines = b'{"index"' + lines.removeprefix(b'{"create"').removeprefix(b'{"index"')
 
 
 @dataclass(slots=True)

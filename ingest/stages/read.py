@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from splade_os.errors import SpladeError
 from splade_os.ingest.documents.records import Record, Rejected
-from splade_os.ingest.runtime.queues import BoundedQueue
+from splade_os.ingest.runtime.queues import BoundedQueue, Taker
 from splade_os.ingest.runtime.windows import WindowReader
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.items import Event, Failed
@@ -47,7 +47,9 @@ class ReadStage:
         events: BoundedQueue[Event],
     ) -> None:
         for window in self._reader.windows(records):
-            self._put(window, out, events)
+            good = self.take(window, events)
+            if good:
+                out.put(good)
         error = self._reader.error
         if isinstance(error, SpladeError):
             self._context.cancellation.source_error = error
@@ -66,12 +68,8 @@ class ReadStage:
             for i, name in enumerate(names)
         }
 
-    def _put(
-        self,
-        window: list[Record | Rejected],
-        out: BoundedQueue[list[Record]],
-        events: BoundedQueue[Event],
-    ) -> None:
+    def take(self, window: list[Record | Rejected], events: Taker[Event]) -> list[Record]:
+        """Count a window; the records in it."""
         good = []
         for item in window:
             if item.position in self._known:
@@ -85,5 +83,4 @@ class ReadStage:
             if item.export is not None:
                 self.exports[item.export] += 1
             good.append(item)
-        if good:
-            out.put(good)
+        return good

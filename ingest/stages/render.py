@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from splade_os.engines import DocumentRenderer
 from splade_os.errors import SpladeError
-from splade_os.ingest.runtime.queues import BoundedQueue
+from splade_os.ingest.runtime.queues import BoundedQueue, Taker
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.items import BulkItem, BulkRequest, Encoded, Event, Failed
 from splade_os.vectors import Ids
@@ -62,7 +62,7 @@ class RenderStage:
         out.close()
 
     def items(
-        self, encoded: Encoded, renderer: DocumentRenderer, events: BoundedQueue[Event]
+        self, encoded: Encoded, renderer: DocumentRenderer, events: Taker[Event]
     ) -> Iterator[BulkItem]:
         documents = [(draft.record.id, draft.record.source) for draft in encoded.drafts]
         marks = [str(draft.stamp) for draft in encoded.drafts]
@@ -80,6 +80,6 @@ class RenderStage:
             )
             if draft.vector is None and draft.ids is not None:
                 item.length, item.lost = len(draft.ids) - draft.lost, draft.lost
-            if draft.exists:
+            if draft.exists and not self._context.several:
                 item.update()
             yield item

@@ -59,7 +59,7 @@ class SendStage:
         self._check_index = context.check_index
         self._limiter, self._retry_policy = context.limiter, context.retry_policy
         self._run, self._hash_field = context.stamper.run, context.meta.hash_field
-        self._aborted = context.cancellation.aborted
+        self._aborted, self._several = context.cancellation.aborted, context.several
         self.begun = 0
         self.guard: str | None = None
 
@@ -89,7 +89,7 @@ class SendStage:
                 i
                 for i in remaining
                 if result.outcomes[i].status == _CONFLICT
-                and items[i].lines.startswith(b'{"create"')
+                and (items[i].guarded or items[i].lines.startswith(b'{"create"'))
             ]
             last = rounds >= _UNSEEN
             remaining = self._resolve(conflicts, result, last=last) if conflicts else []
@@ -178,7 +178,7 @@ class SendStage:
         items, outcomes = result.items, result.outcomes
         ids = [items[i].record.id for i in conflicts]
         fields = [self._hash_field]
-        stored = self._retry_policy.call(lambda: self._engine.documents(self._index, ids, fields))
+        stored = self._retry_policy.call(lambda: self._engine.stored(self._index, ids, fields))
         again: list[int] = []
         for i in conflicts:
             item, identifier = items[i], items[i].record.id
@@ -195,7 +195,7 @@ class SendStage:
                     "ingest pipeline of the cluster sets its _id, or the user may not see it",
                 )
                 continue
-            mark = stored_stamp(found, self._hash_field)
+            mark = stored_stamp(found.source, self._hash_field)
             if mark is not None and mark.run == self._run:
                 if mark.position == item.stamp.position:  # our own write; its answer was lost
                     outcomes[i], item.stamp = Outcome(identifier, 201, "created"), mark
@@ -209,7 +209,8 @@ class SendStage:
                     item.tokens = None
                     outcomes[i] = Outcome(identifier, 200, "updated")
                     continue
-            item.update()
+            # another writer of this run may have a document of this id, too
+            item.update(found.version if self._several else None)
             again.append(i)
         return again
 

@@ -11,7 +11,7 @@ from splade_os.ingest.documents.encoded_rows import EncodedRow
 from splade_os.ingest.documents.given_vectors import Row, vector_of, vectors_of
 from splade_os.ingest.documents.records import Record
 from splade_os.ingest.documents.stamps import stored_stamp
-from splade_os.ingest.runtime.queues import BoundedQueue
+from splade_os.ingest.runtime.queues import BoundedQueue, Taker
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.stages.items import Draft, Event, Failed, Superseded, Unchanged
 from splade_os.vectors import Ids
@@ -58,7 +58,7 @@ class TokenizeStage:
         if drafts:
             out.put(drafts)
 
-    def drafts(self, records: list[Record], events: BoundedQueue[Event]) -> list[Draft]:
+    def drafts(self, records: list[Record], events: Taker[Event]) -> list[Draft]:
         rows = self._rows([record.vector for record in records if record.vector is not None])
         drafts = []
         for record in records:
@@ -78,7 +78,7 @@ class TokenizeStage:
         wanted = [
             d
             for d in drafts
-            if d.vector is None
+            if (d.vector is None and (d.written is None or self._context.options.count_terms))
             or (d.record.text and d.counted is None and self._context.options.count_terms)
         ]
         texts = [draft.record.text for draft in wanted]
@@ -119,7 +119,7 @@ class TokenizeStage:
                 return [error]
             return [found for text in texts for found in self._tokenised([text])]
 
-    def _unknown(self, drafts: list[Draft], events: BoundedQueue[Event]) -> list[Draft]:
+    def _unknown(self, drafts: list[Draft], events: Taker[Event]) -> list[Draft]:
         """Mark what exists, and leave out what is the same."""
         hash_field = self._context.meta.hash_field
         ids = [draft.record.id for draft in drafts]
@@ -139,6 +139,8 @@ class TokenizeStage:
             # our own write, of a run that was killed, or of an earlier record of this id: the
             # sender finds out which of the two is right
             if found is None or (mark is not None and mark.run == self._context.stamper.run):
+                if self._context.resumed and mark and mark.position == draft.stamp.position:
+                    draft.written = mark
                 kept.append(draft)
             elif (
                 self._context.options.skip_unchanged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +41,7 @@ class DeadLetters:
         self, file: str | Path, index: str = "", run: str = "", kind: str | None = None
     ) -> None:
         self.file = Path(file)
-        self._index, self._run = index, run
+        self.index, self._run = index, run
         self._kind = {} if kind is None else {"kind": kind}
         self._lines: list[bytes] = []
         self._waiting = 0
@@ -110,6 +110,11 @@ class DeadLetters:
         """A document that could not be encoded, or that the engine refused."""
         self._write(record, status, reason, record.original())
 
+    def add_lines(self, lines: Iterable[bytes]) -> None:
+        """Letters that another process has written of (`CollectedLetters`)."""
+        for line in lines:
+            self._add(line)
+
     def save(self) -> None:
         """Bring what was written onto the disk.
 
@@ -153,7 +158,7 @@ class DeadLetters:
         letter = {
             "position": item.position,
             "where": item.where,
-            "index": self._index,
+            "index": self.index,
             "run": self._run,
             "id": item.id,
             "status": status,
@@ -161,7 +166,9 @@ class DeadLetters:
             "reader": asdict(item.reader) if item.reader is not None else None,
             **self._kind,
         }
-        line = to_json(letter)[:-1] + b',"record":' + embedded(record) + b"}\n"
+        self._add(to_json(letter)[:-1] + b',"record":' + embedded(record) + b"}\n")
+
+    def _add(self, line: bytes) -> None:
         self._lines.append(line)
         self._waiting += len(line)
         if self._waiting > _MOST:
@@ -172,3 +179,15 @@ class DeadLetters:
             f"The dead letters cannot be written to {self.file}: {error}",
             hint="Free some space, or name another file with --dead-letters; then --resume.",
         )
+
+
+class CollectedLetters(DeadLetters):
+    """Keeps its letters, for the process that has the file (`DeadLetters.add_lines`)."""
+
+    def __init__(self, index: str, run: str) -> None:
+        super().__init__("", index, run)
+        self.lines: list[bytes] = []
+
+    def save(self) -> None:
+        self.lines += self._lines
+        self._lines, self._waiting = [], 0

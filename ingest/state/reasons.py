@@ -41,6 +41,15 @@ class Reasons:
         told, count = self._kinds.get(kind, (reason, 0))
         self._kinds[kind] = told, count + 1
 
+    def merge(self, other: Reasons) -> None:
+        """Add those that another process has counted."""
+        self.first = self.first or other.first
+        for kind, (told, count) in other._kinds.items():
+            if kind not in self._kinds and len(self._kinds) >= _MOST:
+                kind = told = _OTHERS
+            mine, before = self._kinds.get(kind, (told, 0))
+            self._kinds[kind] = mine, before + count
+
     def counts(self) -> dict[str, int]:
         """Reason → dead letters of its kind, the most frequent first."""
         return dict(sorted(self._kinds.values(), key=lambda kind: -kind[1]))

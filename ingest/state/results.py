@@ -16,7 +16,7 @@ from splade_os.ingest.documents.stamps import DocumentStamp
 from splade_os.ingest.log import log
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.runtime.in_flight import InFlightIds
-from splade_os.ingest.stages.items import BulkItem, BulkResult, Event, Failed, Superseded, Unchanged
+from splade_os.ingest.stages.items import BulkResult, Event, Failed, Superseded, Unchanged
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.dead_letters import DeadLetters
 from splade_os.ingest.state.progress import Progress, item_hash
@@ -122,7 +122,8 @@ class ResultRecorder:
                 tokens[not new].append(item.tokens)
             else:
                 self.progress.empty[not new] += 1
-            self._keep(item)
+            if item.lines:  # else an earlier process wrote it
+                self.keep(Written(item.record.id, item.stamp, item.lines))
         self._add_repeated(event)
         self._count(
             created=created,
@@ -169,12 +170,11 @@ class ResultRecorder:
             return set()
         return self.checkpoint.has_seen(numbers) | numbers.keys() & set(self._seen)
 
-    def _keep(self, item: BulkItem) -> None:
+    def keep(self, kept: Written) -> None:
         """A sample in which every document is as likely as any other (reservoir); the smaller,
         the larger the documents are."""
         self._written += 1
         place = random.randrange(self._written)
-        kept = Written(item.record.id, item.stamp, item.lines)
         if len(self.sample) < self._capacity:
             self.sample.append(kept)
         elif place < self._capacity:
@@ -207,14 +207,19 @@ class ResultRecorder:
             log(logging.WARNING, "dead_letter", f"First dead letter: {first}", id=record.id)
         self._count(dead=len(lost))
         self._account(lost)
+        told = f"{record.where} could not be indexed: {reason}."
+        self._check_limits(told, self.progress.positions.mark)
+
+    def _check_limits(self, told: str, settled: int) -> None:
+        """Whether the load may go on after a dead letter, of which ``told`` speaks; ``settled``
+        records are through."""
         dead, most = self.progress.counters["dead"], self.options.max_errors
         if self.options.on_error == "abort" or (most is not None and dead > most):
             limit = "" if self.options.on_error == "abort" else f" {dead:,} are more than {most:,}."
             raise ErrorLimitError(
-                f"{record.where} could not be indexed: {reason}.{limit}",
+                told + limit,
                 hint=f"It stands in {self.dead_letters.file}. To go on after it: --resume.",
             )
-        settled = self.progress.positions.mark
         wanted = self.options.unusable if most is None else None
         if wanted is not None and settled >= wanted and not self.progress.indexed:
             why = self.progress.reasons.first

@@ -28,6 +28,7 @@ _COMMANDS = {
     "index": ("index", "Create, adopt, list, show and delete indices; undo loads and swaps."),
     "ingest": ("ingest", "Encode documents and write them into an index."),
     "list": ("deploy", "Show the query encoders deployed in a cluster."),
+    "mcp": ("mcp", "Serve an index to assistants: a read-only MCP server."),
     "mine": ("mine", "Find hard negatives for training in an index."),
     "model": ("model", "Show what is understood of a model."),
     "retry": ("retry", "Ingest the dead letters of an earlier ingest again."),

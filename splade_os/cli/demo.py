@@ -30,8 +30,17 @@ QUESTIONS = (
 @click.option("--url", help="Use this cluster (or sqlite:///FILE) instead of a local one.")
 @click.option("--fresh", is_flag=True, help="Ingest again, even if the demo index is there.")
 @click.option("-q", "--question", "questions", multiple=True, help="Ask this instead.")
+@click.option("--serve", is_flag=True, help="Open the search page at the end, until Ctrl-C.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Of the page.")
 @click.pass_context
-def demo(ctx: click.Context, url: str | None, fresh: bool, questions: tuple[str, ...]) -> None:
+def demo(
+    ctx: click.Context,
+    url: str | None,
+    fresh: bool,
+    questions: tuple[str, ...],
+    serve: bool,
+    port: int,
+) -> None:
     """Ingest real text into a local cluster and search it in three modes.
 
     The text: the docstrings of the Python standard library, several thousand documents. The
@@ -49,7 +58,9 @@ def demo(ctx: click.Context, url: str | None, fresh: bool, questions: tuple[str,
     with busy("Loading the query table"):
         client.encoder("idf")
     _show(client, questions or QUESTIONS)
-    _farewell(url)
+    _farewell(url, serve)
+    if serve:
+        _serve(url, port, (questions or QUESTIONS)[0])
 
 
 def _cluster_url(ctx: click.Context) -> str:
@@ -143,7 +154,31 @@ def _show(client: SearchClient, questions: tuple[str, ...]) -> None:
     console.print(legend)
 
 
-def _farewell(url: str) -> None:
+def _serve(url: str, port: int, question: str) -> None:
+    """The page, in the browser of this machine where it has one."""
+    import os
+    import sys
+    import threading
+    import webbrowser
+    from urllib.parse import urlencode
+
+    from splade_os.serve.options import ServeOptions
+    from splade_os.serve.server import Service
+    from splade_os.settings import load_settings
+
+    service = Service(load_settings(url=url), ServeOptions((INDEX,), port=port))
+    page = f"{service.url}/?{urlencode({'q': question})}"
+
+    def opened() -> None:
+        _step(f"The search page: {page}   (Ctrl-C ends it)")
+        # without a desktop it would be a browser of texts, in this terminal
+        if sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+            threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+
+    service.run(opened)
+
+
+def _farewell(url: str, served: bool) -> None:
     flag = "" if url.endswith("localhost:9200") else f" --url {url}"
     steps = [
         ("your own question", f'splade-os search "parse dates" --index {INDEX}{flag} --explain'),
@@ -151,6 +186,8 @@ def _farewell(url: str) -> None:
         ("on a GPU, any model", "pip install 'splade-os[torch]'; then --model MODEL --device cuda"),
         ("what the index remembers", f"splade-os index show --index {INDEX}{flag}"),
     ]
+    if not served:
+        steps.insert(0, ("the search page", f"splade-os serve --index {INDEX}{flag}"))
     if url.startswith("http"):
         steps.append(("stop the local cluster", "splade-os cluster down"))
     echo("\nWhat next (in the environment: . .venv/bin/activate):")

@@ -12,6 +12,7 @@ import click
 from splade_os.cli.encoding import encoding_options, split_options
 from splade_os.cli.ingest_options import reading_options, split_reading
 from splade_os.cli.options import check_output
+from splade_os.cli.ray_options import ray_options, split_ray
 from splade_os.cli.steps import busy
 from splade_os.cli.terminal import echo
 
@@ -26,6 +27,7 @@ from splade_os.cli.terminal import echo
 )  # fmt: skip
 @reading_options
 @encoding_options
+@ray_options
 def encode(source: str, model: str, out: Path, **flags: Any) -> None:
     """Encode the documents of SOURCE (as for ingest) and write their vectors.
 
@@ -40,8 +42,11 @@ def encode(source: str, model: str, out: Path, **flags: Any) -> None:
     reader, selection, opening, flags = split_reading(flags)
     if reader.vectors:
         raise click.UsageError("--vectors: documents that bring vectors are encoded already.")
+    cluster, flags = split_ray(flags)
     running, options, _ = split_options(flags)
     parquet = out.suffix == ".parquet"
+    if cluster is not None and not parquet:
+        raise click.UsageError("--on ray writes Parquet: -o NAME.parquet")
     if not parquet:
         check_output(out)
     found = find_source(source, opening)
@@ -62,7 +67,24 @@ def encode(source: str, model: str, out: Path, **flags: Any) -> None:
         write = partial(write_parquet, text_fields=reader.stored_text_fields)
     try:
         with busy(f"Encoding {found.name}"):
-            count = write(out, records, encoder, skip)
+            if cluster is None:
+                count = write(out, records, encoder, skip)
+            else:
+                from splade_os.distributed.encode import encode_on_ray
+
+                count = encode_on_ray(
+                    found,
+                    out,
+                    spec=source,
+                    encoder=encoder,
+                    model=model,
+                    running=running,
+                    skip=skip,
+                    reader=reader,
+                    cluster=cluster,
+                    selection=selection,
+                    opening=opening,
+                )
     except OSError as error:  # a disk that is full does not say of which file
         error.filename = error.filename or str(out)
         raise

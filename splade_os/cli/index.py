@@ -175,37 +175,25 @@ def _age(seconds: int | None) -> str:
 @json_option
 def show(as_json: bool, **flags: Any) -> None:
     """Show what an index holds and what encoded it."""
-    from splade_os.statistics import age_of
+    from splade_os.engines.index_facts import index_facts
 
     settings = settings_of(**flags)
     name = need_index(settings)
     engine = open_engine(settings)
-    meta, stats = engine.index_meta(name), engine.stats(name)
-    state = engine.load_state(name)
-    statistics = engine.load_statistics(name)
-    counted = statistics.documents if statistics else 0
-    age = age_of(engine.counts(name))
+    facts = index_facts(engine, name)
     if as_json:
-        print_json(
-            {
-                "index": name,
-                "documents": stats.documents,
-                "bytes": stats.bytes,
-                "documents_in_idf": counted,
-                "statistics_age": age,
-                "load": None if state is None else state.model_dump(),
-                **meta.model_dump(),
-            }
-        )
+        print_json(facts)
         return
+    counted, load, age = facts["documents_in_idf"], facts["load"], facts["statistics_age"]
+    meta = engine.index_meta(name)
     model = meta.model
     copied = f"copied into {meta.content_field}"
     searched = f"as {', '.join(meta.bm25)}" if meta.bm25 else copied
     rows = {
         "index": name,
-        "documents": f"{stats.documents:,}",
-        "size": f"{stats.bytes / 1e6:,.1f} MB",
-        "last load": "not noted" if state is None else state.phase,
+        "documents": f"{facts['documents']:,}",
+        "size": f"{facts['bytes'] / 1e6:,.1f} MB",
+        "last load": "not noted" if load is None else load["phase"],
         "IDF table": f"from {counted:,} documents, {_age(age)}" if counted else "the model's",
         "field": f"{meta.field} ({meta.field_type}, features named by {meta.feature_naming})",
         "text fields": f"{', '.join(meta.text_fields)}; for BM25 {searched}",

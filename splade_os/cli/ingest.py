@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -27,15 +28,16 @@ from splade_os.cli.log_format import logging_to_stderr
 from splade_os.cli.options import (
     MOST,
     connection_options,
+    engine_opener,
     field_type_option,
     index_option,
     json_option,
     need_index,
-    open_engine,
     print_json,
     settings_of,
 )
 from splade_os.cli.progress import ingest_progress, summarise
+from splade_os.cli.ray_options import ray_options, split_ray
 from splade_os.cli.report_file import LatestReport, report_fields, report_file
 from splade_os.cli.steps import busy
 from splade_os.cli.terminal import echo, secho
@@ -106,6 +108,7 @@ class ResumableCommand(Command):
 @layout_options
 @encoding_options
 @running_options
+@ray_options
 @click.option(
     "--resume", is_flag=True,
     help="Go on where this ingest was interrupted. --resume=auto: if that can be, else begin anew.",
@@ -151,6 +154,7 @@ def ingest(
     if resume + resume_auto + restart > 1:
         raise click.UsageError("Either --resume, --resume=auto or --restart.")
     wanted = read_canaries(canaries)
+    cluster, flags = split_ray(flags)
     reader, selection, opening, flags = split_reading(flags)
     running, chosen, flags = split_options(flags)
     options, how, flags = split_running(flags, selection)
@@ -159,7 +163,8 @@ def ingest(
     settings = settings_of(**flags)
     target = alias or need_index(settings)
     check_name(target)
-    engine = open_engine(settings)
+    opener = engine_opener(settings)
+    engine = opener()
     with busy(f"Looking for {shown(source)}"):
         found = find_source(source, replace(opening, engine=engine))
     if alias or not _is_there(engine, target):
@@ -187,10 +192,22 @@ def ingest(
     if dry_run:
         show_dry_run(engine, found, reader, selection, encoder, field_type, options, as_json)
         return
+    load: Callable[..., IngestReport] = partial(load_source, named=source)
+    if cluster is not None:
+        from splade_os.distributed.load import load_on_ray
+
+        load = partial(
+            load_on_ray,
+            spec=source,
+            connect=opener,
+            model=settings.model or encoder.identity.name,
+            running=running,
+            cluster=cluster,
+            opening=opening,
+        )
     with showing(found, encoder, engine, target, how, latest) as update:
-        report = load_source(
+        report = load(
             found,
-            named=source,
             engine=engine,
             target=target,
             encoder=encoder,

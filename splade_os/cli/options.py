@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -107,9 +108,14 @@ def settings_of(**flags: Any) -> Settings:
 
 def open_engine(settings: Settings) -> Engine:
     """The engine behind the URL of the settings."""
+    return engine_opener(settings)()
+
+
+def engine_opener(settings: Settings) -> Callable[[], Engine]:
+    """What opens the engine, here or in another process, with what a person was asked for."""
     from splade_os.engines import connect
 
-    return connect(settings.url, **{**settings.connection(), **_asked(settings)})
+    return partial(connect, settings.url, **{**settings.connection(), **_asked(settings)})
 
 
 def with_secrets(flags: dict[str, Any]) -> dict[str, Any]:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from splade_os.encoding.query import IdfQueryEncoder
+from splade_os.encoding.resolve import resolve_recorded
 from splade_os.engines import Engine, IndexLayout, IndexMeta, connect
 from splade_os.engines.connection.keywords import ConnectionKeywords
-from splade_os.errors import IndexFormatError, IndexNotFoundError, SettingsError
+from splade_os.errors import IndexFormatError, IndexNotFoundError, InputError, SettingsError
 from splade_os.ingest.documents.envelopes import VECTOR_KEY
 from splade_os.online.index import Index
-from splade_os.online.results import DocumentResult
+from splade_os.online.results import DocumentError, DocumentResult
 from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords
 from splade_os.search.results import Hit
 from splade_os.search.steps import Text
 from splade_os.search.target import need_index
 from splade_os.settings import load_settings
 from splade_os.text_fields import stored_text
+from splade_os.vocabulary import Vocabulary
 
 TEXT_FIELD = "text"
 """Field of the text in a new index."""
@@ -174,8 +178,23 @@ class PassageIndex:
         return [results[passage.id] for passage in given]
 
     def delete(self, ids: Iterable[str]) -> list[DocumentResult]:
-        """Delete passages by id; what is not there is ``not_found``."""
-        return self.documents.delete(ids)
+        """Delete passages by id; what is not there is ``not_found``.
+
+        Raises:
+            DocumentError: some could not be deleted; the others were.
+        """
+        results = self.documents.delete(ids)
+        if any(each.result == "failed" for each in results):
+            raise DocumentError("deleted", [each for each in results if each.result != "not_found"])
+        return results
+
+    def change(self, id: str, metadata: Mapping[str, Any]) -> None:
+        """Change some metadata of a passage; nothing is encoded again.
+
+        Raises:
+            DocumentError: there is no such passage.
+        """
+        self.documents.update(id, {METADATA_FIELD: dict(metadata)})
 
     def _text_field(self, meta: IndexMeta) -> str:
         if TEXT_FIELD in meta.text_fields:
@@ -235,19 +254,23 @@ class PassageIndex:
         meta = self.engine.index_meta(self.name)
         return _Reader(meta)
 
-    def exact(self, path: str) -> str:
-        """The field by which a filter compares the text under a path whole.
+    def exact(self, name: str) -> str:
+        """The field by which a filter compares metadata, texts as a whole: ``metadata.NAME``, or in
+        an index that was written by others ``NAME``. (On SQLite the former.)
 
         Raises:
             SettingsError: it is a text field, of which engines know words alone.
         """
-        if path in self._exact:
-            return self._exact[path]
+        if name in self._exact:
+            return self._exact[name]
+        path = f"{METADATA_FIELD}.{name}"
         try:
             types = self.engine.properties(self.name)
             texts = self.engine.index_meta(self.name).text_fields if types else ()
         except IndexNotFoundError:
             return path
+        if path not in types and name in types:
+            path = name
         if path in texts and types.get(path) == "text":
             raise SettingsError(
                 f"A filter cannot compare the text field {path!r} of {self.name}, of which the "
@@ -256,8 +279,29 @@ class PassageIndex:
             )
         if path in types:
             # what an index of somebody else has for text by default
-            self._exact[path] = f"{path}.keyword" if types[path] == "text" else path
-        return self._exact.get(path, path)
+            self._exact[name] = f"{path}.keyword" if types[path] == "text" else path
+        return self._exact.get(name, path)
+
+    def by_token(self, ids: Sequence[int], weights: Sequence[float]) -> dict[str, float]:
+        """A sparse vector of the index's model by token.
+
+        Raises:
+            InputError: an id that the model's vocabulary does not have.
+        """
+        tokens = self._vocabulary.tokens
+        wrong = [i for i in ids if not 0 <= i < len(tokens)]
+        if wrong:
+            raise InputError(
+                f"The sparse vector has the id {wrong[0]}, and the vocabulary of the model of "
+                f"{self.name} has {len(tokens):,} tokens.",
+                hint="Encode it with the same model.",
+            )
+        return {tokens[i]: weight for i, weight in zip(ids, weights, strict=True)}
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        model = resolve_recorded(self.documents.target().model, self.name).name
+        return IdfQueryEncoder.unweighted(model).vocabulary
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from splade_os.serve.gate import App, Gate
 from splade_os.serve.metrics import ServeMetrics
 from splade_os.serve.openapi import openapi
 from splade_os.serve.options import ServeOptions
+from splade_os.serve.page.views import Page
 from splade_os.serve.searchers import Searchers
 from splade_os.settings import Settings
 
@@ -63,6 +64,7 @@ def make_app(settings: Settings, options: ServeOptions) -> App:
         Route("/health/ready", ready),
         Route("/metrics", measured),
         *Api(searchers, options, metrics).routes(),
+        *Page(searchers, options).routes(),
     ]
     # no Starlette around it: that would answer for what fails before the gate does
     app = Router(routes, redirect_slashes=False, lifespan=lifespan)

@@ -18,7 +18,10 @@ except MissingExtraError as error:
 """
 
 
-@pytest.mark.parametrize(("module", "package", "extra"), [("langchain", "langchain_core", "")])
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [("haystack", "haystack", ""), ("langchain", "langchain_core", ""), ("mcp", "mcp", "")],
+)
 def test_it_says_what_to_install(module: str, package: str, extra: str) -> None:
     script = _SCRIPT.format(module=module, package=package)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

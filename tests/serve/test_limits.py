@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -253,6 +254,29 @@ def test_the_command_ends_in_peace(opensearch_url: str, on_opensearch: str, tmp_
     (line,) = [each for each in lines if each.get("request_id") == "mine-1"]
     assert (line["path"], line["status"], line["mode"]) == ("/v1/search", 200, "hybrid")
     assert "secret" not in rest
+
+
+def test_the_demo_ends_with_the_page(
+    opensearch_url: str, on_opensearch: str, tmp_path: Path
+) -> None:
+    script = (
+        "import sys; from splade_os.cli import demo; demo.INDEX = sys.argv[2];"
+        "demo._serve(sys.argv[1], 0, 'red shoe')"
+    )
+    desktop = {"DISPLAY", "WAYLAND_DISPLAY"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, opensearch_url, on_opensearch],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name not in desktop},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    page = re.search(r"http://\S+", process.stderr.readline())
+    assert page is not None
+    assert 'data-id="d1"' in requests.get(page[0], timeout=60).text
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Beyond one machine: the same load, and the same encoding, on a Ray cluster (extra ``ray``)."""

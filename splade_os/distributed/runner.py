@@ -1,0 +1,257 @@
+"""The runner of a load on Ray: read, encode and send in actors, and add up what they report."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from splade_os.distributed.attempts import Attempts
+from splade_os.distributed.cluster import READER_CPUS, RayOptions, quiet_context
+from splade_os.distributed.reading import Connect, Part, WindowReader
+from splade_os.distributed.receipts import Receipt, ReceiptRecorder
+from splade_os.distributed.throttle import Throttle
+from splade_os.distributed.worker import EncoderSpec, EncodeWorker, JobSpec, SendWorker
+from splade_os.errors import IngestError
+from splade_os.ingest.documents.records import Record, RecordReader, Rejected
+from splade_os.ingest.log import Notes, log_report
+from splade_os.ingest.report import IngestReport
+from splade_os.ingest.runtime.cancellation import AbortedError
+from splade_os.ingest.sources import Selection
+from splade_os.ingest.stages.context import StageContext
+from splade_os.ingest.state.results import ResultRecorder
+
+_TICK = 0.2  # seconds between two reports of progress
+_LOG_EVERY = 10.0
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a job reads, and how."""
+
+    parts: list[Part]
+    reader: RecordReader
+    selection: Selection
+
+
+def encoded_dataset(
+    ray: Any,
+    options: RayOptions,
+    source: Input,
+    window: int,
+    connect: Connect | None,
+    work: Any,
+    arguments: dict[str, Any],
+) -> tuple[Any, Any]:
+    """A dataset of what the actors ``work`` make of windows of records, and the handle of the actor
+    that counts their attempts.
+
+    Args:
+        work: a class; its instances take a batch of windows.
+        arguments: of the class, beside ``attempts`` and ``most``.
+    """
+    from ray import cloudpickle
+
+    quiet_context(ray)
+    attempts = ray.remote(num_cpus=0)(Attempts).remote()
+    parts = [{"part": cloudpickle.dumps(part)} for part in source.parts]
+    windows = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
+        WindowReader(source.reader, source.selection, window, connect),
+        batch_size=1,
+        num_cpus=READER_CPUS,
+    )
+    found = windows.map_batches(
+        work,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=options.workers),
+        num_cpus=options.cpus,
+        num_gpus=options.gpus,
+        fn_constructor_kwargs={**arguments, "attempts": attempts, "most": options.attempts},
+    )
+    return found, attempts
+
+
+class RayRunner:
+    """Takes the place of the threads of `PipelineRunner`; the load around it is the same.
+
+    Args:
+        ray: of `connected`.
+        cluster, source, encoder, connect: of the job.
+        context, results, on_progress, heartbeat: see `PipelineRunner`.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        cluster: RayOptions,
+        source: Input,
+        encoder: EncoderSpec,
+        connect: Connect,
+        context: StageContext,
+        results: ResultRecorder,
+        on_progress: Callable[[IngestReport], None] | None = None,
+        heartbeat: tuple[float, Callable[[], None]] | None = None,
+    ) -> None:
+        self._ray, self._cluster, self._source = ray, cluster, source
+        self._encoder, self._connect = encoder, connect
+        self._on_progress, self._heartbeat = on_progress, heartbeat
+        self.context = context
+        self.results: ReceiptRecorder = ReceiptRecorder(
+            results.progress,
+            results.checkpoint,
+            results.dead_letters,
+            results.in_flight,
+            results.options,
+        )
+        self.start = self._logged = self._beaten = time.monotonic()
+        self._notes = Notes()
+        self._began = False
+        self._came: queue.SimpleQueue[Receipt | BaseException | None] = queue.SimpleQueue()
+
+    def run(self, records: Iterator[Record | Rejected], guard: str | None = None) -> None:
+        """Run until every record is settled, or all was halted or aborted. Never raises. The
+        records are read by tasks of the cluster; ``records`` has only been looked into."""
+        cancellation = self.context.cancellation
+        self._began = True
+        threading.Thread(
+            target=self._consume, args=(guard,), name="splade-os-ray", daemon=True
+        ).start()
+        reported = 0.0
+        try:
+            while not cancellation.halted.is_set():
+                try:
+                    came = self._came.get(timeout=_TICK)
+                except queue.Empty:
+                    pass
+                else:
+                    if came is None:
+                        break
+                    self._take(came)
+                if time.monotonic() - reported > _TICK:
+                    reported = time.monotonic()
+                    self._tell(self.report())
+        except AbortedError:
+            pass
+        except BaseException as error:
+            cancellation.abort(error)
+        finally:
+            try:
+                self.results.save()
+            except BaseException as error:
+                cancellation.abort(error)
+        report = self.report()
+        self._notes.look(report, ended=True)
+        if self._on_progress:
+            self._on_progress(report)
+
+    def _take(self, came: Receipt | BaseException) -> None:
+        if isinstance(came, BaseException):
+            raise came
+        if came.error is not None:
+            raise came.error
+        if came.source_error is not None:
+            self.context.cancellation.source_error = came.source_error
+            return
+        self.results.add(came)
+
+    def _consume(self, guard: str | None) -> None:
+        """Receipts, as they come."""
+        from ray import cloudpickle
+        from ray.exceptions import RayError
+
+        try:
+            for batch in self._receipts(guard).iter_batches(batch_size=None, prefetch_batches=0):
+                for packed in batch["receipt"].tolist():
+                    self._came.put(cloudpickle.loads(packed))
+                if self.context.cancellation.halted.is_set():
+                    return
+            self._came.put(None)
+        except RayError as error:
+            hint = (
+                "What was acknowledged is in the index. The same command with --resume goes on: "
+                "what is there is not encoded again."
+            )
+            self._came.put(job_error(error, hint))
+        except BaseException as error:
+            self._came.put(error)
+
+    def _receipts(self, guard: str | None) -> Any:
+        ray, cluster, context = self._ray, self._cluster, self.context
+        checkpoint, options = self.results.checkpoint, context.options
+        job = JobSpec(
+            encoder=self._encoder,
+            connect=self._connect,
+            index=context.index,
+            meta=context.meta,
+            guard=guard,
+            uuid=checkpoint.uuid,
+            run=checkpoint.run,
+            target=self.results.dead_letters.index or context.index,
+            options=replace(options, layout=None),
+            look_up=checkpoint.resumed or (options.skip_unchanged and context.look_up),
+            resumed=checkpoint.resumed,
+        )
+        throttle = ray.remote(num_cpus=0)(Throttle).remote(cluster.writers, options.max_bytes)
+        self._actors = [throttle]
+        found, attempts = encoded_dataset(
+            ray, cluster, self._source, options.window, self._connect, EncodeWorker, {"job": job}
+        )
+        self._actors.append(attempts)
+        return found.map_batches(
+            SendWorker,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=cluster.writers),
+            num_cpus=READER_CPUS,
+            fn_constructor_kwargs={"job": job, "throttle": throttle},
+        )
+
+    def _tell(self, report: IngestReport) -> None:
+        self._notes.look(report)
+        if self._heartbeat and time.monotonic() - self._beaten > self._heartbeat[0]:
+            self._beaten = time.monotonic()
+            self._heartbeat[1]()
+        if time.monotonic() - self._logged > _LOG_EVERY:
+            self._logged = time.monotonic()
+            log_report("progress", report)
+        if self._on_progress:
+            self._on_progress(report)
+
+    @property
+    def indexed_nothing(self) -> bool:
+        """Whether it is known that the index holds no record of this ingest."""
+        return not self._began
+
+    def report(self) -> IngestReport:
+        """So far: what receipts have said."""
+        results = self.results
+        counters: dict[str, Any] = dict(results.progress.counters)
+        counters["read"] = results.read
+        counters["encoded"] = counters["created"] + counters["updated"]
+        reasons = results.progress.reasons
+        return IngestReport(
+            index=self.context.index,
+            count_before=results.checkpoint.count_before,
+            seconds=time.monotonic() - self.start,
+            dead_letters=results.dead_letters.file if counters["dead"] else None,
+            reasons=reasons.counts(),
+            first_dead=reasons.first,
+            hashed=results.hashed,
+            exports=dict(results.exports),
+            text_fields=dict(results.text_fields),
+            **counters,
+        )
+
+
+def job_error(error: BaseException, hint: str) -> IngestError:
+    """An error of Ray as one of ours: what was at the bottom of it."""
+    bottom = error
+    while (cause := getattr(bottom, "cause", None) or bottom.__cause__) is not None:
+        bottom = cause
+    lines = [line for line in str(bottom).splitlines() if line.strip()]
+    reason = f"{type(bottom).__name__}: {lines[0] if lines else ''}"
+    told = IngestError(f"The job on Ray ended before its time: {reason}", hint=hint)
+    told.__cause__ = error
+    return told

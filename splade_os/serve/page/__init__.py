@@ -1,0 +1,1 @@
+"""The page: ways of searching side by side, in a browser."""
