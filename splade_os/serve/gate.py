@@ -9,6 +9,7 @@ import logging
 import re
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -141,7 +142,8 @@ class Gate:
             answer.status = answer.status or _GONE
         except Exception as error:
             failed = error
-            _log.exception("The request %s failed.", known, extra={"data": {"request_id": known}})
+            about = {"request_id": known, "traceback": traceback.format_exc()}
+            _log.exception("The request %s failed.", known, extra={"data": about})
             internal = RequestError(
                 500,
                 "internal",

@@ -15,8 +15,8 @@ import requests
 
 from splade_os import SearchClient
 from splade_os.evaluation.trec import read_qrels, read_queries
-from splade_os.serve.page.columns import cut, spans
 from splade_os.serve.page.state import PageState, Way
+from splade_os.serve.page.texts import AFTER, BEFORE, cut, spans
 from tests.serve.conftest import EVIL, Start
 
 
@@ -268,9 +268,7 @@ def test_wrong_password(start: Start) -> None:
 
 
 def test_marks() -> None:
-    from splade_os.serve.page import columns
-
-    one, other = columns._BEFORE, columns._AFTER
+    one, other = BEFORE, AFTER
     assert spans(f"a {one}b{other} c{one}d{other}") == [
         ("a ", False), ("b", True), (" c", False), ("d", True),
     ]  # fmt: skip
