@@ -6,6 +6,7 @@ terms by expansion alone.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,14 @@ from langchain_tests.integration_tests import (  # noqa: E402
 )
 
 from splade_os.integrations.langchain import SpladeRetriever, SpladeVectorStore  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def freed() -> Iterator[None]:
+    """Each of these hundred tests loads the model, which is in cycles of references: Python, which
+    knows nothing of the 100 MB behind it, would keep those of the whole run."""
+    yield
+    gc.collect()
 
 
 class TestVectorStore(VectorStoreIntegrationTests):
