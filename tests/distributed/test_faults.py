@@ -108,7 +108,7 @@ def test_dead_processes_a_poison_document_and_a_stop(
     how: dict[str, Any] = {
         "alias": AliasOptions(min_documents=0),
         "options": {"max_errors": 2},
-        "cluster": RayOptions(workers=1, writers=2, attempts=1),
+        "cluster": RayOptions(workers=1, writers=1, attempts=1),
     }
     with FaultyProxy(job.engine.url, lambda n, size: "429" if n in (1, 2) else "pass") as proxy:
         with pytest.raises(RuntimeError, match="stopped by the test"):
