@@ -5,11 +5,12 @@
 Case ``parquet``: the same vectors into a real local OpenSearch node, as Parquet that `splade-os
 encode` writes and as JSONL with ``--vectors``, in turns; CPU of this process for each document.
 Case ``ray``: the documentation of Python, encoded by the starter, on a local Ray: one worker
-against `splade-os ingest` in this process, and two workers against one, a thread each. Rates are of
-what comes after the first tenth, so that no process is started in them. Case ``memory``: receipts of 10
-million documents through a local Ray, of a source that is simulated and a writer that writes
-nothing: how much the driver grows from the first tenth to the end. Case ``plan``: a simulation of
-the chain for ``--plan-documents``, with the rates given (``--gpu-rate``, ``--cluster-rate``).
+against `splade-os ingest` in this process, and two workers against one, a thread each. Rates are
+of what comes after the first tenth, so that no process is started in them. Case ``memory``:
+receipts of 10 million documents through a local Ray, of a source that is simulated and a writer
+that writes nothing: how much the driver grows from the first tenth to the end. Case ``plan``: a
+simulation of the chain for ``--plan-documents``, with the rates given (``--gpu-rate``,
+``--cluster-rate``).
 """
 
 from __future__ import annotations

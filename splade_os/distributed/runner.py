@@ -195,11 +195,10 @@ class RayRunner:
             resumed=checkpoint.resumed,
         )
         throttle = ray.remote(num_cpus=0)(Throttle).remote(cluster.writers, options.max_bytes)
-        self._actors = [throttle]
         found, attempts = encoded_dataset(
             ray, cluster, self._source, options.window, self._connect, EncodeWorker, {"job": job}
         )
-        self._actors.append(attempts)
+        self._actors = throttle, attempts  # they live as long as somebody has their handles
         return found.map_batches(
             SendWorker,
             batch_size=1,
