@@ -23,6 +23,12 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "splade_os", *map(str, words)]
 
 
+@pytest.fixture(autouse=True)
+def whatever_others_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray kills its workers where the memory of a machine is full to 95 %, by whomever."""
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")
+
+
 def run(*words: object) -> tuple[int, dict[str, Any], str]:
     done = subprocess.run(command(*words), capture_output=True, text=True, timeout=240)
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
