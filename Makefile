@@ -37,8 +37,8 @@ test-lowest: env-dev  ## a short core of the tests on the lowest versions that p
 	@$(BIN)/uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) -e '.[dev]'
 	@.venv-lowest/bin/python -m pytest $(LOWEST_CORE)
 
-test-matrix: env-dev  ## the tests of engines and search on six versions of the servers
-	@SPLADE_OS_TEST_MATRIX=1 $(PY) -m pytest tests/engines tests/search
+test-matrix: env-dev  ## the tests of engines, search, adoption and layouts on six versions of the servers
+	@SPLADE_OS_TEST_MATRIX=1 $(PY) -m pytest tests/engines tests/search tests/online/test_adopt.py tests/ingest/test_layout.py
 
 # Frameworks are heavy, and their tests bring pytest plugins: an environment of its own.
 test-integrations: env-dev  ## every integration with its framework installed, newest versions (LOWEST=1: the lowest)

@@ -1,6 +1,6 @@
 """What the HTTP service costs above the node behind it.
 
-    python benchmarks/serve.py [--url URL] [--documents 20000] [--only overhead,batches,crowd]
+    python benchmarks/serve.py [--url URL] [--documents 20000] [--only overhead,batches,crowd,paint]
 
 Documents are random words; the model is the starter. Without --url a node of its own is started.
 The service is a process of its own. Peers: the node itself, which gets the body that the service
@@ -23,10 +23,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from online import WORDS, texts
@@ -239,6 +240,37 @@ async def crowd(url: str, pid: int) -> dict[str, Any]:
     }
 
 
+def paint(url: str) -> dict[str, Any]:
+    """The page of three columns in Chromium, on a desktop: first paint, and bytes."""
+    try:
+        from tests.serve.browser import open_browser
+
+        browser = open_browser()
+    except BaseException as error:  # pytest's Skipped is no Exception
+        return {"skipped": str(error)}
+    first, size = [], 0
+    try:
+        for text in ["", *queries(20)]:
+            browser.get(f"{url}/?{urlencode({'q': text})}")
+            found = browser.execute_script(
+                "const e = n => performance.getEntriesByType(n);"
+                "return [e('paint').find(p => p.name === 'first-contentful-paint')?.startTime,"
+                "e('navigation').concat(e('resource')).reduce((s, r) => s + r.decodedBodySize, 0)]"
+            )
+            if text and found[0] is not None:
+                first.append(found[0])
+                size = max(size, found[1])
+    finally:
+        browser.quit()
+    median = statistics.median(first)
+    return {
+        "first_paint_ms": median,
+        "page_kb": size / 1000,
+        "goal_paint_300_ms": median < 300,
+        "goal_150_kb": size < 150_000,
+    }
+
+
 def fill(url: str, count: int) -> str:
     """A new index."""
     index = f"bench-serve-{uuid.uuid4().hex[:6]}"
@@ -252,7 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url")
     parser.add_argument("--documents", type=int, default=20_000)
-    parser.add_argument("--only", default="overhead,batches,crowd")
+    parser.add_argument("--only", default="overhead,batches,crowd,paint")
     given = parser.parse_args()
     node = given.url or up(name="bench-serve", port=0).url
     index, result = "", dict[str, Any]()
@@ -263,6 +295,7 @@ def main() -> None:
                 "overhead": lambda: overhead(node, url, index),
                 "batches": lambda: batches(url),
                 "crowd": lambda: crowd(url, pid),
+                "paint": lambda: asyncio.to_thread(paint, url),
             }
             for name in given.only.split(","):
                 result[name] = asyncio.run(cases[name]())  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from splade_os.ingest.index.aliases import (
     swap,
     wait_for_shards,
 )
+from splade_os.ingest.index.handed_over import with_settings_of_old
 from splade_os.ingest.log import log
 from splade_os.ingest.options import IngestOptions
 from splade_os.ingest.pipeline import ingest_documents
@@ -52,11 +53,14 @@ class AliasOptions:
         min_documents: share of the documents behind the alias that it must have, 0 to 1.
         wait_for_active_shards: copies that each of its shards must have, the primary included, or
             ``all``; they are waited for as long as ``IngestOptions.patience``.
+        take_settings: the new index has the settings of the one that the alias stands for, but for
+            those that ``IngestOptions.layout`` says.
     """
 
     keep_old: int = 1
     min_documents: float = 0.9
     wait_for_active_shards: int | Literal["all"] = 1
+    take_settings: bool = True
 
 
 def load_source(
@@ -138,6 +142,9 @@ def load_source(
             letters = Path(dead_letters or dead_letters_file(target)).absolute()
             checkpoint.begin(job, index, letters)
         index = checkpoint.index
+        if alias is not None and alias.take_settings:
+            layout = with_settings_of_old(engine, target, options.layout)
+            options = replace(options, layout=layout)
         before = checkpoint.load(encoder.identity.vocabulary_size).positions
         # what is no file is known by its fingerprint: a revision, a number of documents
         in_bytes = before.mark and found.unit == "bytes"

@@ -20,13 +20,13 @@ from splade_os.errors import (
     SpladeError,
     SpladeWarning,
 )
+from splade_os.ingest.index.handed_over import hand_over, tell_differences
 from splade_os.ingest.index.load_state import note_whole
 from splade_os.ingest.index.same_index import require_same_index
 from splade_os.ingest.log import log
 from splade_os.ingest.state.checkpoint import Checkpoint
 from splade_os.ingest.state.statistics import save_count
 
-_DEFAULT_PIPELINE = "search.default_pipeline"
 _POLL = 0.5  # seconds
 _STAMP = "%Y%m%d%H%M%S%f"
 
@@ -141,9 +141,6 @@ def wait_for_shards(
 def swap(engine: Engine, alias: str, index: str, keep: int, least: float = 0.0) -> list[str]:
     """Point the alias to an index, and delete older generations.
 
-    Queries that the cluster encodes itself go on: a default search pipeline is handed over to an
-    index of the same model. (Without one, OpenSearch 3 would encode them by another model.)
-
     Args:
         keep: generations before this one that stay, for a rollback.
         least: share of the documents behind the alias that the index must have.
@@ -156,8 +153,9 @@ def swap(engine: Engine, alias: str, index: str, keep: int, least: float = 0.0) 
     """
     before = [name for name in engine.alias_targets(alias) if name != index]
     documents = _check_size(engine, before, alias, index, least)
+    tell_differences(engine, alias, index)
     for old in before:
-        _hand_over(engine, old, index)
+        hand_over(engine, old, index)
     note_whole(engine, index, documents, replaced=before)
     engine.point_alias(alias, index)
     return _delete_older(engine, alias, index, keep)
@@ -202,23 +200,6 @@ def _check_size(engine: Engine, others: Sequence[str], alias: str, index: str, l
         "The alias stays as it is.",
         hint="If the source is right, the same command with --resume --min-documents "
         f"{int(now / before * 100) / 100} only swaps the alias.",
-    )
-
-
-def _hand_over(engine: Engine, old: str, index: str) -> None:
-    pipeline = engine.settings(old).get(_DEFAULT_PIPELINE)
-    if pipeline is None or _DEFAULT_PIPELINE in engine.settings(index):
-        return
-    was, now = engine.index_meta(old).model, engine.index_meta(index).model
-    if was.content_hash == now.content_hash:
-        engine.update_settings(index, {_DEFAULT_PIPELINE: pipeline})
-        return
-    warnings.warn(
-        f"Queries of {old} are encoded in the cluster, by the search pipeline {pipeline}. It is "
-        f"for another model than that of {index}, which has none now: splade-os deploy PACKAGE "
-        f"--index {index}",
-        SpladeWarning,
-        stacklevel=3,
     )
 
 

@@ -32,7 +32,7 @@ def load_encoder(
     from splade_os.encoding import DocumentEncoder
     from splade_os.encoding.external import ExternalVectors
     from splade_os.encoding.resolve import resolve_recorded
-    from splade_os.errors import IndexNotFoundError, ModelMismatchError
+    from splade_os.errors import IndexFormatError, IndexNotFoundError, ModelMismatchError
     from splade_os.settings import DEFAULT_MODEL
 
     try:
@@ -52,7 +52,9 @@ def load_encoder(
             )
         model = model or resolve_recorded(of_index, index, weights=not vectors).name
         chosen = chosen.over(of_index.options(anew=anew))
-    except IndexNotFoundError:
+    except (IndexNotFoundError, IndexFormatError) as error:
+        if isinstance(error, IndexFormatError) and not anew:
+            raise
         if vectors and model is None:
             return ExternalVectors()
         model = model or DEFAULT_MODEL

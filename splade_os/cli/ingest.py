@@ -171,6 +171,8 @@ def ingest(
         options = replace(options, layout=layout_of(layout, engine, source))
     elif any(layout.values()):
         echo(f"{target} is there: its mapping and settings stay as they are.", err=True)
+    own = bool(layout["own_mapping"] or layout["like"])
+    moving = AliasOptions(keep_old, min_documents, active_shards, take_settings=not own)
     encoding = encoding_of_source(found)
     if reader.vectors:
         running.update(backend="none", device=None, dtype=None)
@@ -209,7 +211,7 @@ def ingest(
             engine=engine,
             target=target,
             encoder=encoder,
-            alias=AliasOptions(keep_old, min_documents, active_shards) if alias else None,
+            alias=moving if alias else None,
             reader=reader,
             selection=selection,
             options=options,

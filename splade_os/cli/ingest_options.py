@@ -172,7 +172,10 @@ _LAYOUT = (
     ),
     click.option("--shards", type=click.IntRange(1, 1024), help="Of a new index: their number."),
     click.option(
-        "--own-mapping", is_flag=True, help="A new index has the mapping of splade-os, always."
+        "--own-mapping",
+        is_flag=True,
+        help="A new index has mapping and settings of splade-os, whatever --alias stands for or "
+        "SOURCE is.",
     ),
 )
 

@@ -1,6 +1,6 @@
 """Haystack: embedders, a document store and its retriever."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Haystack 2 compares the types of what it connects.
 
 import asyncio
 from base64 import b64decode, b64encode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -92,14 +92,7 @@ class Api:
             encoder = await searcher.query_encoder(asked.mode)
         else:
             encoder = await searcher.document_encoder()
-        batch = await asyncio.to_thread(encoder.encode_content, asked.texts)
-        tokens = encoder.vocabulary.tokens
-        vectors = []
-        for ids, weights in batch:
-            order = (-weights).argsort(kind="stable")
-            pairs = zip(ids[order].tolist(), weights[order].tolist(), strict=True)
-            vectors.append({tokens[i]: weight for i, weight in pairs})
-        return _json({"vectors": vectors, "tokens_cut": encoder.tokens_cut(asked.texts)})
+        return _json(await asyncio.to_thread(_vectors, encoder, asked.texts))
 
     async def explain(self, request: Request) -> Response:
         """``POST /v1/explain``."""
@@ -166,6 +159,17 @@ def results_json(results: Results) -> dict[str, Any]:
         "more": results.more,
         "hits": results.hits,
     }
+
+
+def _vectors(encoder: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """Token → weight of each text, heaviest first."""
+    tokens = encoder.vocabulary.tokens
+    vectors = []
+    for ids, weights in encoder.encode_content(texts):
+        order = (-weights).argsort(kind="stable")
+        pairs = zip(ids[order].tolist(), weights[order].tolist(), strict=True)
+        vectors.append({tokens[i]: weight for i, weight in pairs})
+    return {"vectors": vectors, "tokens_cut": encoder.tokens_cut(texts)}
 
 
 def _json(value: Any) -> Response:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import re
+import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from uuid import uuid4
 
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -27,6 +29,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = logging.getLogger("splade_os.serve")
+_PROCESS = secrets.token_hex(6)
+_numbers = itertools.count(1)
 _ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 _GONE = 499  # what nginx calls a client that did not wait
 _WATCHING = OPEN_PATHS | {"/metrics"}  # answered when all places are taken
@@ -112,7 +116,7 @@ class Gate:
         start = time.perf_counter()
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        known = given.decode() if _ID.fullmatch(given) else uuid4().hex
+        known = given.decode() if _ID.fullmatch(given) else f"{_PROCESS}-{next(_numbers):x}"
         answer = _Answer(send, known)
         scope.setdefault("state", {})["request_id"] = known
         scope["app"] = self._app  # what nothing is found for is raised then, not answered
@@ -138,7 +142,8 @@ class Gate:
             answer.status = answer.status or _GONE
         except Exception as error:
             failed = error
-            _log.exception("The request %s failed.", known, extra={"data": {"request_id": known}})
+            about = {"request_id": known, "traceback": traceback.format_exc()}
+            _log.exception("The request %s failed.", known, extra={"data": about})
             internal = RequestError(
                 500,
                 "internal",

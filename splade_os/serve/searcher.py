@@ -77,6 +77,13 @@ class Searcher:
         assert self._sync is not None
         return await asyncio.to_thread(self._sync.encoder, mode)
 
+    async def tokens_of(self, text: str) -> frozenset[str]:
+        """The tokens that a text has itself, as the index's model cuts it."""
+        encoder: Any = await self.query_encoder("idf")
+        (ids,) = await asyncio.to_thread(encoder.tokenize, [text])
+        tokens = encoder.vocabulary.tokens
+        return frozenset(tokens[i] for i in ids.tolist())
+
     async def document_encoder(self) -> DocumentEncoder:
         """What encodes documents as those of the index are; loaded once, for all who wait for it.
 

@@ -59,13 +59,15 @@ class Service:
             started: called when it answers.
         """
         self._server.started_hook = started
-        if threading.current_thread() is threading.main_thread():
-            # uvicorn raises it once more when all is done: that is no failure
-            signal.signal(signal.SIGTERM, lambda number, frame: None)
+        main = threading.current_thread() is threading.main_thread()
+        # uvicorn raises it once more when all is done: that is no failure
+        before = signal.signal(signal.SIGTERM, lambda number, frame: None) if main else None
         try:
             self._server.run(sockets=[self._socket])
         finally:
             self._socket.close()
+            if main:
+                signal.signal(signal.SIGTERM, before)
 
     def stop(self) -> None:
         """End it, from another thread."""

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from splade_os import SearchClient
 from splade_os.cli import cli
 from splade_os.engines.rest.cluster import ClusterEngine
-from splade_os.errors import EngineError, InputError
+from splade_os.errors import EngineError, InputError, SpladeWarning
 from splade_os.ingest.index.layout import chosen_layout
 
 BODY: dict[str, Any] = {
@@ -123,6 +123,81 @@ def test_an_alias_is_built_like_the_old_one(engine: ClusterEngine, old: str, run
     assert mapping["properties"]["parts"]["type"] == "nested"
     assert settings["number_of_shards"] == "3" and settings["max_result_window"] == "7000"
     assert engine.count(alias) == 5
+
+
+def _jsonl(folder: Path) -> str:
+    file = folder / "docs.jsonl"
+    file.write_text(
+        "".join(json.dumps({"id": f"n{n}", "title": f"cat {n}"}) + "\n" for n in range(6))
+    )
+    return str(file)
+
+
+@pytest.mark.parametrize("first", ["ours", "of the operator"])
+def test_a_generation_takes_over_settings(
+    engine: ClusterEngine, old: str, run: Run, tmp_path: Path, first: str
+) -> None:
+    """What operators have put on the index behind an alias, and says what it maps otherwise."""
+    alias, source = f"{old}-live", _jsonl(tmp_path)
+    if first == "ours":
+        assert run(source, "--alias", alias).exit_code == 0
+        (before,) = engine.alias_targets(alias)
+        engine.request("PUT", f"/{before}/_mapping", {"properties": {"sku": {"type": "keyword"}}})
+    else:
+        engine.request("PUT", f"/{old}/_alias/{alias}")
+        before = old
+    put = {"index": {"max_result_window": 8111, "mapping.total_fields.limit": 1234}}
+    engine.request("PUT", f"/{before}/_settings", put)
+    engine.request("PUT", f"/{before}/_settings", {"index": {"blocks.write": True}})
+    expected = (
+        r"not there: sku \(keyword\)" if first == "ours" else r"otherwise: .*title \(text, ana"
+    )
+    with pytest.warns(SpladeWarning, match=rf"{expected}.* --like {alias}"):
+        done = run(source, "--alias", alias, "--min-documents", "0")
+    assert done.exit_code == 0, done.output
+    (now,) = engine.alias_targets(alias)
+    assert now != before
+    mapping, settings = told(engine, now)
+    assert settings["max_result_window"] == "8111"
+    assert settings["mapping"]["total_fields"]["limit"] == "1234"
+    assert "blocks" not in settings
+    if first == "of the operator":
+        assert "brand" not in mapping["properties"]
+        return
+    (tmp_path / "own.json").write_text('{"index.max_result_window": 9000}')
+    done = run(source, "--alias", alias, "--settings", "own.json")
+    assert done.exit_code == 0, done.output
+    (index,) = engine.alias_targets(alias)
+    settings = told(engine, index)[1]
+    assert settings["max_result_window"] == "9000"
+    assert settings["mapping"]["total_fields"]["limit"] == "1234"
+    # the mapping goes on where it is asked for, and nothing where that is
+    engine.request("PUT", f"/{index}/_mapping", {"properties": {"sku": {"type": "keyword"}}})
+    done = run(source, "--alias", alias, "--like", alias)
+    assert done.exit_code == 0, done.output
+    (index,) = engine.alias_targets(alias)
+    assert told(engine, index)[0]["properties"]["sku"] == {"type": "keyword"}
+    with pytest.warns(SpladeWarning, match="not there: sku"):
+        done = run(source, "--alias", alias, "--own-mapping")
+    assert done.exit_code == 0, done.output
+    (index,) = engine.alias_targets(alias)
+    assert "max_result_window" not in told(engine, index)[1]
+
+
+def test_a_generation_of_a_sorted_index(
+    engine: ClusterEngine, old: str, run: Run, tmp_path: Path
+) -> None:
+    """Its order needs a field that the mapping of splade-os has not."""
+    alias = f"{old}-live"
+    body = {
+        "settings": {"index": {"sort.field": "rank", "sort.order": "desc"}},
+        "mappings": {"properties": {"rank": {"type": "integer"}}},
+        "aliases": {alias: {}},
+    }
+    engine.request("PUT", f"/{old}-sorted", body)
+    with pytest.warns(SpladeWarning, match=r"not there: rank \(integer\)"):
+        done = run(_jsonl(tmp_path), "--alias", alias)
+    assert done.exit_code == 0, done.output
 
 
 def test_the_mapping_of_splade_os_is_there_when_asked_for(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from splade_os.encoding.resolve import starter_folder
 from splade_os.engines import connect
 from splade_os.errors import IndexNotFoundError
 from tests.integrations.conftest import framework
@@ -20,12 +21,13 @@ EXAMPLES = re.findall(
 
 
 def test_every_example_is_run() -> None:
-    assert PAGE.count("```python") == len(EXAMPLES) >= 1
+    assert PAGE.count("```python") == len(EXAMPLES) == 7
 
 
 @pytest.mark.parametrize(("name", "code"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
 def test_example(name: str, code: str, engine_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     framework(name)
+    code = code.replace('"MODEL"', repr(str(starter_folder())))
     index = f"test-{uuid.uuid4().hex[:12]}"
     assert '"http://localhost:9200"' in code and '"docs"' in code
     code = code.replace("http://localhost:9200", engine_url).replace('"docs"', f'"{index}"')

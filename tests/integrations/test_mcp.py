@@ -14,6 +14,7 @@ from tests.integrations.conftest import framework
 
 framework("mcp")
 from mcp import Client, StdioServerParameters  # noqa: E402
+from mcp.client.stdio import stdio_client  # noqa: E402
 
 from splade_os.integrations.mcp import mcp_server  # noqa: E402
 
@@ -95,7 +96,8 @@ def test_command(client: SearchClient, engine_url: str) -> None:
     command = ["-m", "splade_os", "mcp", "--url", engine_url, "--index", client.index]
 
     async def ask() -> list[str]:
-        async with Client(StdioServerParameters(command=sys.executable, args=command)) as mcp:
+        server = StdioServerParameters(command=sys.executable, args=command)
+        async with Client(stdio_client(server)) as mcp:
             found = await _call(mcp, "search", query="red footwear", k=1)
             return [hit["id"] for hit in found["hits"]]
 

@@ -20,7 +20,15 @@ except MissingExtraError as error:
 
 @pytest.mark.parametrize(
     ("module", "package", "extra"),
-    [("haystack", "haystack", ""), ("langchain", "langchain_core", ""), ("mcp", "mcp", "")],
+    [
+        ("haystack", "haystack", ""),
+        ("langchain", "langchain_core", ""),
+        ("llama_index", "llama_index", "llama-index"),
+        ("mcp", "mcp", ""),
+        ("mteb", "mteb", ""),
+        ("pyterrier", "pyterrier", ""),
+        ("sentence_transformers", "sentence_transformers", "sentence-transformers"),
+    ],
 )
 def test_it_says_what_to_install(module: str, package: str, extra: str) -> None:
     script = _SCRIPT.format(module=module, package=package)

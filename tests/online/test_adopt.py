@@ -103,6 +103,44 @@ def test_adopted_enriched_changed_repaired_searched(
     assert {hit.id for hit in through.search("moon", mode="bm25")} == {"1"}
 
 
+def test_a_next_generation_and_back(
+    engine: ClusterEngine, shop: str, tiny: Path, tmp_path: Path
+) -> None:
+    """The alias of an adopted index moves to one that was built beside it, and back: the first
+    index is none of ours, and has no generation's name."""
+    model, alias = str(tiny / "router"), f"{shop}-live"
+    template = {"index_patterns": [f"{shop}*"], "template": {"aliases": {alias: {}}}}
+    engine.request("PUT", f"/_index_template/{shop}", template)
+    try:
+        with Index(index=shop, engine=engine, model=model, text_fields=["title", "text"]) as index:
+            assert index.enrich() == {"updated": 3}
+            assert index.delete(["3"])[0].result == "deleted"
+        common = ("--url", engine.url, "--model", model, "--text", "title,text")
+        arguments = ("ingest", f"index:{shop}", "--alias", alias, "--min-documents", "0.5")
+        letters = ("--dead-letters", str(tmp_path / "dead.jsonl"))
+        done = CliRunner().invoke(cli, [*arguments, *common, *letters])
+        assert done.exit_code == 0, done.output
+        (now,) = engine.alias_targets(alias)
+        assert now != shop and engine.count(now) == 2
+        assert mapping_of(engine, now)["properties"]["parts"]["type"] == "nested"
+        with SearchClient(index=alias, engine=engine, model=model) as client:
+            facets = {"brands": {"terms": {"field": "brand"}}}
+            found = client.search("moon", mode="bm25", sort=[{"price": "desc"}], aggs=facets)
+            assert [hit.id for hit in found] == ["2", "1"]
+            counts = found.aggregations["brands"]["buckets"]
+            assert {b["key"]: b["doc_count"] for b in counts} == {"Acme": 1, "Bolt": 1}
+            back = CliRunner().invoke(cli, ["index", "rollback", "--alias", alias, *common[:2]])
+            assert back.exit_code == 0, back.output
+            assert engine.alias_targets(alias) == [shop]
+            assert {hit.id for hit in client.search("moon", mode="hybrid")} == {"1", "2"}
+        assert mapping_of(engine, shop)["_meta"]["owner"] == "shop"
+    finally:
+        engine.request("DELETE", f"/_index_template/{shop}")
+        for name in engine.indices(f"{shop}-*"):
+            if name != shop:  # its alias is called so
+                engine.delete_index(name)
+
+
 def test_bm25_over_the_fields_of_the_index(engine: ClusterEngine, shop: str, tiny: Path) -> None:
     """The same hits and scores as the engine's own multi_match."""
     runner = CliRunner()

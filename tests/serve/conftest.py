@@ -6,6 +6,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,16 @@ def documents() -> Iterator[Record]:
         )
 
 
+@cache
+def starter() -> DocumentEncoder:
+    """Loaded once."""
+    return DocumentEncoder.load("starter", device="cpu")
+
+
 def fill(engine: Engine, index: str) -> None:
     """The documents, encoded by the starter."""
-    encoder = DocumentEncoder.load("starter", device="cpu")
     ingest_documents(
-        documents(), engine=engine, index=index, encoder=encoder, dead_letters=Path("never.jsonl")
+        documents(), engine=engine, index=index, encoder=starter(), dead_letters=Path("never.jsonl")
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from tests.serve.browser import open_browser, resize, scheme, shoot
 
 QUERY = "q=pick+an+element+at+random+by+weight"
-_COLOURS = 96  # of the palette: text on paper needs few
+_COLOURS = 240  # of the palette: text on paper needs few
 
 
 def small(file: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 
-from splade_os import DocumentEncoder, Fusion, QueryPruning, SearchClient
+from splade_os import Fusion, QueryPruning, SearchClient
 from splade_os.engines import connect
-from tests.serve.conftest import DOCUMENTS, Start, post
+from tests.serve.conftest import DOCUMENTS, Start, post, starter
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "idf", "bm25", "encoder"])
@@ -78,7 +78,7 @@ def test_options_reach_the_search(service: str, engine_url: str, filled: str) ->
 
 def test_vectors(service: str) -> None:
     text = "A light shoe for running"
-    encoder = DocumentEncoder.load("starter", device="cpu")
+    encoder = starter()
     ids, weights = encoder.encode([text]).row(0)
     expected = {encoder.vocabulary.tokens[i]: w for i, w in zip(ids, weights, strict=True)}
     found = post(service, "encode", {"texts": [text, ""]}).json()["vectors"]

@@ -103,6 +103,21 @@ def test_type_compare_share_reload(browser: Any, url: str) -> None:
     assert columns(browser) == before and browser.current_url == shared
 
 
+def test_a_range_is_typed(browser: Any, url: str) -> None:
+    browser.get(f"{url}/?q=thing&ways=bm25&k=50")
+    browser.find_element("id", "filter").send_keys("price:3..5\n")
+    wait(browser, "document.querySelector('.filter.on')")
+    prices = browser.execute_script(
+        "return [...document.querySelectorAll('.fields')].map("
+        "e => e.textContent.match(/price (\\d+)/)[1])"
+    )
+    assert sorted(prices) == ["3", "4", "5"]
+    assert browser.execute_script("return document.getElementById('filter').value") == ""
+    browser.find_element("id", "filter").send_keys("brand:many\n")
+    wait(browser, "document.querySelectorAll('.filter.on').length === 2")
+    assert browser.current_url.count("&f=") == 2
+
+
 def test_sliders_change_the_ranking(browser: Any, url: str) -> None:
     browser.get(f"{url}{QUERY}")
     scores = "[...document.querySelectorAll('.column:nth-child(3) .score')].map(s => s.textContent)"

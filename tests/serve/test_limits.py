@@ -232,6 +232,24 @@ def test_node_down_and_up_again(start: Start, opensearch_url: str, on_opensearch
         node.close()
 
 
+def test_a_fault_of_ours_shows_nothing(
+    start: Start, engine_url: str, filled: str, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A client hears the id of its request; the log has the rest."""
+
+    def broken(*given: Any, **named: Any) -> Any:
+        raise RuntimeError("inner secret")
+
+    url = start(engine_url, filled).url
+    monkeypatch.setattr("splade_os.serve.searcher.Searcher.search", broken)
+    answer = post(url, "search", {"text": "shoe"})
+    assert answer.status_code == 500 and "secret" not in answer.text and "File" not in answer.text
+    known = answer.json()["error"]["request_id"]
+    (record,) = [each for each in caplog.records if known in each.getMessage()]
+    assert "inner secret" in record.__dict__["data"]["traceback"]
+
+
 def test_the_command_ends_in_peace(opensearch_url: str, on_opensearch: str, tmp_path: Path) -> None:
     """Logs are JSON lines with the id of the request and not what was looked for; SIGTERM ends it
     with exit code 0."""

@@ -85,7 +85,7 @@ def test_headers_of_every_answer(service: str) -> None:
         assert headers["x-content-type-options"] == "nosniff" and "server" not in headers
     evil = {"X-Request-ID": "a" * 65}
     given = requests.get(f"{service}/health/live", headers=evil, timeout=9)
-    assert len(given.headers["x-request-id"]) == 32
+    assert "aaa" not in given.headers["x-request-id"]
 
 
 @pytest.mark.parametrize(

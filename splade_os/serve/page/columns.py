@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,27 +11,20 @@ from typing import Any
 
 from splade_os.engines import IndexMeta
 from splade_os.errors import SpladeError
-from splade_os.search.marks import Marks
 from splade_os.search.options import SearchKeywords
 from splade_os.search.results import Hit, Results, Term
 from splade_os.serve.page.fields import IndexFields, KnownFields
 from splade_os.serve.page.request_text import curl_of, python_of
 from splade_os.serve.page.state import PageState, Way
+from splade_os.serve.page.texts import Span, marks_of, texts_of
 from splade_os.serve.problems import RequestError, request_error
 from splade_os.serve.searcher import Searcher
 from splade_os.serve.searchers import Searchers
-from splade_os.text_fields import stored_text
 
 SHADES = 6
-_CHIPS, _WORDS = 10, 8
-_TITLE, _TEXT, _FRAGMENT = 160, 260, 200  # characters
+_CHIPS, _WORDS, _QUERY = 10, 8, 40
 _COUNTED = 10_000
 _FIELDS = 3  # of the document's own, beside its text
-# what no document can know stands around what matched, so that no document can mark itself
-_BEFORE, _AFTER = (f"\ue000{secrets.token_hex(8)}{end}\ue001" for end in "ba")
-
-Span = tuple[str, bool]
-"""A part of a text, and whether it matched."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +95,15 @@ class Column:
 
 @dataclass(frozen=True)
 class _Found:
+    """
+    Attributes:
+        own: tokens of the query's text; the others of an encoder's query are expansion.
+    """
+
     results: Results
     meta: IndexMeta
     seconds: float
+    own: frozenset[str] | None = None
 
 
 async def search_columns(
@@ -146,14 +144,16 @@ async def _search(
             **state.keywords(way.mode),
             "explain": True,
             "total": _COUNTED,
-            "highlight": Marks(meta.text_fields, _BEFORE, _AFTER, 2, _FRAGMENT),
+            "highlight": marks_of(meta),
         }
         if fields is not None and fields.facets:
             options["aggs"] = fields.aggregations()
         results = await searcher.search(state.q, state.k, way.mode, **options)
+        seconds = time.perf_counter() - start
+        own = await searcher.tokens_of(state.q) if way.mode == "encoder" else None
     except SpladeError as error:
         return request_error(error)
-    return _Found(results, meta, time.perf_counter() - start)
+    return _Found(results, meta, seconds, own)
 
 
 def _column(
@@ -175,15 +175,23 @@ def _column(
         total=results.total,
         reason=results.reason,
         used=str(results.used) if results.used.cut else "",
-        query=[Chip(t, w, shade(w, heaviest)) for t, w in list(results.query.items())[:40]],
-        curl=curl_of(results),
+        query=[
+            Chip(
+                token,
+                weight,
+                shade(weight, heaviest),
+                found.own is not None and token not in found.own,
+            )
+            for token, weight in list(results.query.items())[:_QUERY]
+        ],
+        curl=curl_of(results, found.meta),
         python=python_of(way, state, url),
         facets=_facets(results.aggregations),
     )
 
 
 def _shown(hit: Hit, meta: IndexMeta, ranks: Mapping[str, int], *, compared: bool) -> ShownHit:
-    title, text = _texts(hit, meta.text_fields)
+    title, text = texts_of(hit, meta.text_fields)
     strongest = max((term.share for term in hit.terms), default=1.0)
     before = ranks.get(hit.id)
     movement = (before - hit.rank if before is not None else None) if compared else 0
@@ -210,52 +218,6 @@ def shade(value: float, strongest: float) -> int:
     """1 to `SHADES`."""
     share = value / strongest if strongest > 0 else 0.0
     return max(1, min(SHADES, round(share * SHADES)))
-
-
-def _texts(hit: Hit, names: Sequence[str]) -> tuple[list[Span], list[Span]]:
-    """Title and text: of one text field the id and the text."""
-    parts = {name: _field(hit, name) for name in names}
-    filled = [name for name in names if parts[name]]
-    if len(filled) < 2:
-        return [(hit.id, False)], parts[filled[0]] if filled else []
-    title = parts[filled[0]]
-    text: list[Span] = []
-    for name in filled[1:]:
-        text += [(" · ", False), *parts[name]] if text else parts[name]
-    return cut(title, _TITLE), cut(text, _TEXT)
-
-
-def _field(hit: Hit, name: str) -> list[Span]:
-    marked = hit.highlight.get(name)
-    if marked:
-        return spans(" … ".join(" ".join(part.split()) for part in marked))
-    plain = " ".join(stored_text(hit.source, [name]).split())
-    return [(plain, False)] if plain else []
-
-
-def spans(marked: str) -> list[Span]:
-    """A text with our own marks, apart."""
-    found: list[Span] = []
-    for number, part in enumerate(marked.split(_BEFORE)):
-        inside, after, outside = part.partition(_AFTER)
-        if number and after:
-            found.append((inside, True))
-            part = outside
-        if part:
-            found.append((part, False))
-    return found
-
-
-def cut(parts: Sequence[Span], most: int) -> list[Span]:
-    """As many characters of it; what is left out shows as an ellipsis."""
-    kept: list[Span] = []
-    for text, matched in parts:
-        if len(text) > most:
-            kept.append((text[:most].rstrip() + "…", matched))
-            break
-        kept.append((text, matched))
-        most -= len(text)
-    return kept
 
 
 def _fields(source: Mapping[str, Any], texts: Sequence[str]) -> dict[str, str]:

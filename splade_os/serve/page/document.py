@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,20 +76,11 @@ async def show_document(
         options["filter"], options["explain"] = only, True
         found = await searcher.search(state.q, 1, way.mode, **options)
         hit = next(iter(found), None)
-    own, named = await _names(searcher, meta, source)
-    return await asyncio.to_thread(_shown, id, source, meta, hit, own, named)
-
-
-async def _names(
-    searcher: Searcher, meta: IndexMeta, source: Mapping[str, Any]
-) -> tuple[set[str] | None, Sequence[str]]:
-    """The tokens of the text, and those of the vocabulary; nothing where nobody knows the model."""
-    if meta.model.external:
-        return None, ()
-    encoder: Any = await searcher.query_encoder("idf")
-    tokens = encoder.vocabulary.tokens
-    (ids,) = await asyncio.to_thread(encoder.tokenize, [stored_text(source, meta.text_fields)])
-    return {tokens[i] for i in ids.tolist()}, tokens
+    if meta.model.external:  # nobody knows which tokens its text has
+        return await asyncio.to_thread(_shown, id, source, meta, hit, None, ())
+    own = await searcher.tokens_of(stored_text(source, meta.text_fields))
+    tokens = (await searcher.query_encoder("idf")).vocabulary.tokens
+    return await asyncio.to_thread(_shown, id, source, meta, hit, own, tokens)
 
 
 def _shown(
@@ -97,7 +88,7 @@ def _shown(
     source: Mapping[str, Any],
     meta: IndexMeta,
     hit: Hit | None,
-    own: set[str] | None,
+    own: Collection[str] | None,
     names: Sequence[str],
 ) -> ShownDocument:
     vector = scored_vector(source.get(meta.field), meta)

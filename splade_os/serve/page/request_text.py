@@ -7,19 +7,21 @@ from typing import Any
 import orjson
 
 from splade_os.control_characters import clean_json
+from splade_os.engines import IndexMeta
 from splade_os.search.results import Results, curl_command
 from splade_os.serve.page.state import PageState, Way
 
 _OURS = ("highlight", "aggs", "aggregations")  # for the page, not for the ranking
 
 
-def curl_of(results: Results) -> str:
+def curl_of(results: Results, meta: IndexMeta) -> str:
     """Commands for a shell; empty where the engine takes no request."""
     commands = []
     for body in results.bodies:
         whole: dict[str, Any] = orjson.loads(body)
         for name in _OURS:
             whole.pop(name, None)
+        whole["_source"] = {"excludes": sorted((meta.field, meta.hash_field))}
         plain = clean_json(orjson.dumps(whole).decode())
         commands.append(curl_command(results.endpoint, plain.encode()))
     return "\n".join(commands)

@@ -70,14 +70,14 @@ class PageState:
             given.setdefault(name, []).append(value)
         complaints: list[str] = []
 
-        def number(name: str, default: float, most: float) -> float:
+        def number(name: str, default: float, most: float, least: float = 0) -> float:
             text = given.get(name, [""])[-1]
             try:
                 value = float(text) if text else default
             except ValueError:
                 value = -1.0
-            if not 0 <= value <= most:
-                complaints.append(f"{name} is {text[:40]!r}; it is 0 to {most:g}.")
+            if not least <= value <= most:
+                complaints.append(f"{name} is {text[:40]!r}; it is {least:g} to {most:g}.")
                 return default
             return value
 
@@ -101,7 +101,7 @@ class PageState:
                 filters.append((field, value))
             elif text:
                 complaints.append(f"{text[:80]!r} is no filter: it is field:value.")
-        k = int(number("k", 10, 50)) or 10
+        k = int(number("k", 10, 50, 1))
         return cls(
             given.get("q", [""])[-1],
             tuple(ways[:MOST_WAYS]) or default_ways(indices),

@@ -81,12 +81,14 @@ class Page:
         state = self._state(request)
         columns, fields = await search_columns(state, self._searchers, self._known)
         failed = [column.problem for column in columns if column.problem is not None]
-        status = failed[0].status if failed and len(failed) == len(columns) else 200
+        status = failed[0].status if len(failed) == len(columns) else 200
+        same = {problem.message for problem in failed}
         return self._html(
             "search.html.j2",
             status,
             state=state,
             columns=columns,
+            trouble_of_all=failed[0] if len(failed) == len(columns) and len(same) == 1 else None,
             fields=fields,
             facets=next((c.facets for c in columns if c.facets is not None), {}),
             modes=PAGE_MODES,

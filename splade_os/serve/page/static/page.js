@@ -37,8 +37,9 @@ async function show(url, { push = true, controls = false } = {}) {
     if (controls) {
       form.replaceChildren(...document.adoptNode(fresh).childNodes);
     } else { // the fields that are typed into stay as they are; the filters are those of the answer
-      form.querySelectorAll('input[name="f"]').forEach((old) => old.remove());
-      fresh.querySelectorAll('input[name="f"]').forEach((one) => form.append(document.adoptNode(one)));
+      document.getElementById("filter").value = "";
+      form.querySelectorAll('input[type="hidden"]').forEach((old) => old.remove());
+      fresh.querySelectorAll('input[type="hidden"]').forEach((one) => form.append(document.adoptNode(one)));
     }
     document.title = page.title;
     const path = results.dataset.path;
@@ -84,7 +85,7 @@ if (form) {
       const digits = event.target.name === "prune" ? 2 : 1;
       output.textContent = Number(event.target.value).toFixed(digits);
     }
-    if (event.target.id !== "q") again();
+    if (!["q", "filter"].includes(event.target.id)) again();
   });
   document.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
