@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -137,13 +138,16 @@ def test_dead_processes_a_poison_document_and_a_stop(
 def test_two_jobs_on_one_index(ray: Any, job: Job, names: tuple[str, str], tmp_path: Path) -> None:
     index, plain = names
     expected = job.plain(plain)
-    how = {"cluster": RayOptions(workers=1, writers=1)}
+    how: dict[str, Any] = {"cluster": RayOptions(workers=1, writers=1)}
     second = Job(tmp_path / "second", job.engine, job.count)
     second.folder.mkdir()
     for file in job.folder.iterdir():
         (second.folder / file.name).write_bytes(file.read_bytes())
-    with ThreadPoolExecutor(2) as both:
-        reports = [*both.map(lambda each: each.on_ray(index, **how), (job, second))]
+    begun = threading.Event()
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(job.on_ray, index, on_progress=lambda _: begun.set(), **how)
+        begun.wait(120)
+        reports = [second.on_ray(index, **how), first.result()]
     assert sum(report.created for report in reports) == job.count
     assert {report.indexed for report in reports} == {expected.indexed}
     assert_same(job.engine, index, plain)
