@@ -14,7 +14,7 @@ from splade_os.engines import Engine, IndexLayout, IndexMeta, connect
 from splade_os.engines.connection.keywords import ConnectionKeywords
 from splade_os.errors import IndexFormatError, IndexNotFoundError, InputError, SettingsError
 from splade_os.ingest.documents.envelopes import VECTOR_KEY
-from splade_os.online.index import Index
+from splade_os.online.index import Index, checked
 from splade_os.online.results import DocumentError, DocumentResult
 from splade_os.search.options import DEFAULT_MODE, Mode, SearchKeywords
 from splade_os.search.results import Hit
@@ -161,6 +161,9 @@ class PassageIndex:
     def write(self, passages: Iterable[Passage]) -> list[DocumentResult]:
         """Write passages; those of an id that exists are replaced.
 
+        Returns:
+            What became of each: first of those without, then of those with a vector.
+
         Raises:
             DocumentError: some could not be written; the others were.
             IndexFormatError: the index has several text fields, and none is ``text``.
@@ -169,13 +172,12 @@ class PassageIndex:
         if not given:
             return []
         name = self._text_field(self.documents.target())
-        results: dict[str, DocumentResult] = {}
+        results: list[DocumentResult] = []
         for vectors in (False, True):
             some = [p for p in given if (p.vector is not None) == vectors]
             documents = [_document(passage, name) for passage in some]
-            for result in self.documents.upsert(documents, vectors=vectors):
-                results[result.id] = result
-        return [results[passage.id] for passage in given]
+            results += self.documents.upsert(documents, vectors=vectors, on_error="return")
+        return checked(results, "written", "raise")
 
     def delete(self, ids: Iterable[str]) -> list[DocumentResult]:
         """Delete passages by id; what is not there is ``not_found``.

@@ -52,6 +52,10 @@ class SparseEncoderIndex:
     def __init__(self, model: SparseEncoder, client: SearchClient) -> None:
         self.model, self.client = model, client
 
+    def close(self) -> None:
+        """Close the engine; the index stays."""
+        self.client.engine.close()
+
     def search(
         self, texts: Sequence[str], top_k: int = 10, **options: Unpack[SearchKeywords]
     ) -> Found:

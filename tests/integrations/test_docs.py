@@ -19,6 +19,8 @@ EXAMPLES = re.findall(
     r"tests/integrations/test_docs.py: (\w+) -->\n```python\n(.*?)```", PAGE, re.DOTALL
 )
 
+PRINTED = {"mteb": "splade-os/starter"}  # a task is not at hand without the hub: test_mteb.py
+
 
 def test_every_example_is_run() -> None:
     assert PAGE.count("```python") == len(EXAMPLES) == 7
@@ -33,7 +35,7 @@ def test_example(name: str, code: str, engine_url: str, capsys: pytest.CaptureFi
     code = code.replace("http://localhost:9200", engine_url).replace('"docs"', f'"{index}"')
     try:
         exec(compile(code, "integrations.md", "exec"), {})
-        assert "red shoe" in capsys.readouterr().out
+        assert PRINTED.get(name, "red shoe") in capsys.readouterr().out
     finally:
         engine = connect(engine_url)
         with contextlib.suppress(IndexNotFoundError):

@@ -12,6 +12,7 @@ import pytest
 from splade_os import DocumentEncoder, Index
 from splade_os.engines import Engine
 from splade_os.errors import InputError, SettingsError
+from splade_os.online.results import DocumentError
 from tests.integrations.conftest import framework
 
 framework("haystack")
@@ -119,6 +120,15 @@ def test_what_is_kept_and_not_searched(store: SpladeDocumentStore) -> None:
     where = {"field": "meta.only", "operator": "==", "value": "metadata"}
     (other,) = store.filter_documents(where)
     assert (other.id, other.content) == ("2", None)
+
+
+def test_one_that_cannot_be_written_stops_no_other(store: SpladeDocumentStore) -> None:
+    given = SparseEmbedding([4231], [2.0])
+    documents = [Document(id="x" * 600, content="a"), *SHOES[:1]]
+    documents += [Document(id="9", content="b", sparse_embedding=given)]
+    with pytest.raises(DocumentError, match=r"1 of 3 documents .* longer than 512 bytes"):
+        store.write_documents(documents)
+    assert {document.id for document in store.filter_documents()} == {"1", "9"}
 
 
 def test_an_index_of_others(store: SpladeDocumentStore, engine_url: str, index: str) -> None:

@@ -23,6 +23,7 @@ except MissingExtraError as error:
     [
         ("haystack", "haystack", ""),
         ("langchain", "langchain_core", ""),
+        ("langchain_qdrant", "langchain_qdrant", "langchain-qdrant"),
         ("llama_index", "llama_index", "llama-index"),
         ("mcp", "mcp", ""),
         ("mteb", "mteb", ""),

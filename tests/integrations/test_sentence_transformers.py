@@ -38,11 +38,13 @@ def exact(model: SparseEncoder) -> list[dict[int, float]]:
     return [{i: float(s) for i, s in enumerate(row) if s > 0} for row in torch.as_tensor(scores)]
 
 
-def test_scores_are_dot_products(model: SparseEncoder, engine: Engine, index: str) -> None:
+def test_scores_are_dot_products(
+    model: SparseEncoder, engine: Engine, engine_url: str, index: str
+) -> None:
     def texts() -> Iterator[str]:
         yield from TEXTS
 
-    made = to_index(model, texts(), index=index, engine=engine)
+    made = to_index(model, texts(), engine_url, index)
     found = made.search(QUERIES, top_k=len(TEXTS))
     for mine, theirs in zip(found, exact(model), strict=True):
         scores = {hit["corpus_id"]: hit["score"] for hit in mine}
@@ -55,6 +57,7 @@ def test_scores_are_dot_products(model: SparseEncoder, engine: Engine, index: st
         to_index(model, ["x"], index=index, engine=engine)
     with pytest.raises(InputError, match="list of texts"):
         made.search("one text")
+    made.close()
 
 
 def test_in_place_of_their_helpers(model: SparseEncoder, engine: Engine, engine_url: str) -> None:
