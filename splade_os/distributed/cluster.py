@@ -127,6 +127,13 @@ def _check(ray: Any, options: RayOptions) -> None:
             )
 
 
+def keeper(ray: Any, kind: type, *arguments: Any) -> Any:
+    """An actor that keeps something for all others. If it is killed it begins anew, with what it
+    knew lost, and whoever asked it gets an answer."""
+    made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(kind)
+    return made.remote(*arguments)
+
+
 def quiet_context(ray: Any) -> None:
     """Settings of Ray Data for a job of ours: small blocks (a retried task repeats one), no bars of
     its own."""

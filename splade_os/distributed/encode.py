@@ -66,7 +66,7 @@ class RowWorker:
         found: list[Rows] = []
         for packed in batch["window"].tolist():
             items = cloudpickle.loads(packed)
-            broken = next((x for x in items if isinstance(x, SpladeError)), self._failed)
+            broken = items[-1] if isinstance(items[-1], SpladeError) else self._failed
             if broken is not None:
                 found.append(Rows(0, error=broken))
                 continue

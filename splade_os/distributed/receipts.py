@@ -149,8 +149,8 @@ class ReceiptRecorder(ResultRecorder):
         self.dead_letters.add_lines(receipt.letters)
         self.read += receipt.read.read
         self.hashed += receipt.read.hashed
-        self.exports += receipt.read.exports
-        self.text_fields += receipt.read.text_fields
+        self.exports.update(receipt.read.exports)
+        self.text_fields.update(receipt.read.text_fields)  # += would drop fields without any
         for written in receipt.sample:
             self.keep(written)
         if receipt.counters.get("dead"):

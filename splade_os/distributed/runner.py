@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from splade_os.distributed.attempts import Attempts
-from splade_os.distributed.cluster import READER_CPUS, RayOptions, quiet_context
+from splade_os.distributed.cluster import READER_CPUS, RayOptions, keeper, quiet_context
 from splade_os.distributed.reading import Connect, Part, WindowReader
 from splade_os.distributed.receipts import Receipt, ReceiptRecorder
 from splade_os.distributed.throttle import Throttle
@@ -24,6 +25,7 @@ from splade_os.ingest.sources import Selection
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.state.results import ResultRecorder
 
+_AN_ERROR = re.compile(r"^[\w.]+(?:Error|Exception): .+", re.M)
 _TICK = 0.2  # seconds between two reports of progress
 _LOG_EVERY = 10.0
 
@@ -56,7 +58,7 @@ def encoded_dataset(
     from ray import cloudpickle
 
     quiet_context(ray)
-    attempts = ray.remote(num_cpus=0)(Attempts).remote()
+    attempts = keeper(ray, Attempts)
     parts = [{"part": cloudpickle.dumps(part)} for part in source.parts]
     windows = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
         WindowReader(source.reader, source.selection, window, connect),
@@ -194,12 +196,11 @@ class RayRunner:
             look_up=checkpoint.resumed or (options.skip_unchanged and context.look_up),
             resumed=checkpoint.resumed,
         )
-        throttle = ray.remote(num_cpus=0)(Throttle).remote(cluster.writers, options.max_bytes)
-        self._actors = [throttle]
+        throttle = keeper(ray, Throttle, cluster.writers, options.max_bytes)
         found, attempts = encoded_dataset(
             ray, cluster, self._source, options.window, self._connect, EncodeWorker, {"job": job}
         )
-        self._actors.append(attempts)
+        self._actors = throttle, attempts  # they live as long as somebody has their handles
         return found.map_batches(
             SendWorker,
             batch_size=1,
@@ -247,11 +248,9 @@ class RayRunner:
 
 def job_error(error: BaseException, hint: str) -> IngestError:
     """An error of Ray as one of ours: what was at the bottom of it."""
-    bottom = error
-    while (cause := getattr(bottom, "cause", None) or bottom.__cause__) is not None:
-        bottom = cause
-    lines = [line for line in str(bottom).splitlines() if line.strip()]
-    reason = f"{type(bottom).__name__}: {lines[0] if lines else ''}"
+    # a worker's error comes as the text of its traceback, with Ray's own advice behind it
+    found = _AN_ERROR.search(str(error))
+    reason = found[0] if found is not None else type(error).__name__
     told = IngestError(f"The job on Ray ended before its time: {reason}", hint=hint)
     told.__cause__ = error
     return told

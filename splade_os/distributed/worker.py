@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -100,7 +99,9 @@ class JobSpec:
     look_up: bool
     resumed: bool
 
-    def context(self, encoder: DocumentEncoder, engine: Engine, limiter: AdaptiveLimiter) -> Any:
+    def context(
+        self, encoder: DocumentEncoder, engine: Engine, limiter: AdaptiveLimiter
+    ) -> StageContext:
         """Of the stages: those of a load on one machine, called one after the other."""
         cancellation = Cancellation()
         checkpoint = Checkpoint()
@@ -167,10 +168,8 @@ class EncodeWorker:
                 found.append(Work(error=self._failed))
                 continue
             items = cloudpickle.loads(packed)
-            broke_off = next((x for x in items if isinstance(x, SpladeError)), None)
-            if broke_off is not None:
-                items.remove(broke_off)
-                found.append(Work(source_error=broke_off))
+            if items and isinstance(items[-1], SpladeError):
+                found.append(Work(source_error=items.pop()))
             found += guarded(self._attempts, self._most, items, self._work, self._poison)
         return found
 
@@ -228,9 +227,12 @@ class SendWorker:
     """An actor: bulk items → receipts, one bulk request at a time."""
 
     def __init__(self, job: JobSpec, throttle: Any) -> None:
+        import ray
+
         self._job = job
         engine = job.connect()
-        name = secrets.token_hex(8)
+        # the same after it was killed and started again, so that its place is not lost
+        name = ray.get_runtime_context().get_actor_id()
         self._limiter = SharedLimiter(throttle, name, job.options.max_bytes)
         # of a model, a sender needs nothing
         context = job.context(None, engine, self._limiter)  # type: ignore[arg-type]

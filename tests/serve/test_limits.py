@@ -250,7 +250,9 @@ def test_a_fault_of_ours_shows_nothing(
     assert "inner secret" in record.__dict__["data"]["traceback"]
 
 
-def test_the_command_ends_in_peace(opensearch_url: str, on_opensearch: str, tmp_path: Path) -> None:
+def test_the_command_ends_in_peace(
+    opensearch_url: str, on_opensearch: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Logs are JSON lines with the id of the request and not what was looked for; SIGTERM ends it
     with exit code 0."""
     command = [sys.executable, "-m", "splade_os", "serve", "--url", opensearch_url, "--port", "0"]
@@ -260,6 +262,7 @@ def test_the_command_ends_in_peace(opensearch_url: str, on_opensearch: str, tmp_
         stderr=subprocess.PIPE,
         text=True,
     )
+    request.addfinalizer(process.kill)
     assert process.stderr is not None
     said = json.loads(process.stderr.readline())["message"]
     url = said.rpartition(" at ")[2]
@@ -275,7 +278,7 @@ def test_the_command_ends_in_peace(opensearch_url: str, on_opensearch: str, tmp_
 
 
 def test_the_demo_ends_with_the_page(
-    opensearch_url: str, on_opensearch: str, tmp_path: Path
+    opensearch_url: str, on_opensearch: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     script = (
         "import sys; from splade_os.cli import demo; demo.INDEX = sys.argv[2];"
@@ -289,6 +292,7 @@ def test_the_demo_ends_with_the_page(
         stderr=subprocess.PIPE,
         text=True,
     )
+    request.addfinalizer(process.kill)
     assert process.stderr is not None
     page = re.search(r"http://\S+", process.stderr.readline())
     assert page is not None
