@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Unpack
 from uuid import uuid4
@@ -170,14 +171,20 @@ def _load(
             f"The index {name} exists already.",
             hint="Give another name, or delete it: splade-os index delete.",
         )
-    load_all(
-        _records(vectors),
-        engine=opened,
-        index=name,
-        encoder=ExternalVectors(),
-        text_fields=["text"],
-        what="texts",
-    )
+    try:
+        load_all(
+            _records(vectors),
+            engine=opened,
+            index=name,
+            encoder=ExternalVectors(),
+            text_fields=["text"],
+            what="texts",
+        )
+    except BaseException:
+        if index is None:  # nobody knows its name
+            with suppress(IndexNotFoundError):
+                opened.delete_index(name)
+        raise
     return SearchClient(engine=opened, index=name)
 
 

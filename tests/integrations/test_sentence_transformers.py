@@ -80,3 +80,4 @@ def test_in_place_of_their_helpers(model: SparseEncoder, engine: Engine, engine_
         semantic_search(queries)
     with pytest.raises(IngestError, match="1 of 2 texts"):
         semantic_search(queries, [[("cat", 1.0)], [("cat", -1.0)]], url=engine_url)
+    assert set(engine.indices("sparse-encoder-*")) <= before
