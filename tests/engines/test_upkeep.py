@@ -57,6 +57,7 @@ def test_aliases(engine: Engine, index: str) -> None:
             write(engine, name, "index", [name])
             engine.refresh(name)
         assert engine.indices(f"{index}-*") == [old, new]
+        assert engine.indices(f"{index}-nothing") == []
         assert engine.alias_targets(index) == []
         for name in (old, new, new, old):
             engine.point_alias(index, name)

@@ -275,7 +275,10 @@ class RestUpkeep:
         self._call("PUT", f"/{index}/_mapping", body, index=index)
 
     def indices(self, pattern: str) -> list[str]:
-        return sorted(self._call("GET", f"/{pattern}/_settings/index.uuid"))
+        try:
+            return sorted(self._call("GET", f"/{pattern}/_settings/index.uuid"))
+        except IndexNotFoundError:  # of a name without a wildcard
+            return []
 
     def guard(self, index: str) -> str | None:
         answer = self._call("GET", f"/{index}", index=index)
