@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PY  := $(BIN)/python
 UV  := $(BIN)/uv pip install --python $(PY) -c constraints.txt $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: help demo test test-lowest test-matrix test-integrations test-faults soak test-plugins fuzz lint bench starter env env-dev clean
+.PHONY: help demo test test-full test-lowest test-matrix test-integrations test-faults soak test-plugins fuzz lint bench starter env env-dev clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -23,7 +23,7 @@ demo: env  ## start a local cluster, ingest real text, search it in three modes
 	@$(BIN)/splade-os demo
 
 test: env-dev lint  ## every test, against real OpenSearch and Elasticsearch nodes
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Constraints pin the newest versions that were tried, so they take no part.
 LOWEST_CORE := tests/encoding/test_light.py tests/encoding/test_options.py \
@@ -46,8 +46,11 @@ test-integrations: env-dev  ## every integration with its framework installed, n
 	@$(BIN)/uv pip install -q --python .venv-integrations/bin/python $(if $(LOWEST),--resolution lowest-direct) $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) -e '.[test-integrations]'
 	@OMP_NUM_THREADS=1 .venv-integrations/bin/python -m pytest tests/integrations -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function
 
+test-full: env-dev  ## make test without its bound of 20 minutes: what is left out of it, and more of each
+	@SPLADE_OS_TEST_FULL=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test-faults: env-dev  ## kills, lost answers and dead nodes, many rounds of each
-	@SPLADE_OS_TEST_FULL=1 $(PY) -m pytest tests/faults
+	@SPLADE_OS_TEST_FULL=1 $(PY) -m pytest tests/faults tests/distributed
 
 soak: env-dev  ## random searches, loads, kills, restarts and swaps, against arithmetic and a model: 15 minutes each (SPLADE_OS_SOAK_SECONDS)
 	@SPLADE_OS_SOAK_SECONDS=$${SPLADE_OS_SOAK_SECONDS:-900} $(PY) -m pytest tests/soak tests/ingest/test_histories.py -s --timeout 0

@@ -26,7 +26,7 @@ from typing import Any
 from encode import make_model, make_texts, peak_resident, resident
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-BATCH, TOKENS, RATE = 16, 128, 2e-5
+BATCH, TOKENS, RATE = int(os.environ.get("BENCHMARK_BATCH", 16)), 128, 2e-5
 QUERY_WEIGHT, DOCUMENT_WEIGHT = 5e-5, 3e-5
 SPEED_GOAL, MEMORY_GOAL, CURVE_GOAL = 1.5, 3.0, 1e-3
 

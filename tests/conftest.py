@@ -37,6 +37,14 @@ MATRIX = NEWEST + (OTHERS if "SPLADE_OS_TEST_MATRIX" in os.environ else ())
 """Servers that the tests of engines and of search run against."""
 
 
+# Files with few tests that take long: begun first, so that no process is left alone with them.
+_LONG = ("gpu_benchmark", "faults", "distributed", "test_local", "serve", "test_resume", "memory")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(part in item.nodeid for part in _LONG))
+
+
 class Nodes:
     """Real nodes, each started when it is first asked for."""
 

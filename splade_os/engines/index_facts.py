@@ -24,6 +24,6 @@ def index_facts(engine: Engine, index: str) -> dict[str, Any]:
         "bytes": stats.bytes,
         "documents_in_idf": statistics.documents if statistics else 0,
         "statistics_age": age_of(engine.counts(index)),
-        "load": None if state is None else state.model_dump(),
+        "load": None if state is None else {**state.model_dump(), "phase": state.phase},
         **meta.model_dump(),
     }
