@@ -1,6 +1,6 @@
 """What static pruning costs in quality, and saves in bytes and time.
 
-    python benchmarks/pruning.py [--documents 30000] [--collections scifact,cranfield,cisi,medline]
+    python benchmarks/pruning.py [--documents 10000] [--collections scifact,cranfield,cisi,medline]
 
 One real OpenSearch node, ``rank_features``. The documents are encoded once by ``starter`` (with its
 lexical prior), and the vectors then pruned as ``splade-os ingest`` does by its options; ``stop
@@ -140,7 +140,7 @@ def cost(
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--documents", type=int, default=30_000)
+    parser.add_argument("--documents", type=int, default=10_000)
     parser.add_argument("--collections", default="scifact,cranfield,cisi,medline")
     arguments = parser.parse_args()
     if not DATA.is_dir():

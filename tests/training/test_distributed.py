@@ -24,6 +24,9 @@ from splade_os.training.trainer import SpladeTrainer
 from tests.training import joint
 
 MakeRecipe = Callable[..., Recipe]
+full = pytest.mark.skipif(
+    "SPLADE_OS_TEST_FULL" not in os.environ, reason="half a minute (SPLADE_OS_TEST_FULL=1)"
+)
 
 
 def run(
@@ -61,7 +64,7 @@ def run(
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        pytest.param({}, marks=full),
         {"grad_cache": 3, "training.gradient_accumulation_steps": 2},
     ],
     ids=["plain", "grad-cache, accumulated"],
@@ -98,9 +101,7 @@ def test_two_are_one(changes: dict[str, Any], recipe: MakeRecipe, tmp_path: Path
         np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.skipif(
-    "SPLADE_OS_TEST_FULL" not in os.environ, reason="waits 40 s (SPLADE_OS_TEST_FULL=1)"
-)
+@full
 def test_evaluation_longer_than_the_timeout(recipe: MakeRecipe, tmp_path: Path) -> None:
     """The second process waits for it, and both train on."""
     changes: dict[str, Any] = {
