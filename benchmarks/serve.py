@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from online import WORDS, texts
+from query import report, row
 
 from splade_os import Index, SearchClient
 from splade_os.engines import connect
@@ -280,6 +280,39 @@ def fill(url: str, count: int) -> str:
     return index
 
 
+def rows_of(result: dict[str, Any], documents: int) -> list[dict[str, Any]]:
+    """What was measured, as all benchmarks print it."""
+    rows = []
+    what = f"{documents:,} documents"
+    if found := result.get("overhead"):
+        ours, node = found["service_p50_ms"], found["node_p50_ms"]
+        rows += [
+            row("idf search, p50 above the node", ours, node, "ms", 2, found["added_ms"] <= 2,
+                f"{what}; goal: at most so much more than the peer, the same body sent straight"),
+            row("idf searches a second, 16 connections", found["service_per_s"],
+                found["node_per_s"], "1/s", 0.7, found["share_of_rate"] >= 0.7,
+                f"{what}; peer: the same body sent straight"),
+        ]  # fmt: skip
+    if found := result.get("batches"):
+        rows.append(
+            row("encoder queries a second, 16 at once", found["batched_per_s"],
+                found["alone_per_s"], "1/s", 2, found["gain"] >= 2, "peer: one by one")
+        )  # fmt: skip
+    if found := result.get("crowd"):
+        good = found["goal_flat"] and found["goal_codes"]
+        rows.append(
+            row("1,000 connections: memory growth", found["growth_mb"], None, "MB",
+                _MOST_GROWTH, good, f"status codes {found['codes']}")
+        )  # fmt: skip
+    if (found := result.get("paint")) and "skipped" not in found:
+        rows += [
+            row("first paint", found["first_paint_ms"], None, "ms", 300,
+                found["goal_paint_300_ms"], "Chromium, the local node"),
+            row("page", found["page_kb"], None, "kB", 150, found["goal_150_kb"], ""),
+        ]  # fmt: skip
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url")
@@ -305,16 +338,7 @@ def main() -> None:
         engine = connect(node)
         info = engine.info()
         engine.close()
-        print(
-            json.dumps(
-                {
-                    "engine": f"{info.distribution} {info.version}",
-                    "machine": f"{platform.machine()} {platform.processor()}",
-                    "documents": given.documents,
-                    **result,
-                }
-            )
-        )
+        report("serve", info, rows_of(result, given.documents))
     finally:
         if index:
             engine = connect(node)
