@@ -37,32 +37,109 @@ def _memory(event: Event) -> int:
     return sum(item.memory() for item in event.items) if isinstance(event, BulkResult) else 0
 
 
-class Runner(Protocol):
+class Runner:
     """Runs the chain of one ingest, from its records to its results.
 
+    Args:
+        context: of the stages.
+        results: records what becomes of every record.
+        on_progress: called several times a second with the report so far.
+        heartbeat: seconds, and what is called that often.
+
     Attributes:
-        context, results, start: of the ingest; `time.monotonic` at its beginning.
-        indexed_nothing: it is known that the index holds no record of this ingest.
+        start: `time.monotonic` at its beginning.
     """
 
-    context: StageContext
-    start: float
-
-    @property
-    def results(self) -> ResultRecorder: ...
-
-    @property
-    def indexed_nothing(self) -> bool: ...
+    def __init__(
+        self,
+        context: StageContext,
+        results: ResultRecorder,
+        on_progress: Callable[[IngestReport], None] | None = None,
+        heartbeat: tuple[float, Callable[[], None]] | None = None,
+    ) -> None:
+        self.context, self.results = context, results
+        self._on_progress, self._heartbeat = on_progress, heartbeat
+        self.start = self._logged = self._beaten = time.monotonic()
+        self._notes = Notes()
 
     def run(self, records: Iterator[Record | Rejected], guard: str | None = None) -> None:
-        """See `PipelineRunner.run`."""
+        """Run until every record is settled, or all was halted or aborted. Never raises: see
+        the cancellation.
+
+        Args:
+            guard: the alias that documents are written through (`Engine.guard`).
+        """
+        self._begin(records, guard)
+        reported = 0.0
+        try:
+            while self._take_next(_TICK):
+                if time.monotonic() - reported > _TICK:
+                    reported = time.monotonic()
+                    self._tell(self.report())
+        except AbortedError:
+            pass
+        except BaseException as error:
+            self.context.cancellation.abort(error)
+        finally:
+            self._save()
+        report = self.report()
+        self._notes.look(report, ended=True)
+        if self._on_progress:
+            self._on_progress(report)
+
+    def _begin(self, records: Iterator[Record | Rejected], guard: str | None) -> None:
+        """Set everything going; returns at once."""
+        raise NotImplementedError
+
+    def _take_next(self, seconds: float) -> bool:
+        """Record the next result, if one comes in so many seconds; ``False`` = all is over."""
+        raise NotImplementedError
+
+    @property
+    def indexed_nothing(self) -> bool:
+        """Whether it is known that the index holds no record of this ingest."""
+        raise NotImplementedError
 
     def report(self) -> IngestReport:
         """So far."""
+        raise NotImplementedError
+
+    def _report(self, *, read: int, encoded: int, **others: Any) -> IngestReport:
+        """What is said of every ingest, and ``others``."""
+        results = self.results
+        counters: dict[str, Any] = {**results.progress.counters, "read": read, "encoded": encoded}
+        reasons = results.progress.reasons
+        return IngestReport(
+            index=self.context.index,
+            count_before=results.checkpoint.count_before,
+            seconds=time.monotonic() - self.start,
+            dead_letters=results.dead_letters.file if counters["dead"] else None,
+            reasons=reasons.counts(),
+            first_dead=reasons.first,
+            **others,
+            **counters,
+        )
+
+    def _tell(self, report: IngestReport) -> None:
+        self._notes.look(report)
+        if self._heartbeat and time.monotonic() - self._beaten > self._heartbeat[0]:
+            self._beaten = time.monotonic()
+            self._heartbeat[1]()
+        if time.monotonic() - self._logged > _LOG_EVERY:
+            self._logged = time.monotonic()
+            log_report("progress", report)
+        if self._on_progress:
+            self._on_progress(report)
+
+    def _save(self) -> None:
+        try:
+            self.results.save()
+        except BaseException as error:
+            self.context.cancellation.abort(error)
 
 
 class RunnerFactory(Protocol):
-    """Makes a runner of the arguments of `PipelineRunner`."""
+    """Makes a runner of the arguments of `Runner`."""
 
     def __call__(
         self,
@@ -74,15 +151,8 @@ class RunnerFactory(Protocol):
     ) -> Runner: ...
 
 
-class PipelineRunner:
-    """The threads of one ingest, and the queues between them.
-
-    Args:
-        context: of the stages.
-        results: records what becomes of every record.
-        on_progress: called several times a second with the report so far.
-        heartbeat: seconds, and what is called that often.
-    """
+class PipelineRunner(Runner):
+    """The threads of one ingest, and the queues between them. Arguments: see `Runner`."""
 
     def __init__(
         self,
@@ -91,11 +161,7 @@ class PipelineRunner:
         on_progress: Callable[[IngestReport], None] | None = None,
         heartbeat: tuple[float, Callable[[], None]] | None = None,
     ) -> None:
-        self.context, self.results, self._on_progress = context, results, on_progress
-        self.start = self._logged = time.monotonic()
-        self._heartbeat = heartbeat
-        self._beaten = self.start
-        self._notes = Notes()
+        super().__init__(context, results, on_progress, heartbeat)
         self._read = ReadStage(context, results.progress.positions)
         self.tokenize = TokenizeStage(context)
         self._encode = EncodeStage(context)
@@ -119,13 +185,7 @@ class PipelineRunner:
             results.progress.counters[name] for name in ("created", "updated", "unchanged", "dead")
         )
 
-    def run(self, records: Iterator[Record | Rejected], guard: str | None = None) -> None:
-        """Run until every record is settled, or all was halted or aborted. Never raises: see
-        the cancellation.
-
-        Args:
-            guard: the alias that documents are written through (`Engine.guard`).
-        """
+    def _begin(self, records: Iterator[Record | Rejected], guard: str | None) -> None:
         cancellation, events = self.context.cancellation, self._events
         self._send.guard = guard
         stages: dict[str, Callable[[], None]] = {
@@ -138,38 +198,15 @@ class PipelineRunner:
             stages[f"send-{number}"] = lambda: self._send.run(self._requests, events)
         for name, work in stages.items():
             cancellation.start(name, partial(self._stage, work))
-        running, reported = len(stages), 0.0
-        try:
-            while running:
-                event = events.get(timeout=_TICK)
-                if isinstance(event, StageEnded):
-                    running -= 1
-                elif event is not None:
-                    self.results.record(event)
-                if time.monotonic() - reported > _TICK:
-                    reported = time.monotonic()
-                    self._tell(self.report())
-        except AbortedError:
-            pass
-        except BaseException as error:
-            cancellation.abort(error)
-        finally:
-            self._save()
-        report = self.report()
-        self._notes.look(report, ended=True)
-        if self._on_progress:
-            self._on_progress(report)
+        self._running = len(stages)
 
-    def _tell(self, report: IngestReport) -> None:
-        self._notes.look(report)
-        if self._heartbeat and time.monotonic() - self._beaten > self._heartbeat[0]:
-            self._beaten = time.monotonic()
-            self._heartbeat[1]()
-        if time.monotonic() - self._logged > _LOG_EVERY:
-            self._logged = time.monotonic()
-            log_report("progress", report)
-        if self._on_progress:
-            self._on_progress(report)
+    def _take_next(self, seconds: float) -> bool:
+        event = self._events.get(timeout=seconds)
+        if isinstance(event, StageEnded):
+            self._running -= 1
+        elif event is not None:
+            self.results.record(event)
+        return self._running > 0
 
     @property
     def indexed_nothing(self) -> bool:
@@ -181,36 +218,19 @@ class PipelineRunner:
         work()
         self._events.put(StageEnded())
 
-    def _save(self) -> None:
-        try:
-            self.results.save()
-        except BaseException as error:
-            self.context.cancellation.abort(error)
-
     def report(self) -> IngestReport:
         """So far."""
-        results, context = self.results, self.context
-        counters: dict[str, Any] = dict(results.progress.counters)
-        counters["read"] = self._known + self._read.read
-        counters["encoded"] = self._known + self._encode.encoded
-        reasons = results.progress.reasons
-        file = results.dead_letters.file
-        return IngestReport(
-            index=context.index,
-            count_before=results.checkpoint.count_before,
-            seconds=time.monotonic() - self.start,
+        return self._report(
+            read=self._known + self._read.read,
+            encoded=self._known + self._encode.encoded,
             queues={
                 "tokenise": len(self._windows),
                 "encode": len(self._drafts),
                 "render": len(self._encoded),
                 "send": len(self._requests),
             },
-            requests=context.limiter.under_way,
-            dead_letters=file if counters["dead"] else None,
-            reasons=reasons.counts(),
-            first_dead=reasons.first,
+            requests=self.context.limiter.under_way,
             hashed=self._read.hashed,
             exports=dict(self._read.exports),
             text_fields=self._read.fields(),
-            **counters,
         )

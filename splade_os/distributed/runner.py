@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,16 +17,13 @@ from splade_os.distributed.throttle import Throttle
 from splade_os.distributed.worker import EncoderSpec, EncodeWorker, JobSpec, SendWorker
 from splade_os.errors import IngestError
 from splade_os.ingest.documents.records import Record, RecordReader, Rejected
-from splade_os.ingest.log import Notes, log_report
 from splade_os.ingest.report import IngestReport
-from splade_os.ingest.runtime.cancellation import AbortedError
+from splade_os.ingest.runner import Runner
 from splade_os.ingest.sources import Selection
 from splade_os.ingest.stages.context import StageContext
 from splade_os.ingest.state.results import ResultRecorder
 
 _AN_ERROR = re.compile(r"^[\w.]+(?:Error|Exception): .+", re.M)
-_TICK = 0.2  # seconds between two reports of progress
-_LOG_EVERY = 10.0
 
 
 @dataclass(frozen=True)
@@ -76,14 +72,16 @@ def encoded_dataset(
     return found, attempts
 
 
-class RayRunner:
+class RayRunner(Runner):
     """Takes the place of the threads of `PipelineRunner`; the load around it is the same.
 
     Args:
         ray: of `connected`.
         cluster, source, encoder, connect: of the job.
-        context, results, on_progress, heartbeat: see `PipelineRunner`.
+        context, results, on_progress, heartbeat: see `Runner`.
     """
+
+    results: ReceiptRecorder
 
     def __init__(
         self,
@@ -99,55 +97,34 @@ class RayRunner:
     ) -> None:
         self._ray, self._cluster, self._source = ray, cluster, source
         self._encoder, self._connect = encoder, connect
-        self._on_progress, self._heartbeat = on_progress, heartbeat
-        self.context = context
-        self.results: ReceiptRecorder = ReceiptRecorder(
+        receipts = ReceiptRecorder(
             results.progress,
             results.checkpoint,
             results.dead_letters,
             results.in_flight,
             results.options,
         )
-        self.start = self._logged = self._beaten = time.monotonic()
-        self._notes = Notes()
+        super().__init__(context, receipts, on_progress, heartbeat)
         self._began = False
         self._came: queue.SimpleQueue[Receipt | BaseException | None] = queue.SimpleQueue()
 
-    def run(self, records: Iterator[Record | Rejected], guard: str | None = None) -> None:
-        """Run until every record is settled, or all was halted or aborted. Never raises. The
-        records are read by tasks of the cluster; ``records`` has only been looked into."""
-        cancellation = self.context.cancellation
+    def _begin(self, records: Iterator[Record | Rejected], guard: str | None) -> None:
+        """The records are read by tasks of the cluster; ``records`` has only been looked into."""
         self._began = True
         threading.Thread(
             target=self._consume, args=(guard,), name="splade-os-ray", daemon=True
         ).start()
-        reported = 0.0
+
+    def _take_next(self, seconds: float) -> bool:
+        if self.context.cancellation.halted.is_set():
+            return False
         try:
-            while not cancellation.halted.is_set():
-                try:
-                    came = self._came.get(timeout=_TICK)
-                except queue.Empty:
-                    pass
-                else:
-                    if came is None:
-                        break
-                    self._take(came)
-                if time.monotonic() - reported > _TICK:
-                    reported = time.monotonic()
-                    self._tell(self.report())
-        except AbortedError:
-            pass
-        except BaseException as error:
-            cancellation.abort(error)
-        finally:
-            try:
-                self.results.save()
-            except BaseException as error:
-                cancellation.abort(error)
-        report = self.report()
-        self._notes.look(report, ended=True)
-        if self._on_progress:
-            self._on_progress(report)
+            came = self._came.get(timeout=seconds)
+        except queue.Empty:
+            return True
+        if came is not None:
+            self._take(came)
+        return came is not None
 
     def _take(self, came: Receipt | BaseException) -> None:
         if isinstance(came, BaseException):
@@ -209,17 +186,6 @@ class RayRunner:
             fn_constructor_kwargs={"job": job, "throttle": throttle},
         )
 
-    def _tell(self, report: IngestReport) -> None:
-        self._notes.look(report)
-        if self._heartbeat and time.monotonic() - self._beaten > self._heartbeat[0]:
-            self._beaten = time.monotonic()
-            self._heartbeat[1]()
-        if time.monotonic() - self._logged > _LOG_EVERY:
-            self._logged = time.monotonic()
-            log_report("progress", report)
-        if self._on_progress:
-            self._on_progress(report)
-
     @property
     def indexed_nothing(self) -> bool:
         """Whether it is known that the index holds no record of this ingest."""
@@ -227,22 +193,13 @@ class RayRunner:
 
     def report(self) -> IngestReport:
         """So far: what receipts have said."""
-        results = self.results
-        counters: dict[str, Any] = dict(results.progress.counters)
-        counters["read"] = results.read
-        counters["encoded"] = counters["created"] + counters["updated"]
-        reasons = results.progress.reasons
-        return IngestReport(
-            index=self.context.index,
-            count_before=results.checkpoint.count_before,
-            seconds=time.monotonic() - self.start,
-            dead_letters=results.dead_letters.file if counters["dead"] else None,
-            reasons=reasons.counts(),
-            first_dead=reasons.first,
+        results, counters = self.results, self.results.progress.counters
+        return self._report(
+            read=results.read,
+            encoded=counters["created"] + counters["updated"],
             hashed=results.hashed,
             exports=dict(results.exports),
             text_fields=dict(results.text_fields),
-            **counters,
         )
 
 
